@@ -1,0 +1,29 @@
+"""LangGraph checkpoints on plain Redis: `RedisSaver` and `AsyncRedisSaver`."""
+
+from .aio import AsyncRedisSaver
+from .errors import (
+    ConfigError,
+    CorruptThreadError,
+    EventLoopError,
+    EvictionWarning,
+    RedisSaverError,
+    ThreadExistsError,
+    UnknownFormatError,
+    UnsupportedServerError,
+)
+from .saver import RedisSaver
+
+__all__ = [
+    "AsyncRedisSaver",
+    "ConfigError",
+    "CorruptThreadError",
+    "EventLoopError",
+    "EvictionWarning",
+    "RedisSaver",
+    "RedisSaverError",
+    "ThreadExistsError",
+    "UnknownFormatError",
+    "UnsupportedServerError",
+]
+
+__version__ = "0.1.0"

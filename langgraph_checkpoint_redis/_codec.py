@@ -1,0 +1,310 @@
+"""Checkpoints, values and writes as bytes, and back.
+
+A checkpoint is stored as two msgpack arrays, one behind the other. Scripts read the first, the head:
+
+    [format, parent id, run id, root id, delta channels, [channel, version, entry, ...]]
+
+and never look into the second, the tail, which holds all that went through the serializer:
+
+    [checkpoint type, checkpoint bytes, metadata type, metadata bytes, thread id was in metadata]
+
+A task's writes are one array: [format, [task path, index, channel, entry, index, ...], ...].
+
+An entry is a value, [type, literal] or [type, literal, size, level 0, level 1, ...] as in
+`_chunks.py`; its type is empty for "msgpack". Text and bytes are both msgpack raw strings: the
+decoder in Redis knows no other kind. What is absent is `false`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from random import random
+from struct import Struct
+from typing import Any, NamedTuple, cast
+
+import msgpack
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from ._chunks import Chunks, Rope, cut, join
+from ._config import Place
+from .errors import ConfigError
+
+FORMAT = 1
+
+_DIRECTORY = Struct(">16sI")
+
+# Entries that the put script replaces by the parent's, see lua/put.lua.
+KEPT_IF_ANY, KEPT = 0, 1
+
+Version = str | int | float
+
+
+def pack(data: object) -> bytes:
+    """`data` as msgpack that Redis can read."""
+    try:
+        return cast("bytes", msgpack.packb(data, use_bin_type=False))
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"names must be valid Unicode: {error.object!r:.200}") from error
+
+
+# Versions: LangGraph's 50 characters say two numbers.
+
+
+def next_version(current: Version | None) -> str:
+    """The version after `current`, with a random part so that branches never share one.
+
+    The format is LangGraph's own, so that threads can move between savers; versions of savers that
+    count in numbers go on in it.
+    """
+    number = int(current.split(".")[0]) if isinstance(current, str) else int(current or 0)
+    return _version_text(number + 1, random())  # noqa: S311 - tells branches apart, no secret
+
+
+def _version_text(number: int, fraction: float) -> str:
+    return f"{number:032}.{fraction:016}"
+
+
+def lean_version(version: Version) -> Any:
+    """A version of LangGraph's format as its two numbers, others as they are."""
+    if isinstance(version, str) and len(version) > 33 and version[32] == ".":  # noqa: PLR2004
+        try:
+            number, fraction = int(version[:32]), float(version[33:])
+        except ValueError:
+            return version
+        if number < 2**63 and _version_text(number, fraction) == version:
+            return [number, fraction]
+    return version
+
+
+def full_version(lean: Any) -> Version:
+    """The version that `lean_version` shortened."""
+    return _version_text(*lean) if isinstance(lean, list | tuple) else lean
+
+
+# Values.
+
+
+class Value(NamedTuple):
+    """A serialized value: the serializer's type, and the rope of its bytes."""
+
+    type: str
+    rope: Rope
+
+    @property
+    def entry(self) -> list[Any]:
+        """The value as rows refer to it."""
+        short = ["" if self.type == "msgpack" else self.type, self.rope.literal]
+        return [*short, self.rope.size, *self.rope.levels] if self.rope.levels else short
+
+
+def encode(serde: SerializerProtocol, value: object) -> Value:
+    """Serialize and cut a value."""
+    type_, data = serde.dumps_typed(value)
+    return Value(type_, cut(bytes(data)))
+
+
+def typed(entry: Sequence[Any], chunks: Chunks) -> tuple[str, bytes]:
+    """What the serializer made of an entry's value; raises what `join` does."""
+    type_, literal, *rope = entry
+    data = join(rope[0], literal, rope[1:], chunks) if rope else literal
+    return type_.decode() or "msgpack", data
+
+
+# Checkpoints.
+
+
+def head(
+    parent: Place,
+    checkpoint: Checkpoint,
+    metadata: CheckpointMetadata,
+    new_versions: ChannelVersions,
+    values: Mapping[str, Value],
+) -> bytes:
+    """The part of a checkpoint that scripts read, with `values` for those of its channels."""
+    root = metadata.get("parents", {}).get("")
+    return pack(
+        [
+            FORMAT,
+            parent.checkpoint_id,
+            run_id(metadata) or False,
+            root if parent.namespace and isinstance(root, str) else False,
+            list(metadata.get("counters_since_delta_snapshot") or ()) or False,
+            list(_channels(checkpoint, new_versions, values)),
+        ]
+    )
+
+
+def run_id(metadata: CheckpointMetadata) -> str:
+    """The run that made a checkpoint, or an empty string."""
+    run = metadata.get("run_id")
+    return run if isinstance(run, str) else ""
+
+
+def _channels(
+    checkpoint: Checkpoint, new_versions: ChannelVersions, values: Mapping[str, Value]
+) -> Iterator[Any]:
+    for channel, version in checkpoint["channel_versions"].items():
+        yield channel
+        yield pack(lean_version(version))
+        if channel in values:
+            yield values[channel].entry
+        elif channel in new_versions:
+            yield False
+        else:
+            yield KEPT if channel in checkpoint["channel_values"] else KEPT_IF_ANY
+
+
+def tail(
+    serde: SerializerProtocol, thread_id: str, checkpoint: Checkpoint, metadata: CheckpointMetadata
+) -> bytes:
+    """The serialized part of a checkpoint. A thread id in the metadata is left to the reader."""
+    stored: dict[str, Any] = {**metadata}
+    own_thread = stored.get("thread_id") == thread_id
+    if own_thread:
+        del stored["thread_id"]
+    return pack([*serde.dumps_typed(_lean(checkpoint)), *serde.dumps_typed(stored), own_thread])
+
+
+def _lean(checkpoint: Checkpoint) -> dict[str, Any]:
+    """A checkpoint without what its head, its values and its key say already."""
+    versions = checkpoint["channel_versions"]
+    lean: dict[str, Any] = {**checkpoint}
+    for name in ("id", "channel_values", "channel_versions"):
+        lean.pop(name, None)
+    if "versions_seen" in lean:
+        lean["versions_seen"] = {
+            node: {
+                channel: None if versions.get(channel) == version else lean_version(version)
+                for channel, version in seen.items()
+            }
+            for node, seen in lean["versions_seen"].items()
+        }
+    return lean
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stored checkpoint, its serialized parts not yet read."""
+
+    namespace: str
+    checkpoint_id: str
+    parent_id: str
+    channels: list[Any]
+    tail: list[Any]
+
+    def versions(self) -> ChannelVersions:
+        """The version of each channel."""
+        return {
+            channel.decode(): full_version(_unpacked(version))
+            for channel, version, _ in _triples(self.channels)
+        }
+
+    def entries(self) -> Iterator[tuple[str, list[Any]]]:
+        """Each channel that has a value, with its entry."""
+        for channel, _, entry in _triples(self.channels):
+            if entry:
+                yield channel.decode(), entry
+
+    def metadata(self, serde: SerializerProtocol, thread_id: str) -> CheckpointMetadata:
+        """The metadata, as it was put."""
+        _, _, type_, data, own_thread = self.tail
+        stored = serde.loads_typed((type_.decode(), data))
+        if own_thread:
+            stored["thread_id"] = thread_id
+        return cast("CheckpointMetadata", stored)
+
+    def checkpoint(self, serde: SerializerProtocol, values: Mapping[str, Any]) -> Checkpoint:
+        """The checkpoint, as it was put, with these values."""
+        type_, data, *_ = self.tail
+        lean = serde.loads_typed((type_.decode(), data))
+        versions = self.versions()
+        for seen in lean.get("versions_seen", {}).values():
+            for channel, version in seen.items():
+                seen[channel] = versions[channel] if version is None else full_version(version)
+        return cast(
+            "Checkpoint",
+            {
+                **lean,
+                "id": self.checkpoint_id,
+                "channel_versions": versions,
+                "channel_values": values,
+            },
+        )
+
+
+def record(row: bytes) -> Record:
+    """The checkpoint that a row of the timeline holds."""
+    namespace, checkpoint_id, data = row.split(b"\0", 2)
+    unpacker = _unpacker(data)
+    (_, parent, _, _, _, channels), tail_ = unpacker
+    return Record(namespace.decode(), checkpoint_id.decode(), parent.decode(), channels, tail_)
+
+
+# Writes.
+
+
+class Write(NamedTuple):
+    """A stored write, in the order that LangGraph applies writes in (`writes_sort_key`)."""
+
+    path: str
+    task_id: str
+    number: int
+    channel: str
+    entry: list[Any]
+
+
+def groups(path: str, writes: Sequence[tuple[str, Value]]) -> bytes:
+    """A task's writes; of several special ones to the same channel the last counts."""
+    indexed = {
+        WRITES_IDX_MAP.get(channel, index): (channel, value.entry)
+        for index, (channel, value) in enumerate(writes)
+    }
+    group: list[Any] = [path]
+    for index, (channel, entry) in indexed.items():
+        group += index, channel, entry
+    return pack([FORMAT, group])
+
+
+def stored_writes(row: bytes) -> Iterator[Write]:
+    """The writes that a row of the writes holds."""
+    _, _, task_id, data = row.split(b"\0", 3)
+    _, *task_groups = _unpacked(data)
+    for path, *group in task_groups:
+        for index, channel, entry in _triples(group):
+            yield Write(path.decode(), task_id.decode(), index, channel.decode(), entry)
+
+
+def chunks(directory: bytes, contents: bytes) -> dict[bytes, bytes]:
+    """The chunks of a reply: digests with lengths, and the contents in the same order."""
+    found: dict[bytes, bytes] = {}
+    start = 0
+    for digest, length in _DIRECTORY.iter_unpack(directory):
+        found[digest] = contents[start : start + length]
+        start += length
+    return found
+
+
+def entry_of(data: bytes) -> list[Any]:
+    """An entry on its own."""
+    return cast("list[Any]", _unpacked(data))
+
+
+def _unpacker(data: bytes) -> Any:
+    unpacker = msgpack.Unpacker(raw=True, max_buffer_size=len(data))
+    unpacker.feed(data)
+    return unpacker
+
+
+def _unpacked(data: bytes) -> Any:
+    return msgpack.unpackb(data, raw=True)
+
+
+def _triples(flat: Sequence[Any]) -> Iterator[tuple[Any, Any, Any]]:
+    return zip(flat[::3], flat[1::3], flat[2::3], strict=True)

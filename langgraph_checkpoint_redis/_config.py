@@ -1,0 +1,150 @@
+"""What callers pass in, checked: the one place where bad input is refused, before anything is sent.
+
+LangGraph's configs are dictionaries of dictionaries that may come from anybody; past this module
+there are only `Place`s and strings that are known to be good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+
+from .errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a checkpoint is: `checkpoint_id` is empty for the latest of its namespace."""
+
+    thread_id: str
+    namespace: str
+    checkpoint_id: str
+
+    def config(self, checkpoint_id: str) -> RunnableConfig:
+        """The config that names a checkpoint of this thread and namespace."""
+        return {
+            "configurable": {
+                "thread_id": self.thread_id,
+                "checkpoint_ns": self.namespace,
+                "checkpoint_id": checkpoint_id,
+            }
+        }
+
+
+def text(name: str, value: object, *, empty: bool = False) -> str:
+    """`value`, if it is a string that can name something; `name` is what errors call it."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} must be a str, not {type(value).__name__}: {value!r:.200}")
+    if not value and not empty:
+        raise ConfigError(f"{name} must not be empty")
+    if "\0" in value:
+        raise ConfigError(f"{name} must not contain NUL characters: {value!r:.200}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{name} must be valid Unicode: {value!r:.200}") from error
+    return value
+
+
+def texts(name: str, values: Sequence[str]) -> list[str]:
+    """`values`, if they are a list (not a bare string) of strings that can name something."""
+    if isinstance(values, str | bytes):
+        raise ConfigError(f"{name} must be a list of str, not a bare {type(values).__name__}")
+    return [text(f"each of {name}", value) for value in values]
+
+
+def prefix(value: object) -> str:
+    """A key prefix: no braces, which would move a thread's keys to different cluster slots."""
+    checked = text("prefix", value)
+    if "{" in checked or "}" in checked:
+        raise ConfigError(f"prefix must not contain braces: {checked!r}")
+    return checked
+
+
+def _configurable(config: object) -> Mapping[str, Any]:
+    configurable = config.get("configurable") if isinstance(config, Mapping) else None
+    if not isinstance(configurable, Mapping):
+        raise ConfigError(
+            "config must be a dict like "
+            f'{{"configurable": {{"thread_id": "..."}}}}, not {config!r:.200}'
+        )
+    return configurable
+
+
+def _thread_id(configurable: Mapping[str, Any]) -> str:
+    if "thread_id" not in configurable:
+        raise ConfigError('config["configurable"]["thread_id"] is missing: it must be a str')
+    return text('config["configurable"]["thread_id"]', configurable["thread_id"])
+
+
+def _optional(configurable: Mapping[str, Any], name: str) -> str | None:
+    value = configurable.get(name)
+    return None if value is None else text(f'config["configurable"]["{name}"]', value, empty=True)
+
+
+def place(config: RunnableConfig) -> Place:
+    """The checkpoint that a config names: without an id the latest, without a namespace the root's."""
+    configurable = _configurable(config)
+    return Place(
+        _thread_id(configurable),
+        _optional(configurable, "checkpoint_ns") or "",
+        _optional(configurable, "checkpoint_id") or "",
+    )
+
+
+def written_place(config: RunnableConfig) -> Place:
+    """The checkpoint that writes belong to: its id is required."""
+    found = place(config)
+    text('config["configurable"]["checkpoint_id"]', found.checkpoint_id)
+    return found
+
+
+def thread_id(config: RunnableConfig) -> str:
+    """The thread that a config names."""
+    return _thread_id(_configurable(config))
+
+
+def scope(config: RunnableConfig | None) -> tuple[str | None, str]:
+    """The namespace (`None` for all) and checkpoint id (empty for all) that a config asks to list."""
+    if not config:
+        return None, ""
+    configurable = _configurable(config)
+    return (
+        _optional(configurable, "checkpoint_ns"),
+        _optional(configurable, "checkpoint_id") or "",
+    )
+
+
+def before_id(before: Mapping[str, Any] | None) -> str:
+    """The id that listed checkpoints must be older than; empty for no such bound.
+
+    It may come without a thread, and without its `configurable` wrapper: LangGraph's server and SDK
+    send both.
+    """
+    if not before:
+        return ""
+    if not isinstance(before, Mapping):
+        raise ConfigError(f"before must be a config (a dict), not {before!r:.200}")
+    return (
+        _optional(_configurable(before) if "configurable" in before else before, "checkpoint_id")
+        or ""
+    )
+
+
+def limit(value: int | None) -> int | None:
+    """How many checkpoints to list at most; `None` for all, negative ones count as 0."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"limit must be an int or None, not {value!r:.200}")
+    return max(value, 0)
+
+
+def strategy(value: str) -> str:
+    """A strategy of `prune`; LangGraph's server says `delete_all` for `delete`."""
+    if value not in ("keep_latest", "delete", "delete_all"):
+        raise ConfigError(f'strategy must be "keep_latest" or "delete", not {value!r:.200}')
+    return value

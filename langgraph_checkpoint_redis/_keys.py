@@ -1,0 +1,66 @@
+"""Every key name, and nothing else.
+
+A thread lives in four keys, all in one cluster slot because of the hash tag `{t}`:
+
+| key            | type       | holds                                                             |
+|----------------|------------|-------------------------------------------------------------------|
+| lg:{t}:timeline| sorted set | `ns NUL checkpoint_id NUL record`, all scores 0: the checkpoints   |
+| lg:{t}:writes  | sorted set | `ns NUL checkpoint_id NUL task_id NUL writes`, all scores 0        |
+| lg:{t}:chunks  | hash       | digest -> bytes: the pieces of all values, shared by their content |
+| lg:{t}:runs    | set        | the ids of the runs that have checkpoints here                    |
+
+Beside them there are, for each run, the set of threads it has checkpoints in, `lg:run:{r}`, and for
+a minute after a copy the mark `lg:{t}:copy` of its target. `lg` is the prefix.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from redis.crc import key_slot
+
+# Braces would end the hash tag, `%` starts an escape, control characters spoil every tool's output.
+_UNSAFE = re.compile(r"[{}%\x00-\x1f\x7f]")
+_GLOB = re.compile(r"([\\*?\[\]])")
+
+ThreadKeys = tuple[bytes, bytes, bytes, bytes]
+
+
+def _tag(text: str) -> str:
+    return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", text)
+
+
+@dataclass(frozen=True)
+class Keyspace:
+    """The names of all keys under a prefix."""
+
+    prefix: str
+
+    def thread(self, thread_id: str) -> ThreadKeys:
+        """Timeline, writes, chunks and runs of a thread."""
+        start = f"{self.prefix}:{{{_tag(thread_id)}}}:".encode()
+        return start + b"timeline", start + b"writes", start + b"chunks", start + b"runs"
+
+    def copy_mark(self, thread_id: str) -> bytes:
+        """What says, for a minute, which copy filled a thread."""
+        return f"{self.prefix}:{{{_tag(thread_id)}}}:copy".encode()
+
+    def run(self, run_id: str) -> bytes:
+        """The threads of a run."""
+        return f"{self.prefix}:run:{{{_tag(run_id)}}}".encode()
+
+    def timelines(self) -> str:
+        """A pattern that the timeline of every thread matches."""
+        return _GLOB.sub(r"\\\1", self.prefix) + ":{*}:timeline"
+
+    def thread_id(self, timeline: bytes | str) -> str:
+        """The thread whose timeline this is, as a client returned it, decoded or not."""
+        name = timeline if isinstance(timeline, str) else timeline.decode()
+        return unquote(name[len(self.prefix) + 2 : -len("}:timeline")])
+
+
+def same_slot(one: bytes, other: bytes) -> bool:
+    """Whether a cluster keeps both keys in one slot."""
+    return bool(key_slot(one) == key_slot(other))

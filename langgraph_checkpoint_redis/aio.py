@@ -1,0 +1,392 @@
+"""`AsyncRedisSaver`: the same as `RedisSaver`, awaited.
+
+It may be made anywhere, outside of an event loop too. Made from a URL it has a client for each event
+loop that uses it, so that a closed loop before, or another one in another thread, does no harm.
+
+The synchronous names work from any thread that has no running event loop: they hand the awaited twin
+to the loop that uses the saver. That is what nodes and tools without `async` need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from asyncio import AbstractEventLoop, Semaphore
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from threading import Lock, Thread
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import NoScriptError
+
+from . import _codec, _config
+from ._clients import RAW, connection_limit, eval_, evalsha, explained_errors, is_cluster
+from ._operations import Memory, Operations, cursor, memory
+from ._scripts import Call, Commands, Operation
+from .errors import EventLoopError, EvictionWarning
+
+T = TypeVar("T")
+
+
+class _Connection(NamedTuple):
+    """A client in one event loop, and what limits its use there."""
+
+    client: Any
+    limit: Semaphore
+
+
+class _Connections:
+    """The clients of a saver, one for each event loop, and the loop that synchronous calls go to."""
+
+    def __init__(self, redis: str | Redis | RedisCluster) -> None:
+        self._redis = redis
+        self._by_loop: WeakKeyDictionary[AbstractEventLoop, _Connection] = WeakKeyDictionary()
+        self._own_loop: AbstractEventLoop | None = None
+        self._lock = Lock()
+
+    def here(self) -> _Connection:
+        """The connection of the running loop."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if loop not in self._by_loop:
+                redis = self._redis
+                client = Redis.from_url(redis) if isinstance(redis, str) else redis
+                self._by_loop[loop] = _Connection(client, Semaphore(connection_limit(client)))
+            return self._by_loop[loop]
+
+    def loop(self) -> AbstractEventLoop:
+        """A running loop for synchronous calls: one that uses the saver, or one of its own."""
+        with self._lock:
+            for loop in self._by_loop:
+                if loop.is_running():
+                    return loop
+            if not isinstance(self._redis, str):
+                raise EventLoopError(
+                    "no event loop that uses this AsyncRedisSaver is running, and its client works "
+                    "in none but its own: make the saver from a URL, or use RedisSaver"
+                )
+            if self._own_loop is None:
+                self._own_loop = asyncio.new_event_loop()
+                Thread(target=self._own_loop.run_forever, daemon=True).start()
+            return self._own_loop
+
+    async def close(self) -> None:
+        """Close what was opened here, each client in its own loop."""
+        with self._lock:
+            opened = list(self._by_loop.items()) if isinstance(self._redis, str) else []
+            self._by_loop.clear()
+            own_loop, self._own_loop = self._own_loop, None
+        for loop, connection in opened:
+            if loop is asyncio.get_running_loop():
+                await connection.client.aclose()
+            elif loop.is_running():
+                closing = asyncio.run_coroutine_threadsafe(connection.client.aclose(), loop)
+                await asyncio.wrap_future(closing)
+        if own_loop is not None:
+            own_loop.call_soon_threadsafe(own_loop.stop)
+
+
+class AsyncRedisSaver(BaseCheckpointSaver[str]):
+    """Keeps the checkpoints of LangGraph graphs in Redis, for graphs that are awaited.
+
+    Any number of tasks, event loops and threads may share one saver, and any number of savers one
+    server. Plain Redis 6.2 or newer is enough, or Valkey, single or as a cluster.
+
+    Args:
+        redis: A URL (`redis://`, `rediss://`, `unix://`) or a client: `redis.asyncio.Redis` or
+            `redis.asyncio.RedisCluster`. A client works in one event loop only, a URL in any.
+        prefix: What all keys begin with; savers with different prefixes share nothing.
+        serde: The serializer of values, metadata and checkpoints; LangGraph's own by default.
+
+    Raises:
+        ConfigError: `prefix` is empty, or has braces or NUL characters in it.
+
+    All methods raise `ConfigError` for a bad argument, before anything is sent; what the server and
+    the connection raise, as the client raises it; and, when reading, `CorruptThreadError` and
+    `UnknownFormatError` for what cannot be read. The synchronous ones raise `EventLoopError` in a
+    thread that has a running event loop.
+    """
+
+    def __init__(
+        self,
+        redis: str | Redis | RedisCluster,
+        *,
+        prefix: str = "lg",
+        serde: SerializerProtocol | None = None,
+    ) -> None:
+        """Nothing is sent before the first call, and no event loop is needed."""
+        super().__init__(serde=serde)
+        self._connections = _Connections(redis)
+        self._memory: Memory = memory(prefix, is_cluster=is_cluster(redis))
+
+    @classmethod
+    @asynccontextmanager
+    async def from_conn_string(cls, url: str, **options: Any) -> AsyncIterator[AsyncRedisSaver]:
+        """A saver that is closed when the `async with` block ends; `options` are the constructor's."""
+        saver = cls(url, **options)
+        try:
+            yield saver
+        finally:
+            await saver.aclose()
+
+    async def asetup(self) -> None:
+        """Check that the server is reachable and can hold checkpoints; optional.
+
+        Raises:
+            UnsupportedServerError: It is older than Redis 6.2.
+
+        Warns `EvictionWarning` when the server deletes keys once its memory is full.
+        """
+        if warning := await self._run(self._operations.check()):
+            warnings.warn(warning, EvictionWarning, stacklevel=2)
+
+    async def aclose(self) -> None:
+        """Close the connections, if the saver was made from a URL."""
+        await self._connections.close()
+
+    # Driving operations
+
+    @property
+    def _operations(self) -> Operations:
+        return Operations(self.serde, self._memory)
+
+    async def _run(self, operation: Operation[T]) -> T:
+        reply = None
+        connection = self._connections.here()
+        while True:
+            try:
+                request = operation.send(reply)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            async with connection.limit:
+                with explained_errors():
+                    reply = await _sent(connection.client, request)
+
+    async def _thread_ids(self) -> AsyncIterator[str]:
+        seen = set[str]()  # SCAN may return a key twice
+        keyspace, client = self._memory.keyspace, self._connections.here().client
+        async for key in client.scan_iter(match=keyspace.timelines(), count=1000):
+            thread_id = keyspace.thread_id(key)
+            if thread_id not in seen:
+                seen.add(thread_id)
+                yield thread_id
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine, waited for from a thread without a running event loop."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            loop = self._connections.loop()
+            return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+        coroutine.close()
+        raise EventLoopError(
+            "a synchronous method of AsyncRedisSaver would block the event loop that runs in this "
+            "thread: await its twin instead (aget_tuple, aput, ...; of a graph: ainvoke, ...)"
+        )
+
+    # LangGraph's interface
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint that `config` names, or the latest; `None` if there is none."""
+        return await self._run(self._operations.get_tuple(config))
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """Checkpoints from the newest to the oldest, read page by page as they are taken.
+
+        Args:
+            config: The thread; with a `checkpoint_ns` only that namespace, with a `checkpoint_id`
+                only that checkpoint. `None` lists all threads, one after the other.
+            filter: Metadata that checkpoints must have, compared by equality.
+            before: A config whose `checkpoint_id` they must be older than.
+            limit: How many to list at most.
+        """
+        place = cursor(config, filter, before, limit)
+        thread_ids = _only(_config.thread_id(config)) if config else self._thread_ids()
+        async for thread_id in thread_ids:
+            position = place
+            while position.more:
+                page = await self._run(self._operations.page(thread_id, position))
+                for found in page.tuples:
+                    yield found
+                position = page.cursor
+            place = place._replace(left=position.left, more=position.left != 0)
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint, replacing one of the same id; `config` names its parent."""
+        return await self._run(self._operations.put(config, checkpoint, metadata, new_versions))
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """Store what a task wrote on top of the checkpoint that `config` names.
+
+        A write that is there already stays as it is, but for the special ones (errors, interrupts,
+        resumes), which are replaced.
+        """
+        await self._run(self._operations.put_writes(config, writes, task_id, task_path))
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Delete all that is stored of a thread."""
+        await self._run(self._operations.delete_thread(thread_id))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete the checkpoints whose metadata has one of these run ids, with their writes."""
+        threads = await self._run(self._operations.threads_of_runs(run_ids))
+        for thread_id, runs in threads.items():
+            await self._run(self._operations.delete_runs(thread_id, runs))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy all of a thread to another, complete or not at all.
+
+        Raises:
+            ThreadExistsError: The target has checkpoints or writes already.
+        """
+        await self._run(self._operations.copy_thread(source_thread_id, target_thread_id))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Delete what threads no longer need.
+
+        Args:
+            thread_ids: The threads.
+            strategy: `"keep_latest"` keeps the latest checkpoint of each namespace, and the
+                ancestors that its delta channels are rebuilt from; `"delete"` keeps nothing.
+        """
+        strategy = _config.strategy(strategy)
+        for thread_id in _config.texts("thread_ids", thread_ids):
+            await self._run(self._operations.prune(thread_id, strategy))
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """What delta channels wrote, oldest first, since the last stored value of each."""
+        return await self._run(self._operations.get_delta_channel_history(config, channels))
+
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        """The version after `current`, in LangGraph's own format."""
+        return _codec.next_version(current)
+
+    # The same for threads without an event loop
+
+    def setup(self) -> None:
+        """`asetup` from another thread than the event loop's."""
+        self._wait(self.asetup())
+
+    def close(self) -> None:
+        """`aclose` from another thread than the event loop's."""
+        self._wait(self.aclose())
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """`aget_tuple` from another thread than the event loop's."""
+        return self._wait(self.aget_tuple(config))
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """`alist` from another thread than the event loop's."""
+        tuples = self.alist(config, filter=filter, before=before, limit=limit)
+        while (found := self._wait(_next(tuples))) is not None:
+            yield found
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """`aput` from another thread than the event loop's."""
+        return self._wait(self.aput(config, checkpoint, metadata, new_versions))
+
+    def put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """`aput_writes` from another thread than the event loop's."""
+        self._wait(self.aput_writes(config, writes, task_id, task_path))
+
+    def delete_thread(self, thread_id: str) -> None:
+        """`adelete_thread` from another thread than the event loop's."""
+        self._wait(self.adelete_thread(thread_id))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """`adelete_for_runs` from another thread than the event loop's."""
+        self._wait(self.adelete_for_runs(run_ids))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """`acopy_thread` from another thread than the event loop's."""
+        self._wait(self.acopy_thread(source_thread_id, target_thread_id))
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """`aprune` from another thread than the event loop's."""
+        self._wait(self.aprune(thread_ids, strategy=strategy))
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """`aget_delta_channel_history` from another thread than the event loop's."""
+        return self._wait(self.aget_delta_channel_history(config=config, channels=channels))
+
+
+async def _sent(client: Any, request: Call | Commands) -> Any:
+    return await (_call(client, request) if isinstance(request, Call) else _send(client, request))
+
+
+async def _call(client: Any, call: Call) -> Any:
+    try:
+        return await client.execute_command(*evalsha(call), **RAW)
+    except NoScriptError:
+        return await client.execute_command(*eval_(call), **RAW)
+
+
+async def _send(client: Any, request: Commands) -> list[Any]:
+    async with client.pipeline(transaction=False) as pipeline:
+        for command in request.commands:
+            pipeline.execute_command(*command, **RAW)
+        replies: list[Any] = await pipeline.execute()
+        return replies
+
+
+async def _only(item: T) -> AsyncIterator[T]:
+    yield item
+
+
+async def _next(items: AsyncIterator[T]) -> T | None:
+    return await anext(items, None)

@@ -1,0 +1,71 @@
+"""What can go wrong, in our own words.
+
+Every error that this package raises itself is defined here and derives from `RedisSaverError`.
+Errors of the server and of the connection are not wrapped: they pass through as the client
+library raised them.
+"""
+
+from __future__ import annotations
+
+
+class RedisSaverError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(RedisSaverError, ValueError):
+    """An argument or a part of a config is missing or malformed; nothing was written.
+
+    The message names the argument, what was expected and what was given.
+    """
+
+
+class CorruptThreadError(RedisSaverError):
+    """Something that a stored checkpoint or write is made of is missing or altered in Redis.
+
+    This is damage from outside of the saver (an evicted or deleted key, a failover that lost
+    writes, an edited value): a checkpoint that never existed reads as `None` instead.
+    """
+
+    def __init__(
+        self, thread_id: str, namespace: str, checkpoint_id: str, key: str, reason: str
+    ) -> None:
+        """Name what was being read, the key that is damaged, and how."""
+        self.thread_id = thread_id
+        self.namespace = namespace
+        self.checkpoint_id = checkpoint_id
+        self.key = key
+        super().__init__(
+            f"thread {thread_id!r}, namespace {namespace!r}, checkpoint {checkpoint_id!r}: "
+            f"{reason} (in {key!r})"
+        )
+
+
+class UnknownFormatError(RedisSaverError):
+    """Something was stored in a format that this version of the package does not know.
+
+    It was written by a newer version, or is not ours. Nothing was changed.
+    """
+
+
+class ThreadExistsError(RedisSaverError):
+    """The target of a copy already has checkpoints or writes; nothing was copied."""
+
+    def __init__(self, thread_id: str) -> None:
+        """Name the target thread."""
+        self.thread_id = thread_id
+        super().__init__(
+            f"cannot copy to thread {thread_id!r}: it has checkpoints already. "
+            "Delete it first, or copy to another thread_id."
+        )
+
+
+class UnsupportedServerError(RedisSaverError):
+    """The server cannot hold checkpoints: it is too old, or its scripts are disabled."""
+
+
+class EventLoopError(RedisSaverError, RuntimeError):
+    """A synchronous method of `AsyncRedisSaver` was called where it cannot work."""
+
+
+class EvictionWarning(UserWarning):
+    """The server may evict checkpoints when its memory is full."""

@@ -1,0 +1,19 @@
+-- Copies a thread inside the server.
+--
+-- KEYS     timeline, writes, chunks, runs of the source; the same of the target; the target's
+--          copy mark
+-- ARGV[1]  a random token of this copy
+-- ARGV[2]  how long the mark lasts, in milliseconds
+-- Returns  {copied, runs}: copied is 0 when the target has something already; runs are the ids of
+--          the source's runs
+
+-- include target
+
+if not target_is_free(KEYS[5], KEYS[6], KEYS[9]) then
+  return {0, {}}
+end
+for i = 1, 4 do
+  redis.call('COPY', KEYS[i], KEYS[i + 4], 'REPLACE')
+end
+mark_target(KEYS[9])
+return {1, redis.call('SMEMBERS', KEYS[4])}

@@ -1,0 +1,27 @@
+-- Reads checkpoints by id, or the latest of a namespace.
+--
+-- KEYS     timeline, writes, chunks, runs of the thread
+-- ARGV     namespace and checkpoint id of each; an empty id is the latest
+-- Returns  {done, rows, directory, contents}: done is how many were looked for before the reply was
+--          large enough; a row is {row, has_parent, {writes, ...}}, and what is not there has none;
+--          directory and contents hold every chunk that the rows are made of
+
+-- include rows
+-- include closure
+-- include reply
+
+local rows, done = {}, 0
+while 2 * done < #ARGV and bytes < BUDGET do
+  local ns, id = ARGV[2 * done + 1], ARGV[2 * done + 2]
+  local row
+  if id == '' then
+    row = latest_row(ns)
+  else
+    row = row_at(ns, id)
+  end
+  if row then
+    rows[#rows + 1] = whole_row(row)
+  end
+  done = done + 1
+end
+return {done, rows, fetched()}

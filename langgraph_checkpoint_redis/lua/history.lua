@@ -1,0 +1,81 @@
+-- Walks the ancestors of a checkpoint, collecting what channels wrote since their last stored value.
+--
+-- KEYS     timeline, writes, chunks, runs of the thread
+-- ARGV[1]  namespace
+-- ARGV[2]  checkpoint id; empty is the latest
+-- ARGV[3]  1 to begin at the checkpoint's parent, 0 to begin at the checkpoint itself
+-- ARGV[4]  how many ancestors to visit at most
+-- ARGV[5...] channels
+-- Returns  {ancestors, next_id, directory, contents}: an ancestor is {writes, seeds}, with seeds a
+--          flat list of channel and msgpack entry; next_id is where to go on, or empty at the end
+
+-- include rows
+-- include closure
+-- include reply
+
+local ns, id = ARGV[1], ARGV[2]
+local searched, left = {}, 0
+for i = 5, #ARGV do
+  searched[ARGV[i]] = true
+  left = left + 1
+end
+
+local row
+if id == '' then
+  row = latest_row(ns)
+else
+  row = row_at(ns, id)
+end
+if row and ARGV[3] == '1' then
+  row = row_at(ns, head_of(row)[PARENT])
+end
+
+local function writes_of_searched(id)
+  local found = {}
+  for _, write in ipairs(writes_at(ns, id)) do
+    local matches = false
+    each_write(groups_of(write), function(entry, channel)
+      if searched[channel] then
+        matches = true
+        want_entry(entry)
+      end
+    end)
+    if matches then
+      found[#found + 1] = write
+    end
+  end
+  return found
+end
+
+-- Channels whose value is stored here need no older ancestors.
+local function seeds_of_searched(head)
+  local seeds = {}
+  each_value(head, function(entry, channel)
+    if searched[channel] then
+      want_entry(entry)
+      seeds[#seeds + 1] = channel
+      seeds[#seeds + 1] = cmsgpack.pack(entry)
+      searched[channel] = nil
+      left = left - 1
+    end
+  end)
+  return seeds
+end
+
+-- Putting an old id again under one of its descendants makes a loop, hence `visited`.
+local ancestors, visited = {}, {}
+while row and left > 0 and #ancestors < tonumber(ARGV[4]) and bytes < BUDGET do
+  local ancestor = id_of(row)
+  if visited[ancestor] then
+    row = nil
+    break
+  end
+  visited[ancestor] = true
+  local head = head_of(row)
+  local writes = writes_of_searched(ancestor)
+  ancestors[#ancestors + 1] = {writes, seeds_of_searched(head)}
+  fetch()
+  row = row_at(ns, head[PARENT])
+end
+
+return {ancestors, row and left > 0 and id_of(row) or '', fetched()}

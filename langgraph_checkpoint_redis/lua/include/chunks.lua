@@ -1,0 +1,39 @@
+-- Chunks that a write brings along.
+--
+-- They follow as pairs (digest, content) from ARGV[first]; the first `nodes` of them are nodes,
+-- whose children must be in the thread as well. So a row whose references all exist is complete.
+
+local function chunks_sent(first, nodes)
+  local sent, references = {}, {}
+  for i = first, #ARGV, 2 do
+    sent[ARGV[i]] = true
+    if i < first + 2 * nodes then
+      references[#references + 1] = ARGV[i + 1]
+    end
+  end
+  return sent, references
+end
+
+local function references_of(entry, references)
+  for i = 4, #entry do
+    references[#references + 1] = entry[i]
+  end
+end
+
+local function all_present(references, sent)
+  for _, digests in ipairs(references) do
+    for i = 1, #digests, 16 do
+      local digest = string.sub(digests, i, i + 15)
+      if not sent[digest] and redis.call('HEXISTS', CHUNKS, digest) == 0 then
+        return false
+      end
+    end
+  end
+  return true
+end
+
+local function store_chunks(first)
+  for i = first, #ARGV, 1000 do
+    redis.call('HSET', CHUNKS, unpack(ARGV, i, math.min(i + 999, #ARGV)))
+  end
+end

@@ -1,0 +1,58 @@
+-- The closure of values: every chunk that they are made of, each once.
+--
+-- An entry is {type, literal} or {type, literal, size, level0, level1, ...}, where a level is a
+-- string of 16-byte digests. Digests of level 0 name pieces of a value; those of a higher level
+-- name nodes, whose content is again a string of digests, of one level less.
+
+local DIGEST, SLICE = 16, 1000
+
+local wanted, seen = {}, {}
+
+local function want(level, digests)
+  if not seen[level] then
+    seen[level], wanted[level] = {}, {}
+  end
+  local list, before = wanted[level], seen[level]
+  for i = 1, #digests, DIGEST do
+    local digest = string.sub(digests, i, i + DIGEST - 1)
+    if not before[digest] then
+      before[digest] = true
+      list[#list + 1] = digest
+    end
+  end
+end
+
+local function want_entry(entry)
+  for i = 4, #entry do
+    want(i - 4, entry[i])
+  end
+end
+
+-- Calls visit(digest, content) for each digest; content is false where there is no such chunk.
+local function each_chunk(digests, visit)
+  for first = 1, #digests, SLICE do
+    local last = math.min(first + SLICE - 1, #digests)
+    local contents = redis.call('HMGET', CHUNKS, unpack(digests, first, last))
+    for i = first, last do
+      visit(digests[i], contents[i - first + 1])
+    end
+  end
+end
+
+-- Visits what is wanted of the levels down to `lowest`; what nodes refer to is wanted then, too.
+local function expand(lowest, visit)
+  local top = -1
+  for level in pairs(wanted) do
+    top = math.max(top, level)
+  end
+  for level = top, lowest, -1 do
+    local list = wanted[level] or {}
+    wanted[level] = {}
+    each_chunk(list, function(digest, content)
+      if content and level > 0 then
+        want(level - 1, content)
+      end
+      visit(digest, content)
+    end)
+  end
+end

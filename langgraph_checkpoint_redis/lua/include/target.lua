@@ -1,0 +1,9 @@
+-- The target of a copy: free, or filled by this very copy, whose reply was lost.
+
+local function target_is_free(timeline, writes, mark)
+  return redis.call('GET', mark) == ARGV[1] or redis.call('EXISTS', timeline, writes) == 0
+end
+
+local function mark_target(mark)
+  redis.call('SET', mark, ARGV[1], 'PX', ARGV[2])
+end

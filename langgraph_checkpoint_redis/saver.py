@@ -1,0 +1,293 @@
+"""`RedisSaver`: a line or two per method, and what drives operations over a synchronous client.
+
+The asynchronous names work too, each by calling its synchronous twin in a thread, so that a graph
+compiled with this saver can be awaited as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import BoundedSemaphore
+from typing import Any, TypeVar
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from redis import Redis, RedisCluster
+from redis.exceptions import NoScriptError
+
+from . import _codec, _config
+from ._clients import RAW, connection_limit, eval_, evalsha, explained_errors, is_cluster
+from ._operations import Memory, Operations, cursor, memory
+from ._scripts import Call, Commands, Operation
+from .errors import EvictionWarning
+
+T = TypeVar("T")
+
+
+class RedisSaver(BaseCheckpointSaver[str]):
+    """Keeps the checkpoints of LangGraph graphs in Redis.
+
+    Any number of threads and tasks may share one saver, and any number of savers one server. Plain
+    Redis 6.2 or newer is enough, or Valkey, single or as a cluster.
+
+    Args:
+        redis: A URL (`redis://`, `rediss://`, `unix://`) or a client: `redis.Redis` or
+            `redis.RedisCluster`.
+        prefix: What all keys begin with; savers with different prefixes share nothing.
+        serde: The serializer of values, metadata and checkpoints; LangGraph's own by default.
+
+    Raises:
+        ConfigError: `prefix` is empty, or has braces or NUL characters in it.
+
+    All methods raise `ConfigError` for a bad argument, before anything is sent; what the server and
+    the connection raise, as the client raises it; and, when reading, `CorruptThreadError` and
+    `UnknownFormatError` for what cannot be read.
+    """
+
+    def __init__(
+        self,
+        redis: str | Redis | RedisCluster,
+        *,
+        prefix: str = "lg",
+        serde: SerializerProtocol | None = None,
+    ) -> None:
+        """Nothing is sent before the first call."""
+        super().__init__(serde=serde)
+        self._opened = isinstance(redis, str)
+        self._client: Any = Redis.from_url(redis) if isinstance(redis, str) else redis
+        self._memory: Memory = memory(prefix, is_cluster=is_cluster(self._client))
+        self._connections = BoundedSemaphore(connection_limit(self._client))
+
+    @classmethod
+    @contextmanager
+    def from_conn_string(cls, url: str, **options: Any) -> Iterator[RedisSaver]:
+        """A saver that is closed when the `with` block ends; `options` are the constructor's."""
+        saver = cls(url, **options)
+        try:
+            yield saver
+        finally:
+            saver.close()
+
+    def setup(self) -> None:
+        """Check that the server is reachable and can hold checkpoints; optional.
+
+        Raises:
+            UnsupportedServerError: It is older than Redis 6.2.
+
+        Warns `EvictionWarning` when the server deletes keys once its memory is full.
+        """
+        if warning := self._run(self._operations.check()):
+            warnings.warn(warning, EvictionWarning, stacklevel=2)
+
+    def close(self) -> None:
+        """Close the connections, if the saver was made from a URL."""
+        if self._opened:
+            self._client.close()
+
+    # Driving operations
+
+    @property
+    def _operations(self) -> Operations:
+        return Operations(self.serde, self._memory)
+
+    def _run(self, operation: Operation[T]) -> T:
+        reply = None
+        while True:
+            try:
+                request = operation.send(reply)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            with self._connections, explained_errors():
+                reply = self._call(request) if isinstance(request, Call) else self._send(request)
+
+    def _call(self, call: Call) -> Any:
+        try:
+            return self._client.execute_command(*evalsha(call), **RAW)
+        except NoScriptError:
+            return self._client.execute_command(*eval_(call), **RAW)
+
+    def _send(self, request: Commands) -> list[Any]:
+        with self._client.pipeline(transaction=False) as pipeline:
+            for command in request.commands:
+                pipeline.execute_command(*command, **RAW)
+            replies: list[Any] = pipeline.execute()
+            return replies
+
+    def _thread_ids(self) -> Iterator[str]:
+        seen = set[str]()  # SCAN may return a key twice
+        keyspace = self._memory.keyspace
+        for key in self._client.scan_iter(match=keyspace.timelines(), count=1000):
+            thread_id = keyspace.thread_id(key)
+            if thread_id not in seen:
+                seen.add(thread_id)
+                yield thread_id
+
+    # LangGraph's interface
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint that `config` names, or the latest; `None` if there is none."""
+        return self._run(self._operations.get_tuple(config))
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Checkpoints from the newest to the oldest, read page by page as they are taken.
+
+        Args:
+            config: The thread; with a `checkpoint_ns` only that namespace, with a `checkpoint_id`
+                only that checkpoint. `None` lists all threads, one after the other.
+            filter: Metadata that checkpoints must have, compared by equality.
+            before: A config whose `checkpoint_id` they must be older than.
+            limit: How many to list at most.
+        """
+        place = cursor(config, filter, before, limit)
+        for thread_id in [_config.thread_id(config)] if config else self._thread_ids():
+            position = place
+            while position.more:
+                page = self._run(self._operations.page(thread_id, position))
+                yield from page.tuples
+                position = page.cursor
+            place = place._replace(left=position.left, more=position.left != 0)
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint, replacing one of the same id; `config` names its parent."""
+        return self._run(self._operations.put(config, checkpoint, metadata, new_versions))
+
+    def put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """Store what a task wrote on top of the checkpoint that `config` names.
+
+        A write that is there already stays as it is, but for the special ones (errors, interrupts,
+        resumes), which are replaced.
+        """
+        self._run(self._operations.put_writes(config, writes, task_id, task_path))
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete all that is stored of a thread."""
+        self._run(self._operations.delete_thread(thread_id))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete the checkpoints whose metadata has one of these run ids, with their writes."""
+        for thread_id, runs in self._run(self._operations.threads_of_runs(run_ids)).items():
+            self._run(self._operations.delete_runs(thread_id, runs))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy all of a thread to another, complete or not at all.
+
+        Raises:
+            ThreadExistsError: The target has checkpoints or writes already.
+        """
+        self._run(self._operations.copy_thread(source_thread_id, target_thread_id))
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Delete what threads no longer need.
+
+        Args:
+            thread_ids: The threads.
+            strategy: `"keep_latest"` keeps the latest checkpoint of each namespace, and the
+                ancestors that its delta channels are rebuilt from; `"delete"` keeps nothing.
+        """
+        strategy = _config.strategy(strategy)
+        for thread_id in _config.texts("thread_ids", thread_ids):
+            self._run(self._operations.prune(thread_id, strategy))
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """What delta channels wrote, oldest first, since the last stored value of each."""
+        return self._run(self._operations.get_delta_channel_history(config, channels))
+
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        """The version after `current`, in LangGraph's own format."""
+        return _codec.next_version(current)
+
+    # The same, awaited
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """`get_tuple` in a thread."""
+        return await asyncio.to_thread(self.get_tuple, config)
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """`list` in a thread."""
+        tuples = self.list(config, filter=filter, before=before, limit=limit)
+        while (found := await asyncio.to_thread(next, tuples, None)) is not None:
+            yield found
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """`put` in a thread."""
+        return await asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions)
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """`put_writes` in a thread."""
+        await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """`delete_thread` in a thread."""
+        await asyncio.to_thread(self.delete_thread, thread_id)
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """`delete_for_runs` in a thread."""
+        await asyncio.to_thread(self.delete_for_runs, run_ids)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """`copy_thread` in a thread."""
+        await asyncio.to_thread(self.copy_thread, source_thread_id, target_thread_id)
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """`prune` in a thread."""
+        await asyncio.to_thread(self.prune, thread_ids, strategy=strategy)
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """`get_delta_channel_history` in a thread."""
+        return await asyncio.to_thread(
+            self.get_delta_channel_history, config=config, channels=channels
+        )

@@ -1,0 +1,153 @@
+"""What tests are given: real servers, savers of both kinds, and one way to drive them.
+
+A test is written once. It calls `saver` (or the graph driver `drive`) as if all were synchronous, and
+runs for `RedisSaver` and for `AsyncRedisSaver`, on each server.
+
+Which servers: those that `--servers` names, by default the newest Redis and the newest Valkey that
+were found in wheels or on PATH; `all` means every one. `REDIS_URL` overrides it, and where nothing is
+found but a Docker daemon answers, a container is started. A missing server is an error, never a skip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from uuid import uuid4
+
+import pytest
+import redis
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from examples.local_server import available_servers, running_server
+from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
+
+from .driving import AwaitedDriver, AwaitedSaver, Driver, DirectDriver, Saver
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--servers", default="newest", help="newest, all, or names such as valkey-8.1")
+
+
+def _chosen(option: str) -> list[str]:
+    if "REDIS_URL" in os.environ:
+        return ["REDIS_URL"]
+    found = sorted(available_servers(), key=_version, reverse=True)
+    if not found:
+        return ["container"]
+    if option == "all":
+        return found
+    if option == "newest":
+        kinds = {name.split("-")[0] for name in found}
+        return [next(name for name in found if name.startswith(kind)) for kind in sorted(kinds)]
+    return option.split(",")
+
+
+def _version(name: str) -> list[int]:
+    return [int(part) for part in name.split("-")[1].split(".")]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server" in metafunc.fixturenames:
+        names = _chosen(metafunc.config.getoption("--servers"))
+        metafunc.parametrize("server", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[dict[str, str]]:
+    """The URLs of the servers that run already, by name; all stop when the session ends."""
+    with ExitStack() as stack:
+        urls = _Servers(stack)
+        yield urls
+
+
+class _Servers(dict[str, str]):
+    def __init__(self, stack: ExitStack) -> None:
+        super().__init__()
+        self._stack = stack
+
+    def __missing__(self, name: str) -> str:
+        self[name] = self._started(name)
+        return self[name]
+
+    def _started(self, name: str) -> str:
+        if name == "REDIS_URL":
+            return os.environ["REDIS_URL"]
+        if name == "container":
+            from testcontainers.redis import RedisContainer
+
+            container = self._stack.enter_context(RedisContainer("redis:8"))
+            host, port = container.get_container_host_ip(), container.get_exposed_port(6379)
+            return f"redis://{host}:{port}"
+        return self._stack.enter_context(running_server(available_servers()[name]))
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest, servers: dict[str, str]) -> str:
+    """The URL of a server."""
+    return servers[request.param]
+
+
+@pytest.fixture
+def client(server: str) -> Iterator[redis.Redis]:
+    """A plain client of the server, to look at what is stored."""
+    with redis.Redis.from_url(server) as client:
+        yield client
+
+
+@pytest.fixture
+def prefix(client: redis.Redis) -> Iterator[str]:
+    """A key prefix of the test's own; what it leaves there is removed."""
+    prefix = f"test-{uuid4().hex}"
+    yield prefix
+    for key in client.scan_iter(match=f"{prefix}:*", count=1000):
+        client.unlink(key)
+
+
+@pytest.fixture(params=["sync", "async"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which of the two savers a test is for."""
+    return str(request.param)
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """The event loop in which the asynchronous saver lives, between its calls at rest."""
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+@pytest.fixture
+def serde() -> SerializerProtocol | None:
+    """The serializer; a test module may override it."""
+    return None
+
+
+@pytest.fixture
+def raw_saver(
+    kind: str, server: str, prefix: str, loop: asyncio.AbstractEventLoop, serde: SerializerProtocol
+) -> Iterator[RedisSaver | AsyncRedisSaver]:
+    """A saver as users make it."""
+    if kind == "sync":
+        with RedisSaver.from_conn_string(server, prefix=prefix, serde=serde) as saver:
+            yield saver
+    else:
+        asynchronous = AsyncRedisSaver(server, prefix=prefix, serde=serde)
+        yield asynchronous
+        loop.run_until_complete(asynchronous.aclose())
+
+
+@pytest.fixture
+def saver(raw_saver: RedisSaver | AsyncRedisSaver, loop: asyncio.AbstractEventLoop) -> Saver:
+    """A saver of either kind, called synchronously."""
+    return raw_saver if isinstance(raw_saver, RedisSaver) else AwaitedSaver(raw_saver, loop)
+
+
+@pytest.fixture
+def drive(raw_saver: RedisSaver | AsyncRedisSaver, loop: asyncio.AbstractEventLoop) -> Driver:
+    """Runs graphs with the saver: `invoke` or `ainvoke`, and so on."""
+    return DirectDriver(raw_saver) if isinstance(raw_saver, RedisSaver) else AwaitedDriver(raw_saver, loop)
