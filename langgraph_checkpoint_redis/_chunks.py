@@ -91,7 +91,10 @@ def _resolve(digests: bytes, chunks: Chunks) -> list[bytes]:
 
 # Cutting: first where items begin, then which of them go together.
 
-_EXT_HEADERS = {0xC7: 3, 0xC8: 4, 0xC9: 6}
+# First bytes in msgpack: extensions with the length of their headers, arrays and maps.
+_EXTENSIONS = {0xC7: 3, 0xC8: 4, 0xC9: 6}
+_ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
+_MAPS = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
 
 
 def _pieces(data: bytes) -> tuple[bytes, list[bytes]]:
@@ -115,7 +118,7 @@ def _literal_end(bounds: list[int]) -> int:
 
 
 def _group(data: bytes, start: int, bounds: list[int]) -> Iterator[int]:
-    """The ends of pieces. A large item is one; small ones go together until their content says so."""
+    """The ends of pieces. A large item is one; small ones go together until they say so."""
     item = start
     for end in bounds:
         if end - item >= PIECE:
@@ -142,7 +145,7 @@ def _item_starts(data: bytes, base: int = 0, depth: int = DEPTH) -> Iterator[int
 
 def _spans(data: bytes) -> list[int]:
     """Where the items of the container `data` begin, and its end; empty if it is none to be cut."""
-    header = _EXT_HEADERS.get(data[0], 0)  # an extension may hold a container: an object's fields
+    header = _EXTENSIONS.get(data[0], 0)  # an extension may hold a container: an object's fields
     if header and len(data) < DEEP:
         return []  # a message in a short list is cut out just as it is in a long one
     unpacker = Unpacker(max_buffer_size=len(data))
@@ -159,9 +162,9 @@ def _spans(data: bytes) -> list[int]:
 
 
 def _item_count(unpacker: Unpacker, kind: int) -> int:
-    if 0x90 <= kind <= 0x9F or kind in (0xDC, 0xDD):
+    if kind in _ARRAYS:
         return int(unpacker.read_array_header())
-    if 0x80 <= kind <= 0x8F or kind in (0xDE, 0xDF):
+    if kind in _MAPS:
         return 2 * int(unpacker.read_map_header())
     return 0
 

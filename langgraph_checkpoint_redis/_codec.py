@@ -1,6 +1,7 @@
 """Checkpoints, values and writes as bytes, and back.
 
-A checkpoint is stored as two msgpack arrays, one behind the other. Scripts read the first, the head:
+A checkpoint is stored as two msgpack arrays, one behind the other. Scripts read the first, the
+head:
 
     [format, parent id, run id, root id, delta channels, [channel, version, entry, ...]]
 

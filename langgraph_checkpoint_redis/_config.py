@@ -86,7 +86,7 @@ def _optional(configurable: Mapping[str, Any], name: str) -> str | None:
 
 
 def place(config: RunnableConfig) -> Place:
-    """The checkpoint that a config names: without an id the latest, without a namespace the root's."""
+    """The checkpoint that a config names: with no id the latest, with no namespace the root's."""
     configurable = _configurable(config)
     return Place(
         _thread_id(configurable),
@@ -108,7 +108,7 @@ def thread_id(config: RunnableConfig) -> str:
 
 
 def scope(config: RunnableConfig | None) -> tuple[str | None, str]:
-    """The namespace (`None` for all) and checkpoint id (empty for all) that a config asks to list."""
+    """The namespace (`None` for all) and the id (empty for all) that a config asks to list."""
     if not config:
         return None, ""
     configurable = _configurable(config)

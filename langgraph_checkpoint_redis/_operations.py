@@ -99,7 +99,7 @@ class Page(NamedTuple):
 
 def cursor(
     config: RunnableConfig | None,
-    filter: Mapping[str, Any] | None,  # noqa: A002 - LangGraph's name
+    filter: Mapping[str, Any] | None,
     before: Mapping[str, Any] | None,
     limit: int | None,
 ) -> Cursor:
@@ -287,7 +287,7 @@ class Operations:
         return all(metadata.get(name) == value for name, value in wanted.items())
 
     def _whole(self, thread_id: str, rows: Sequence[Any]) -> Operation[Iterator[CheckpointTuple]]:
-        """The checkpoints of rows that came without their values: a second call, for matches only."""
+        """The checkpoints of rows that came without values: a second call, for matches only."""
         records = [_codec.record(row[0]) for row in rows]
         found: list[Iterator[CheckpointTuple]] = []
         while records:

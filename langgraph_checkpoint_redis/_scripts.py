@@ -1,7 +1,8 @@
 """Scripts, calls of them, and operations: the vocabulary between the core and its two front ends.
 
-Each Lua file under `lua/` is one `Script`. A `Call` is a script with its keys and arguments, a value
-that nobody has sent yet. An operation is a generator that yields requests and returns a result:
+Each Lua file under `lua/` is one `Script`. A `Call` is a script with its keys and arguments, a
+value that nobody has sent yet. An operation is a generator that yields requests and returns a
+result:
 
     reply = yield from GET(keys, [namespace, checkpoint_id])
 
@@ -69,7 +70,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Commands:
-    """Plain commands of the server, each on one key, sent together; the reply lists their replies."""
+    """Plain commands of the server, each on one key, sent together; replies come as a list."""
 
     commands: tuple[tuple[Argument, ...], ...]
 

@@ -1,10 +1,10 @@
 """`AsyncRedisSaver`: the same as `RedisSaver`, awaited.
 
-It may be made anywhere, outside of an event loop too. Made from a URL it has a client for each event
-loop that uses it, so that a closed loop before, or another one in another thread, does no harm.
+It may be made anywhere, outside of an event loop too. Made from a URL it has a client for each
+event loop that uses it, so that a closed loop before, or another in another thread, does no harm.
 
-The synchronous names work from any thread that has no running event loop: they hand the awaited twin
-to the loop that uses the saver. That is what nodes and tools without `async` need.
+The synchronous names work from any thread that has no running event loop: they hand the awaited
+twin to the loop that uses the saver. That is what nodes and tools without `async` need.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Connection(NamedTuple):
 
 
 class _Connections:
-    """The clients of a saver, one for each event loop, and the loop that synchronous calls go to."""
+    """The clients of a saver, one for each event loop, and the loop for synchronous calls."""
 
     def __init__(self, redis: str | Redis | RedisCluster) -> None:
         self._redis = redis
@@ -134,7 +134,7 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
     @classmethod
     @asynccontextmanager
     async def from_conn_string(cls, url: str, **options: Any) -> AsyncIterator[AsyncRedisSaver]:
-        """A saver that is closed when the `async with` block ends; `options` are the constructor's."""
+        """A saver that is closed when the block ends; `options` are the constructor's."""
         saver = cls(url, **options)
         try:
             yield saver

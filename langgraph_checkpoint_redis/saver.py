@@ -72,7 +72,7 @@ class RedisSaver(BaseCheckpointSaver[str]):
     @classmethod
     @contextmanager
     def from_conn_string(cls, url: str, **options: Any) -> Iterator[RedisSaver]:
-        """A saver that is closed when the `with` block ends; `options` are the constructor's."""
+        """A saver that is closed when the block ends; `options` are the constructor's."""
         saver = cls(url, **options)
         try:
             yield saver

@@ -1,11 +1,12 @@
 """What tests are given: real servers, savers of both kinds, and one way to drive them.
 
-A test is written once. It calls `saver` (or the graph driver `drive`) as if all were synchronous, and
-runs for `RedisSaver` and for `AsyncRedisSaver`, on each server.
+A test is written once. It calls `saver` (or the graph driver `drive`) as if all were synchronous,
+and runs for `RedisSaver` and for `AsyncRedisSaver`, on each server.
 
 Which servers: those that `--servers` names, by default the newest Redis and the newest Valkey that
-were found in wheels or on PATH; `all` means every one. `REDIS_URL` overrides it, and where nothing is
-found but a Docker daemon answers, a container is started. A missing server is an error, never a skip.
+were found in wheels or on PATH; `all` means every one. `REDIS_URL` overrides it, and where nothing
+is found but a Docker daemon answers, a container is started. A missing server is an error, never a
+skip.
 """
 
 from __future__ import annotations
@@ -75,8 +76,6 @@ class _Servers(dict[str, str]):
         if name == "REDIS_URL":
             return os.environ["REDIS_URL"]
         if name == "container":
-            from testcontainers.redis import RedisContainer
-
             container = self._stack.enter_context(RedisContainer("redis:8"))
             host, port = container.get_container_host_ip(), container.get_exposed_port(6379)
             return f"redis://{host}:{port}"
@@ -150,4 +149,8 @@ def saver(raw_saver: RedisSaver | AsyncRedisSaver, loop: asyncio.AbstractEventLo
 @pytest.fixture
 def drive(raw_saver: RedisSaver | AsyncRedisSaver, loop: asyncio.AbstractEventLoop) -> Driver:
     """Runs graphs with the saver: `invoke` or `ainvoke`, and so on."""
-    return DirectDriver(raw_saver) if isinstance(raw_saver, RedisSaver) else AwaitedDriver(raw_saver, loop)
+    return (
+        DirectDriver(raw_saver)
+        if isinstance(raw_saver, RedisSaver)
+        else AwaitedDriver(raw_saver, loop)
+    )
