@@ -14,14 +14,15 @@ This module knows bytes and digests; not serializers, records or Redis.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from struct import iter_unpack
+from typing import NamedTuple, cast
 from zlib import crc32
 
-from msgpack import Unpacker
+from msgpack import Unpacker, packb
 from msgpack.exceptions import UnpackException
 
 LITERAL = 64  # bytes: up to this a value stands in its row, which costs less than a chunk
@@ -34,20 +35,26 @@ FANOUT = 8  # references in a node, on average
 Chunks = Mapping[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Rope:
-    """A value of `size` bytes, cut.
+class Rope(NamedTuple):
+    """How a value of `size` bytes is put together.
 
     It reads as `literal`, followed by what the levels refer to, from the highest down to level 0.
-    A level is a string of digests: of pieces in level 0, of nodes in the others. `nodes` and
-    `pieces` are the chunks themselves, by digest.
+    A level is a string of digests: of pieces in level 0, of nodes in the others. `pieces` are the
+    digests of all its pieces, in order.
     """
 
     size: int
     literal: bytes
-    levels: tuple[bytes, ...] = ()
-    nodes: Chunks = field(default_factory=dict)
-    pieces: Chunks = field(default_factory=dict)
+    levels: tuple[bytes, ...]
+    pieces: Sequence[bytes]
+
+
+class Cut(NamedTuple):
+    """A rope, with its nodes and those of its pieces that were not known before."""
+
+    rope: Rope
+    nodes: Chunks
+    pieces: Chunks
 
 
 def digest_of(content: bytes) -> bytes:
@@ -55,38 +62,81 @@ def digest_of(content: bytes) -> bytes:
     return blake2b(content, digest_size=16).digest()
 
 
-def cut(data: bytes) -> Rope:
-    """The rope that reads as `data`."""
+# Nodes are small, and most of a value's are those of its version before.
+_digest_of_node = lru_cache(maxsize=10_000)(digest_of)
+
+
+def cut(data: bytes, before: Rope | None, known: Chunks) -> Cut:
+    """Cut `data`. What it begins with like the rope `before` of `known` chunks is not cut again."""
     if len(data) <= LITERAL:
-        return Rope(len(data), data)
-    literal, contents = _pieces(data)
-    digests = [digest_of(content) for content in contents]
+        return Cut(Rope(len(data), data, (), ()), {}, {})
+    start, end, old = _same_beginning(data, before, known) if before else (0, 0, ())
+    if old:
+        contents = _split(data, end, [*_items_from(data, end)])
+    else:
+        bounds = [0, *_item_starts(data), len(data)] if len(data) >= PIECE else [len(data)]
+        start = _literal_end(bounds)
+        contents = _split(data, start, bounds)
+    new = [digest_of(content) for content in contents]
+    digests = [*old, *new]
     levels, nodes = _levels(digests)
-    return Rope(len(data), literal, levels, nodes, dict(zip(digests, contents, strict=True)))
+    rope = Rope(len(data), data[:start], levels, digests)
+    return Cut(rope, nodes, dict(zip(new, contents, strict=True)))
 
 
-def join(size: int, literal: bytes, levels: Iterable[bytes], chunks: Chunks) -> bytes:
-    """What a rope reads as; raises `LookupError` with the reason where it cannot be read."""
-    parts: list[bytes] = []
+def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> tuple[bytes, Rope]:
+    """What a rope reads as, and the rope; `LookupError` says why it cannot be read."""
+    pieces: list[bytes] = []
     try:
-        for level, digests in enumerate(levels):
-            parts[:0] = _leaves(level, digests, chunks)
+        for level, digests in reversed([*enumerate(levels)]):
+            pieces += _leaves(level, digests, chunks)
+        data = b"".join((literal, *[chunks[piece] for piece in pieces]))
     except KeyError as error:
         raise LookupError(f"chunk {error.args[0].hex()} is missing") from error
-    data = b"".join((literal, *parts))
     if len(data) != size:
         raise LookupError(f"a value of {size} bytes reads as {len(data)} bytes")
-    return data
+    return data, Rope(size, literal, tuple(levels), pieces)
 
 
 def _leaves(level: int, digests: bytes, chunks: Chunks) -> list[bytes]:
     for _ in range(level):
-        digests = b"".join(_resolve(digests, chunks))
-    return _resolve(digests, chunks)
+        digests = b"".join([chunks[digest] for (digest,) in iter_unpack("16s", digests)])
+    return [digest for (digest,) in iter_unpack("16s", digests)]
 
 
-def _resolve(digests: bytes, chunks: Chunks) -> list[bytes]:
-    return [chunks[digest] for (digest,) in iter_unpack("16s", digests)]
+def pack_levels(ropes: Iterable[Sequence[bytes]]) -> bytes:
+    """The levels of some ropes, put together by level, as scripts take them."""
+    levels = [b"".join(level) for level in zip_longest(*ropes, fillvalue=b"")]
+    return cast("bytes", packb(levels, use_bin_type=False))
+
+
+# What is as before.
+
+
+def _same_beginning(data: bytes, before: Rope, known: Chunks) -> tuple[int, int, Sequence[bytes]]:
+    """Where the literal ends, where the pieces that are as before end, and those pieces.
+
+    The last piece is left out, since what follows may belong to it.
+    """
+    for start in (len(before.literal), len(before.literal) + 2):  # a header may have grown by 2
+        end, same = start, 0
+        for digest in before.pieces[:-1]:
+            if not data.startswith(known[digest], end):
+                break
+            end += len(known[digest])
+            same += 1
+        if same:
+            return start, end, before.pieces[:same]
+    return 0, 0, ()
+
+
+def _items_from(data: bytes, start: int) -> Iterator[int]:
+    """Where items begin behind `start`, the beginning of one, and the end.
+
+    What follows an item in a container, or in those around it, reads as a row of items.
+    """
+    yield from _cut_inside(data[start:], _row(data[start:]), start, DEPTH)
+    yield len(data)
 
 
 # Cutting: first where items begin, then which of them go together.
@@ -97,17 +147,7 @@ _ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
 _MAPS = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
 
 
-def _pieces(data: bytes) -> tuple[bytes, list[bytes]]:
-    """The literal that a value begins with, and the pieces that follow it."""
-    if len(data) < PIECE:
-        return b"", [data]
-    bounds = [0, *_item_starts(data), len(data)]
-    literal_end = _literal_end(bounds)
-    cuts = list(_group(data, literal_end, [bound for bound in bounds if bound > literal_end]))
-    return data[:literal_end], [data[start:end] for start, end in pairwise((literal_end, *cuts))]
-
-
-def _literal_end(bounds: list[int]) -> int:
+def _literal_end(bounds: Sequence[int]) -> int:
     """Where the small beginning ends: headers, which differ while the items after them do not."""
     end = 0
     for start, next_start in pairwise(bounds):
@@ -117,7 +157,13 @@ def _literal_end(bounds: list[int]) -> int:
     return end
 
 
-def _group(data: bytes, start: int, bounds: list[int]) -> Iterator[int]:
+def _split(data: bytes, start: int, bounds: Sequence[int]) -> list[bytes]:
+    """The pieces of `data` from `start` on, where `bounds` are the ends of items."""
+    ends = _group(data, start, [bound for bound in bounds if bound > start])
+    return [data[piece:end] for piece, end in pairwise((start, *ends))]
+
+
+def _group(data: bytes, start: int, bounds: Sequence[int]) -> Iterator[int]:
     """The ends of pieces. A large item is one; small ones go together until they say so."""
     item = start
     for end in bounds:
@@ -136,20 +182,23 @@ def _group(data: bytes, start: int, bounds: list[int]) -> Iterator[int]:
 
 def _item_starts(data: bytes, base: int = 0, depth: int = DEPTH) -> Iterator[int]:
     """Where the items of the container `data` begin, and those of large containers in it."""
+    return _cut_inside(data, _items(data), base, depth)
+
+
+def _cut_inside(data: bytes, bounds: Sequence[int], base: int, depth: int) -> Iterator[int]:
     large = min(DEEP, max(PIECE, len(data) // 2))
-    for start, end in pairwise(_spans(data)):
+    for start, end in pairwise(bounds):
         yield base + start
         if end - start > large and depth:
             yield from _item_starts(data[start:end], base + start, depth - 1)
 
 
-def _spans(data: bytes) -> list[int]:
-    """Where the items of the container `data` begin, and its end; empty if it is none to be cut."""
+def _items(data: bytes) -> list[int]:
+    """Where the items of the container `data` begin, and its end; empty if it is not to be cut."""
     header = _EXTENSIONS.get(data[0], 0)  # an extension may hold a container: an object's fields
     if header and len(data) < DEEP:
         return []  # a message in a short list is cut out just as it is in a long one
-    unpacker = Unpacker(max_buffer_size=len(data))
-    unpacker.feed(data[header:])
+    unpacker = _unpacker(data[header:])
     try:
         count = _item_count(unpacker, data[header])
         if not count or len(data) < TINY * count:
@@ -159,6 +208,25 @@ def _spans(data: bytes) -> list[int]:
         return []  # bytes that merely look like a container
     end = header + unpacker.tell()
     return [*starts, end] if end == len(data) else []
+
+
+def _row(data: bytes) -> list[int]:
+    """Where items begin that follow one another, and the end."""
+    unpacker = _unpacker(data)
+    bounds = [0]
+    try:
+        while bounds[-1] < len(data):
+            unpacker.skip()
+            bounds.append(unpacker.tell())
+    except (UnpackException, ValueError):
+        return [0, len(data)]  # what came before merely looked like items
+    return bounds
+
+
+def _unpacker(data: bytes) -> Unpacker:
+    unpacker = Unpacker(max_buffer_size=len(data))
+    unpacker.feed(data)
+    return unpacker
 
 
 def _item_count(unpacker: Unpacker, kind: int) -> int:
@@ -178,25 +246,27 @@ def _skip(unpacker: Unpacker) -> int:
 # Grouping references.
 
 
-def _levels(digests: list[bytes]) -> tuple[tuple[bytes, ...], dict[bytes, bytes]]:
+def _levels(digests: Sequence[bytes]) -> tuple[tuple[bytes, ...], Chunks]:
     """The levels of a rope, lowest first, and the nodes that the higher ones refer to."""
     levels: list[bytes] = []
     nodes: dict[bytes, bytes] = {}
     while len(digests) > FANOUT:
         groups, rest = _grouped(digests)
-        levels.append(b"".join(rest))
-        digests = [digest_of(group) for group in groups]
+        levels.append(rest)
+        digests = [_digest_of_node(group) for group in groups]
         nodes.update(zip(digests, groups, strict=True))
     return (*levels, b"".join(digests)), nodes
 
 
-def _grouped(digests: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """The contents of full nodes, and the references behind the last one."""
+def _grouped(digests: Sequence[bytes]) -> tuple[list[bytes], bytes]:
+    """The contents of full nodes, and the references behind the last one.
+
+    A node is full where the digest that ends it says so, or when it is four times the usual size.
+    """
     groups: list[bytes] = []
-    rest: list[bytes] = []
-    for digest in digests:
-        rest.append(digest)
-        if digest[0] % FANOUT == 0 or len(rest) == 4 * FANOUT:
-            groups.append(b"".join(rest))
-            rest = []
-    return groups, rest
+    start = 0
+    for end, digest in enumerate(digests, 1):
+        if digest[0] % FANOUT == 0 or end - start == 4 * FANOUT:
+            groups.append(b"".join(digests[start:end]))
+            start = end
+    return groups, b"".join(digests[start:])

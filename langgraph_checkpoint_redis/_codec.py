@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import random
-from struct import Struct
+from struct import iter_unpack
 from typing import Any, NamedTuple, cast
 
 import msgpack
@@ -33,13 +33,11 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from ._chunks import Chunks, Rope, cut, join
+from ._chunks import Chunks, Cut, Rope, cut, join
 from ._config import Place
 from .errors import ConfigError
 
 FORMAT = 1
-
-_DIRECTORY = Struct(">16sI")
 
 # Entries that the put script replaces by the parent's, see lua/put.lua.
 KEPT_IF_ANY, KEPT = 0, 1
@@ -93,29 +91,30 @@ def full_version(lean: Any) -> Version:
 
 
 class Value(NamedTuple):
-    """A serialized value: the serializer's type, and the rope of its bytes."""
+    """A serialized value: the serializer's type, and its bytes, cut."""
 
     type: str
-    rope: Rope
+    cut: Cut
 
     @property
     def entry(self) -> list[Any]:
         """The value as rows refer to it."""
-        short = ["" if self.type == "msgpack" else self.type, self.rope.literal]
-        return [*short, self.rope.size, *self.rope.levels] if self.rope.levels else short
+        rope = self.cut.rope
+        short = ["" if self.type == "msgpack" else self.type, rope.literal]
+        return [*short, rope.size, *rope.levels] if rope.levels else short
 
 
-def encode(serde: SerializerProtocol, value: object) -> Value:
-    """Serialize and cut a value."""
+def encode(serde: SerializerProtocol, value: object, before: Rope | None, known: Chunks) -> Value:
+    """Serialize a value and cut it, as `cut` does."""
     type_, data = serde.dumps_typed(value)
-    return Value(type_, cut(bytes(data)))
+    return Value(type_, cut(bytes(data), before, known))
 
 
-def typed(entry: Sequence[Any], chunks: Chunks) -> tuple[str, bytes]:
-    """What the serializer made of an entry's value; raises what `join` does."""
+def typed(entry: Sequence[Any], chunks: Chunks) -> tuple[tuple[str, bytes], Rope]:
+    """What the serializer made of an entry's value, and its rope; raises what `join` does."""
     type_, literal, *rope = entry
-    data = join(rope[0], literal, rope[1:], chunks) if rope else literal
-    return type_.decode() or "msgpack", data
+    data, joined = join(rope[0] if rope else len(literal), literal, rope[1:], chunks)
+    return (type_.decode() or "msgpack", data), joined
 
 
 # Checkpoints.
@@ -261,11 +260,11 @@ class Write(NamedTuple):
     entry: list[Any]
 
 
-def groups(path: str, writes: Sequence[tuple[str, Value]]) -> bytes:
+def groups(path: str, channels: Sequence[str], values: Sequence[Value]) -> bytes:
     """A task's writes; of several special ones to the same channel the last counts."""
     indexed = {
         WRITES_IDX_MAP.get(channel, index): (channel, value.entry)
-        for index, (channel, value) in enumerate(writes)
+        for index, (channel, value) in enumerate(zip(channels, values, strict=True))
     }
     group: list[Any] = [path]
     for index, (channel, entry) in indexed.items():
@@ -282,14 +281,12 @@ def stored_writes(row: bytes) -> Iterator[Write]:
             yield Write(path.decode(), task_id.decode(), index, channel.decode(), entry)
 
 
-def chunks(directory: bytes, contents: bytes) -> dict[bytes, bytes]:
-    """The chunks of a reply: digests with lengths, and the contents in the same order."""
-    found: dict[bytes, bytes] = {}
-    start = 0
-    for digest, length in _DIRECTORY.iter_unpack(directory):
-        found[digest] = contents[start : start + length]
-        start += length
-    return found
+def chunks(digests: bytes, contents: Sequence[bytes | None]) -> dict[bytes, bytes]:
+    """The chunks of a reply: their digests, and their contents in the same order."""
+    names = (name for (name,) in iter_unpack("16s", digests))
+    return {
+        name: content for name, content in zip(names, contents, strict=True) if content is not None
+    }
 
 
 def entry_of(data: bytes) -> list[Any]:

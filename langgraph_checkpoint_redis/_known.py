@@ -1,49 +1,106 @@
-"""What the server has, as far as this process knows.
+"""What this process knows of threads, so that neither side sends what the other has.
 
-A put leaves out what the server has already. The memory that decides this may be wrong (another
-process pruned, the thread expired, a failover lost writes), so nothing relies on it: scripts check,
-and say when something is missing after all.
+Chunks are named by their content, so what is known of one never becomes wrong; whether the server
+still has it may (another process pruned, the thread expired, a failover lost writes). A put leaves
+out known chunks, and its script says when one is missing after all. A read names the ropes that are
+known, and the server leaves out their chunks.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from threading import Lock
+
+from ._chunks import Chunks, Rope, pack_levels
+
+# Bytes that things take in memory, roughly: a thread, a chunk beside its content, a rope.
+THREAD, CHUNK, ROPE = 1000, 150, 500
 
 
 class Known:
-    """Names of things that the server has in a thread: digests of chunks, or ids of runs.
+    """What is known of one thread.
 
-    Bounded by `capacity` names (about 100 bytes each), beyond which the thread that was used least
-    recently is forgotten. Shared by all copies of a saver, from any thread and task.
+    `chunks` has chunks by digest; `ropes` the last value seen of each channel, by namespace, whose
+    chunks are all known; `runs` the runs that the index of runs leads to the thread from.
+    """
+
+    __slots__ = ("chunks", "ropes", "runs", "size")
+
+    def __init__(self) -> None:
+        self.chunks: dict[bytes, bytes] = {}
+        self.ropes: dict[str, dict[str, Rope]] = {}
+        self.runs: set[str] = set()
+        self.size = 0
+
+    def ropes_of(self, namespace: str) -> Mapping[str, Rope]:
+        """The last value seen of each channel of a namespace."""
+        return self.ropes.get(namespace, {})
+
+    def levels(self, namespace: str) -> bytes:
+        """The levels of those values, for scripts to leave out."""
+        return pack_levels([rope.levels for rope in [*self.ropes_of(namespace).values()]])
+
+    def missing(self, chunks: Iterable[Chunks]) -> dict[bytes, bytes]:
+        """Those of some chunks that are not known."""
+        return {
+            digest: content
+            for some in chunks
+            for digest, content in some.items()
+            if digest not in self.chunks
+        }
+
+
+class KnownThreads:
+    """What is known of all threads, in at most `capacity` bytes.
+
+    Beyond them the thread that was used least recently is forgotten. Shared by all copies of a
+    saver, from any thread and task; whoever has a `Known` may go on with it when it is forgotten.
     """
 
     def __init__(self, capacity: int) -> None:
-        """Know nothing yet."""
         self._capacity = capacity
         self._size = 0
-        self._threads: OrderedDict[str, set[bytes]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._threads: OrderedDict[str, Known] = OrderedDict()
+        self._lock = Lock()
 
-    def missing(self, thread_id: str, names: Iterable[bytes]) -> list[bytes]:
-        """Those of `names` that the thread is not known to have."""
+    def of(self, thread_id: str) -> Known:
+        """What is known of a thread."""
         with self._lock:
-            known = self._threads.get(thread_id, ())
-            return [name for name in names if name not in known]
+            known = self._threads.get(thread_id)
+            if known is None:
+                known = self._threads[thread_id] = Known()
+                self._grow(thread_id, known, THREAD)
+            else:
+                self._threads.move_to_end(thread_id)
+            return known
 
-    def add(self, thread_id: str, names: Iterable[bytes]) -> None:
-        """Remember that a thread has these."""
+    def learn(self, thread_id: str, known: Known, chunks: Chunks) -> None:
+        """Remember chunks that a thread has."""
         with self._lock:
-            known = self._threads.pop(thread_id, set())
-            before = len(known)
-            known.update(names)
-            self._size += len(known) - before
-            self._threads[thread_id] = known
-            while self._size > self._capacity:
-                self._size -= len(self._threads.popitem(last=False)[1])
+            new = known.missing([chunks])
+            known.chunks.update(new)
+            self._grow(thread_id, known, sum(map(len, new.values())) + CHUNK * len(new))
+
+    def learn_ropes(
+        self, thread_id: str, known: Known, namespace: str, ropes: Mapping[str, Rope]
+    ) -> None:
+        """Remember the last values of channels, whose chunks are known."""
+        with self._lock:
+            before = known.ropes.setdefault(namespace, {})
+            new = len(ropes.keys() - before.keys())
+            before.update(ropes)
+            self._grow(thread_id, known, ROPE * new)
 
     def forget(self, thread_id: str) -> None:
         """Know nothing of a thread any more."""
         with self._lock:
-            self._size -= len(self._threads.pop(thread_id, ()))
+            if known := self._threads.pop(thread_id, None):
+                self._size -= known.size
+
+    def _grow(self, thread_id: str, known: Known, size: int) -> None:
+        known.size += size
+        if self._threads.get(thread_id) is known:
+            self._size += size
+        while self._size > self._capacity:
+            self._size -= self._threads.popitem(last=False)[1].size

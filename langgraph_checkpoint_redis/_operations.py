@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from secrets import token_bytes
 from typing import Any, NamedTuple
 
@@ -24,11 +25,11 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import _codec, _config
-from ._chunks import Chunks
-from ._codec import Value, Write
+from ._chunks import Chunks, Rope, pack_levels
+from ._codec import Record, Value, Write
 from ._config import Place
 from ._keys import Keyspace, ThreadKeys, same_slot
-from ._known import Known
+from ._known import Known, KnownThreads
 from ._scripts import (
     CHECK,
     COPY,
@@ -52,8 +53,7 @@ from .errors import CorruptThreadError, ThreadExistsError, UnsupportedServerErro
 PAGE = 100  # checkpoints in a page of `list`
 ANCESTORS = 1000  # checkpoints that one call walks back for a delta channel
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
-KNOWN_CHUNKS = 100_000  # digests to remember, of all threads together
-KNOWN_RUNS = 10_000  # and ids of runs
+KNOWN_BYTES = 32 * 2**20  # memory for what is known of threads
 OLDEST_SERVER = (6, 2)  # the first with COPY
 LAST = b"\xff"  # sorts behind all ids and namespaces, which are UTF-8
 
@@ -63,23 +63,20 @@ class Memory(NamedTuple):
 
     keyspace: Keyspace
     is_cluster: bool
-    chunks: Known
-    runs: Known
+    threads: KnownThreads
 
 
 def memory(prefix: str, *, is_cluster: bool) -> Memory:
     """What a new saver remembers: nothing yet."""
-    return Memory(
-        Keyspace(_config.prefix(prefix)), is_cluster, Known(KNOWN_CHUNKS), Known(KNOWN_RUNS)
-    )
+    return Memory(Keyspace(_config.prefix(prefix)), is_cluster, KnownThreads(KNOWN_BYTES))
 
 
 class Cursor(NamedTuple):
     """How far a listing of one thread has come.
 
     `namespace` is `None` for all, `only_id` empty for all; `left` is how many checkpoints the
-    listing may still give, `None` for any number; `after` is where the page before ended, a
-    checkpoint id and a namespace.
+    listing may still give, `None` for any number. `after` is where the page before ended, a
+    checkpoint id and a namespace; its chunks are `known`, with the `levels` of its last checkpoint.
     """
 
     namespace: str | None
@@ -88,13 +85,26 @@ class Cursor(NamedTuple):
     left: int | None
     after: tuple[Argument, Argument]
     more: bool
+    known: Known | None = None
+    levels: bytes = b""
 
+    def wants(self, record: Record) -> bool:
+        """Whether a checkpoint has the id that was asked for."""
+        return self.only_id in ("", record.checkpoint_id)
 
-class Page(NamedTuple):
-    """Checkpoints, decoded one by one as they are taken, and where to go on."""
-
-    tuples: Iterator[CheckpointTuple]
-    cursor: Cursor
+    def moved(self, records: Sequence[Record], taken: int, known: Known, *, more: bool) -> Cursor:
+        """Behind a page of these checkpoints, of which so many were taken."""
+        if not records:
+            return self._replace(more=False)
+        last = records[-1]
+        left = None if self.left is None else self.left - taken
+        return self._replace(
+            left=left,
+            after=(last.checkpoint_id, last.namespace),
+            more=more and left != 0 and self.wants(last),
+            known=known,
+            levels=pack_levels([entry[3:] for _, entry in last.entries()]),
+        )
 
 
 def cursor(
@@ -112,9 +122,16 @@ def cursor(
     return Cursor(namespace, only_id, filter or {}, left, (start or LAST, LAST), left != 0)
 
 
+class Page(NamedTuple):
+    """Checkpoints, decoded one by one as they are taken, and where to go on."""
+
+    tuples: Iterator[CheckpointTuple]
+    cursor: Cursor
+
+
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """The chunks that a reply holds, and the values that they make."""
+    """What a reply is about, and the chunks to read it with: those it brought, and known ones."""
 
     serde: SerializerProtocol
     thread_id: str
@@ -122,40 +139,63 @@ class _Reply:
     chunks: Chunks
 
     def value(self, namespace: str, checkpoint_id: str, entry: Sequence[Any]) -> Any:
-        try:
-            typed = _codec.typed(entry, self.chunks)
-        except LookupError as error:
-            raise CorruptThreadError(
-                self.thread_id, namespace, checkpoint_id, self.key, str(error)
-            ) from error
-        return self.serde.loads_typed(typed)
+        return self._value_and_rope(namespace, checkpoint_id, entry)[0]
 
-    def tuple(self, row: Sequence[Any]) -> CheckpointTuple:
+    def checkpoint_tuple(self, row: Sequence[Any]) -> CheckpointTuple:
+        return self.tuple_and_ropes(row)[0]
+
+    def tuple_and_ropes(self, row: Sequence[Any]) -> tuple[CheckpointTuple, dict[str, Rope]]:
         stored, has_parent, writes = row
         record = _codec.record(stored)
-        place = Place(self.thread_id, record.namespace, record.checkpoint_id)
-        values = {
-            channel: self.value(record.namespace, record.checkpoint_id, entry)
-            for channel, entry in record.entries()
-        }
-        return CheckpointTuple(
-            place.config(record.checkpoint_id),
+        namespace, checkpoint_id = record.namespace, record.checkpoint_id
+        place = Place(self.thread_id, namespace, checkpoint_id)
+        values: dict[str, Any] = {}
+        ropes: dict[str, Rope] = {}
+        for channel, entry in record.entries():
+            values[channel], rope = self._value_and_rope(namespace, checkpoint_id, entry)
+            if rope.levels:
+                ropes[channel] = rope
+        found = CheckpointTuple(
+            place.config(checkpoint_id),
             record.checkpoint(self.serde, values),
             record.metadata(self.serde, self.thread_id),
             place.config(record.parent_id) if has_parent else None,
             [
-                (
-                    write.task_id,
-                    write.channel,
-                    self.value(record.namespace, record.checkpoint_id, write.entry),
-                )
+                (write.task_id, write.channel, self.value(namespace, checkpoint_id, write.entry))
                 for write in _in_order(writes)
             ],
         )
+        return found, ropes
+
+    def _value_and_rope(
+        self, namespace: str, checkpoint_id: str, entry: Sequence[Any]
+    ) -> tuple[Any, Rope]:
+        try:
+            typed, rope = _codec.typed(entry, self.chunks)
+        except LookupError as error:
+            raise CorruptThreadError(
+                self.thread_id, namespace, checkpoint_id, self.key, str(error)
+            ) from error
+        return self.serde.loads_typed(typed), rope
 
 
 def _in_order(rows: Iterable[bytes]) -> list[Write]:
     return sorted(write for row in rows for write in _codec.stored_writes(row))
+
+
+class _History:
+    """What one channel wrote, newest first, and the stored value that it started from."""
+
+    def __init__(self) -> None:
+        self.writes: list[PendingWrite] = []
+        self.seeded = False
+        self.seed: Any = None
+
+    def result(self) -> DeltaChannelHistory:
+        history: DeltaChannelHistory = {"writes": self.writes[::-1]}
+        if self.seeded:
+            history["seed"] = self.seed
+        return history
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,16 +225,20 @@ class Operations:
         tail = _codec.tail(self.serde, parent.thread_id, checkpoint, metadata)
 
         def store(channels: Iterable[str]) -> Operation[Any]:
-            values = self._encoded(checkpoint, channels)
+            known = self.memory.threads.of(parent.thread_id)
+            values = self._encoded(checkpoint, channels, known, parent.namespace)
             head = _codec.head(parent, checkpoint, metadata, new_versions, values)
             args = (parent.namespace, checkpoint_id, head, tail)
-            return self._store(PUT, parent.thread_id, args, values.values())
+            reply = yield from self._store(PUT, parent.thread_id, known, args, values.values())
+            ropes = {channel: value.cut.rope for channel, value in values.items()}
+            self.memory.threads.learn_ropes(parent.thread_id, known, parent.namespace, ropes)
+            return reply
 
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
         indexed = yield from self._index_new(parent.thread_id, run)
         stored, run_is_new = yield from store(new_versions)
         if not stored:  # the server lacks what it was thought to have: send all that there is
-            self.memory.chunks.forget(parent.thread_id)
+            self.memory.threads.forget(parent.thread_id)
             stored, run_is_new = yield from store(checkpoint["channel_values"])
         if run_is_new and not indexed:  # the run was deleted here meanwhile, and the index with it
             yield from self._index(parent.thread_id, [run])
@@ -211,37 +255,47 @@ class Operations:
         place = _config.written_place(config)
         _config.text("task_id", task_id)
         _config.text("task_path", task_path, empty=True)
-        if not writes:
-            return
-        encoded = [(channel, _codec.encode(self.serde, value)) for channel, value in writes]
-        values = [value for _, value in encoded]
-        groups = _codec.groups(task_path, encoded)
-        args = (place.namespace, place.checkpoint_id, task_id, groups)
-        if not (yield from self._store(PUT_WRITES, place.thread_id, args, values)):
-            # the server lacks what it was thought to have: send all
-            self.memory.chunks.forget(place.thread_id)
-            yield from self._store(PUT_WRITES, place.thread_id, args, values)
 
-    def _encoded(self, checkpoint: Checkpoint, channels: Iterable[str]) -> dict[str, Value]:
+        def store() -> Operation[Any]:
+            known = self.memory.threads.of(place.thread_id)
+            ropes = known.ropes_of(place.namespace)
+            values = [
+                _codec.encode(self.serde, value, ropes.get(channel), known.chunks)
+                for channel, value in writes
+            ]
+            groups = _codec.groups(task_path, [channel for channel, _ in writes], values)
+            args = (place.namespace, place.checkpoint_id, task_id, groups)
+            return self._store(PUT_WRITES, place.thread_id, known, args, values)
+
+        if writes and not (yield from store()):  # as in `put`
+            self.memory.threads.forget(place.thread_id)
+            yield from store()
+
+    def _encoded(
+        self, checkpoint: Checkpoint, channels: Iterable[str], known: Known, namespace: str
+    ) -> dict[str, Value]:
         values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
+        ropes = known.ropes_of(namespace)
         return {
-            channel: _codec.encode(self.serde, values[channel])
+            channel: _codec.encode(self.serde, values[channel], ropes.get(channel), known.chunks)
             for channel in channels
             if channel in values and channel in versions
         }
 
     def _store(
-        self, script: Script, thread_id: str, args: Sequence[Argument], values: Collection[Value]
+        self,
+        script: Script,
+        thread_id: str,
+        known: Known,
+        args: Sequence[Argument],
+        values: Collection[Value],
     ) -> Operation[Any]:
-        """Call a script that stores values, sending the chunks that the server may lack."""
-        known = self.memory.chunks
-        nodes = {digest: node for value in values for digest, node in value.rope.nodes.items()}
-        pieces = {digest: piece for value in values for digest, piece in value.rope.pieces.items()}
-        new_nodes, new_pieces = known.missing(thread_id, nodes), known.missing(thread_id, pieces)
-        sent = [arg for digest in new_nodes for arg in (digest, nodes[digest])]
-        sent += [arg for digest in new_pieces for arg in (digest, pieces[digest])]
-        reply = yield from script(self._keys(thread_id), [*args, len(new_nodes), *sent])
-        known.add(thread_id, [*nodes, *pieces])
+        """Call a script that stores values, with those of their chunks that are not known."""
+        nodes = known.missing(value.cut.nodes for value in values)
+        pieces = known.missing(value.cut.pieces for value in values)
+        chunks = [arg for chunk in (*nodes.items(), *pieces.items()) for arg in chunk]
+        reply = yield from script(self._keys(thread_id), [*args, len(nodes), *chunks])
+        self.memory.threads.learn(thread_id, known, nodes | pieces)
         return reply
 
     # Reading
@@ -249,14 +303,22 @@ class Operations:
     def get_tuple(self, config: RunnableConfig) -> Operation[CheckpointTuple | None]:
         """Read the checkpoint that a config names, or the latest."""
         place = _config.place(config)
+        known = self.memory.threads.of(place.thread_id)
         _, rows, *chunks = yield from GET(
-            self._keys(place.thread_id), [place.namespace, place.checkpoint_id]
+            self._keys(place.thread_id),
+            [known.levels(place.namespace), place.namespace, place.checkpoint_id],
         )
-        return self._reply(place.thread_id, *chunks).tuple(rows[0]) if rows else None
+        if not rows:
+            return None
+        reply = self._reply(place.thread_id, known, *chunks)
+        found, ropes = reply.tuple_and_ropes(rows[0])
+        self.memory.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
+        return found
 
     def page(self, thread_id: str, cursor: Cursor) -> Operation[Page]:
         """Read the next checkpoints of a listing."""
         whole = not cursor.filter
+        known = cursor.known or self.memory.threads.of(thread_id)
         more, rows, *chunks = yield from LIST(
             self._keys(thread_id),
             [
@@ -265,82 +327,80 @@ class Operations:
                 *cursor.after,
                 PAGE if cursor.left is None or not whole else min(PAGE, cursor.left),
                 int(whole),
+                cursor.levels or known.levels(cursor.namespace or ""),
             ],
         )
-        if rows:
-            last = _codec.record(rows[-1][0])
-            cursor = cursor._replace(after=(last.checkpoint_id, last.namespace))
-            more = more and cursor.only_id in ("", last.checkpoint_id)
-        if cursor.only_id:
-            rows = _with_id(rows, cursor.only_id)
-        if whole:
-            tuples: Iterator[CheckpointTuple] = map(self._reply(thread_id, *chunks).tuple, rows)
-        else:
-            rows = [row for row in rows if self._matches(row, thread_id, cursor.filter)]
-            rows = rows[: cursor.left]
-            tuples = yield from self._whole(thread_id, rows)
-        left = None if cursor.left is None else cursor.left - len(rows)
-        return Page(tuples, cursor._replace(left=left, more=bool(more) and left != 0))
-
-    def _matches(self, row: Sequence[Any], thread_id: str, wanted: Mapping[str, Any]) -> bool:
-        metadata = _codec.record(row[0]).metadata(self.serde, thread_id)
-        return all(metadata.get(name) == value for name, value in wanted.items())
-
-    def _whole(self, thread_id: str, rows: Sequence[Any]) -> Operation[Iterator[CheckpointTuple]]:
-        """The checkpoints of rows that came without values: a second call, for matches only."""
         records = [_codec.record(row[0]) for row in rows]
+        tuples: Iterator[CheckpointTuple]
+        if whole:
+            wanted = [
+                row for row, record in zip(rows, records, strict=True) if cursor.wants(record)
+            ]
+            taken, tuples = (
+                len(wanted),
+                map(self._reply(thread_id, known, *chunks).checkpoint_tuple, wanted),
+            )
+        else:
+            matches = [record for record in records if self._matches(record, thread_id, cursor)]
+            matches = matches[: cursor.left]
+            taken, tuples = len(matches), (yield from self._whole(thread_id, known, matches))
+        return Page(tuples, cursor.moved(records, taken, known, more=bool(more)))
+
+    def _matches(self, record: Record, thread_id: str, cursor: Cursor) -> bool:
+        metadata = record.metadata(self.serde, thread_id)
+        return cursor.wants(record) and all(
+            metadata.get(name) == value for name, value in cursor.filter.items()
+        )
+
+    def _whole(
+        self, thread_id: str, known: Known, records: Sequence[Record]
+    ) -> Operation[Iterator[CheckpointTuple]]:
+        """The checkpoints of rows that came without values: a second call, for matches only."""
         found: list[Iterator[CheckpointTuple]] = []
         while records:
             ids = [arg for record in records for arg in (record.namespace, record.checkpoint_id)]
-            done, whole_rows, *chunks = yield from GET(self._keys(thread_id), ids)
-            found.append(map(self._reply(thread_id, *chunks).tuple, whole_rows))
+            done, rows, *chunks = yield from GET(
+                self._keys(thread_id), [known.levels(records[0].namespace), *ids]
+            )
+            found.append(map(self._reply(thread_id, known, *chunks).checkpoint_tuple, rows))
             records = records[done:]
-        return (tuple_ for tuples in found for tuple_ in tuples)
+        return chain.from_iterable(found)
 
     def get_delta_channel_history(
         self, config: RunnableConfig, channels: Sequence[str]
     ) -> Operation[dict[str, DeltaChannelHistory]]:
         """Read what channels wrote since their last stored value, on the way to a checkpoint."""
         place = _config.place(config)
-        wanted = list(dict.fromkeys(_config.texts("channels", channels)))
-        histories = {channel: _History() for channel in wanted}
-        next_id, skip, visited = place.checkpoint_id, 1, set[str]()
+        histories = {channel: _History() for channel in _config.texts("channels", channels)}
+        known = self.memory.threads.of(place.thread_id)
+        next_id: Argument = place.checkpoint_id
+        skip, visited = 1, set[Argument]()
         while searched := [name for name, history in histories.items() if not history.seeded]:
-            ancestors, next_id_, *chunks = yield from HISTORY(
+            ancestors, next_id, *chunks = yield from HISTORY(
                 self._keys(place.thread_id),
-                [place.namespace, next_id, skip, ANCESTORS, *searched],
+                [
+                    place.namespace,
+                    next_id,
+                    skip,
+                    ANCESTORS,
+                    known.levels(place.namespace),
+                    *searched,
+                ],
             )
-            reply = self._reply(place.thread_id, *chunks)
+            reply = self._reply(place.thread_id, known, *chunks)
             for writes, seeds in ancestors:
-                self._add_ancestor(histories, reply, place, writes, seeds)
-            next_id, skip = next_id_.decode(), 0
+                _add_ancestor(histories, reply, place, writes, seeds)
             if not next_id or next_id in visited:  # the beginning, or a loop
                 break
             visited.add(next_id)
+            skip = 0
         return {channel: history.result() for channel, history in histories.items()}
 
-    def _add_ancestor(
-        self,
-        histories: Mapping[str, _History],
-        reply: _Reply,
-        place: Place,
-        writes: Iterable[bytes],
-        seeds: Sequence[bytes],
-    ) -> None:
-        for write in reversed(_in_order(writes)):
-            history = histories.get(write.channel)
-            if history and not history.seeded:
-                value = reply.value(place.namespace, place.checkpoint_id, write.entry)
-                history.writes.append((write.task_id, write.channel, value))
-        for channel, entry in zip(seeds[::2], seeds[1::2], strict=True):
-            history = histories[channel.decode()]
-            history.seeded = True
-            history.seed = reply.value(place.namespace, place.checkpoint_id, _codec.entry_of(entry))
-
-    def _reply(self, thread_id: str, directory: bytes, contents: bytes) -> _Reply:
-        chunks = _codec.chunks(directory, contents)
-        self.memory.chunks.add(thread_id, chunks)
-        return _Reply(self.serde, thread_id, self._keys(thread_id)[2].decode(), chunks)
+    def _reply(
+        self, thread_id: str, known: Known, digests: bytes, contents: Sequence[bytes | None]
+    ) -> _Reply:
+        self.memory.threads.learn(thread_id, known, _codec.chunks(digests, contents))
+        return _Reply(self.serde, thread_id, self._keys(thread_id)[2].decode(), known.chunks)
 
     # Deleting and copying
 
@@ -362,8 +422,8 @@ class Operations:
                 tuple(("SMEMBERS", self.memory.keyspace.run(run)) for run in runs)
             )
             for run, members in zip(runs, replies, strict=True):
-                for thread_id in sorted(members):
-                    threads.setdefault(thread_id.decode(), []).append(run)
+                for thread_id in _decoded(members):
+                    threads.setdefault(thread_id, []).append(run)
         return threads
 
     def delete_runs(self, thread_id: str, run_ids: Sequence[str]) -> Operation[None]:
@@ -372,24 +432,23 @@ class Operations:
 
     def _remove(self, script: Script, thread_id: str, run_ids: Sequence[str]) -> Operation[None]:
         gone = yield from script(self._keys(thread_id), run_ids)
-        self.memory.chunks.forget(thread_id)
-        self.memory.runs.forget(thread_id)
-        yield from self._unindex(thread_id, {*run_ids, *(run.decode() for run in gone)})
+        self.memory.threads.forget(thread_id)
+        yield from self._unindex(thread_id, {*run_ids, *_decoded(gone)})
 
     def copy_thread(self, source: str, target: str) -> Operation[None]:
         """Copy all of a thread to one that has nothing yet."""
         _config.text("source_thread_id", source)
         _config.text("target_thread_id", target)
         keys, target_keys = self._keys(source), self._keys(target)
-        mark = self.memory.keyspace.copy_mark(target)
-        token = token_bytes(16)
+        marked_keys = (*target_keys, self.memory.keyspace.copy_mark(target))
+        mark = (token_bytes(16), COPY_MARK)
         (runs,) = yield from Commands((("SMEMBERS", keys[3]),))
         yield from self._index(target, _decoded(runs))  # before the copy, as in `put`
         if self.memory.is_cluster and not same_slot(keys[0], target_keys[0]):
             runs_then, *dumps = yield from DUMP(keys)
-            copied = yield from RESTORE([*target_keys, mark], [token, COPY_MARK, *dumps])
+            copied = yield from RESTORE(marked_keys, [*mark, *dumps])
         else:
-            copied, runs_then = yield from COPY([*keys, *target_keys, mark], [token, COPY_MARK])
+            copied, runs_then = yield from COPY([*keys, *marked_keys], mark)
         if not copied:
             raise ThreadExistsError(target)
         yield from self._index(target, set(_decoded(runs_then)).difference(_decoded(runs)))
@@ -398,27 +457,28 @@ class Operations:
 
     def _index_new(self, thread_id: str, run: str) -> Operation[bool]:
         """Index a run, unless this was done already."""
-        is_new = bool(run and self.memory.runs.missing(thread_id, [run.encode()]))
+        is_new = bool(run) and run not in self.memory.threads.of(thread_id).runs
         if is_new:
             yield from self._index(thread_id, [run])
         return is_new
 
     def _index(self, thread_id: str, runs: Collection[str]) -> Operation[None]:
-        run_key = self.memory.keyspace.run
-        if commands := tuple(("SADD", run_key(run), thread_id) for run in runs):
-            yield from Commands(commands)
-            self.memory.runs.add(thread_id, [run.encode() for run in runs])
+        if runs:
+            run_key = self.memory.keyspace.run
+            yield from Commands(tuple(("SADD", run_key(run), thread_id) for run in runs))
+            self.memory.threads.of(thread_id).runs.update(runs)
 
-    def _unindex(self, thread_id: str, runs: Iterable[str]) -> Operation[None]:
-        ordered = sorted(runs)
-        if not ordered:
+    def _unindex(self, thread_id: str, runs: Collection[str]) -> Operation[None]:
+        if not runs:
             return
+        ordered = sorted(runs)
         run_key, runs_key = self.memory.keyspace.run, self._keys(thread_id)[3]
         yield from Commands(tuple(("SREM", run_key(run), thread_id) for run in ordered))
         # A put of one of these runs may have come between: then its index entry goes back.
         (present,) = yield from Commands((("SMISMEMBER", runs_key, *ordered),))
-        back = [run for run, is_member in zip(ordered, present, strict=True) if is_member]
-        yield from self._index(thread_id, back)
+        yield from self._index(
+            thread_id, [run for run, there in zip(ordered, present, strict=True) if there]
+        )
 
     # The server
 
@@ -438,23 +498,23 @@ class Operations:
         return ""
 
 
-class _History:
-    """What one channel wrote, newest first, and the stored value that it started from."""
-
-    def __init__(self) -> None:
-        self.writes: list[PendingWrite] = []
-        self.seeded = False
-        self.seed: Any = None
-
-    def result(self) -> DeltaChannelHistory:
-        history: DeltaChannelHistory = {"writes": self.writes[::-1]}
-        if self.seeded:
-            history["seed"] = self.seed
-        return history
-
-
-def _with_id(rows: Iterable[Sequence[Any]], checkpoint_id: str) -> list[Sequence[Any]]:
-    return [row for row in rows if _codec.record(row[0]).checkpoint_id == checkpoint_id]
+def _add_ancestor(
+    histories: Mapping[str, _History],
+    reply: _Reply,
+    place: Place,
+    writes: Iterable[bytes],
+    seeds: Sequence[bytes],
+) -> None:
+    """Add what an ancestor has: its writes, which come before the values that end the search."""
+    for write in reversed(_in_order(writes)):
+        history = histories.get(write.channel)
+        if history and not history.seeded:
+            value = reply.value(place.namespace, place.checkpoint_id, write.entry)
+            history.writes.append((write.task_id, write.channel, value))
+    for channel, entry in zip(seeds[::2], seeds[1::2], strict=True):
+        history = histories[channel.decode()]
+        history.seeded = True
+        history.seed = reply.value(place.namespace, place.checkpoint_id, _codec.entry_of(entry))
 
 
 def _decoded(names: Iterable[bytes]) -> list[str]:

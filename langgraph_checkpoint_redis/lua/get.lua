@@ -1,18 +1,20 @@
 -- Reads checkpoints by id, or the latest of a namespace.
 --
 -- KEYS     timeline, writes, chunks, runs of the thread
--- ARGV     namespace and checkpoint id of each; an empty id is the latest
--- Returns  {done, rows, directory, contents}: done is how many were looked for before the reply was
+-- ARGV[1]  the levels of ropes whose chunks the caller knows
+-- ARGV[2...] namespace and checkpoint id of each; an empty id is the latest
+-- Returns  {done, rows, digests, contents}: done is how many were looked for before the reply was
 --          large enough; a row is {row, has_parent, {writes, ...}}, and what is not there has none;
---          directory and contents hold every chunk that the rows are made of
+--          digests and contents are those of all chunks that the rows are made of
 
 -- include rows
 -- include closure
 -- include reply
 
+leave_out(ARGV[1])
 local rows, done = {}, 0
-while 2 * done < #ARGV and bytes < BUDGET do
-  local ns, id = ARGV[2 * done + 1], ARGV[2 * done + 2]
+while 2 * done + 1 < #ARGV and bytes < BUDGET do
+  local ns, id = ARGV[2 * done + 2], ARGV[2 * done + 3]
   local row
   if id == '' then
     row = latest_row(ns)

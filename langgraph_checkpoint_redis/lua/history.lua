@@ -5,17 +5,19 @@
 -- ARGV[2]  checkpoint id; empty is the latest
 -- ARGV[3]  1 to begin at the checkpoint's parent, 0 to begin at the checkpoint itself
 -- ARGV[4]  how many ancestors to visit at most
--- ARGV[5...] channels
--- Returns  {ancestors, next_id, directory, contents}: an ancestor is {writes, seeds}, with seeds a
+-- ARGV[5]  the levels of ropes whose chunks the caller knows
+-- ARGV[6...] channels
+-- Returns  {ancestors, next_id, digests, contents}: an ancestor is {writes, seeds}, with seeds a
 --          flat list of channel and msgpack entry; next_id is where to go on, or empty at the end
 
 -- include rows
 -- include closure
 -- include reply
 
+leave_out(ARGV[5])
 local ns, id = ARGV[1], ARGV[2]
 local searched, left = {}, 0
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   searched[ARGV[i]] = true
   left = left + 1
 end

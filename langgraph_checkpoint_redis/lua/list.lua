@@ -6,7 +6,8 @@
 -- ARGV[3], ARGV[4]  where the page before ended: checkpoint id, namespace
 -- ARGV[5]  rows in a page
 -- ARGV[6]  1 for whole checkpoints, 0 for their rows alone
--- Returns  {more, rows, directory, contents}: more is 1 when there are older checkpoints; the rest is
+-- ARGV[7]  the levels of ropes whose chunks the caller knows
+-- Returns  {more, rows, digests, contents}: more is 1 when there are older checkpoints; the rest is
 --          as in get.lua, but where only rows are asked for, they are {row, 0, {}}
 
 -- include rows
@@ -72,6 +73,7 @@ local function take_newest()
   return row
 end
 
+leave_out(ARGV[7])
 local rows = {}
 local row = take_newest()
 while row and #rows < page and bytes < BUDGET do

@@ -22,6 +22,15 @@ local function want(level, digests)
   end
 end
 
+-- Chunks that the caller knows: levels packed as in an entry. They are never wanted, nor is what
+-- known nodes refer to.
+local function leave_out(levels)
+  for i, digests in ipairs(cmsgpack.unpack(levels)) do
+    want(i - 1, digests)
+    wanted[i - 1] = {}
+  end
+end
+
 local function want_entry(entry)
   for i = 4, #entry do
     want(i - 4, entry[i])

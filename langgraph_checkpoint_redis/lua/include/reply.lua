@@ -3,17 +3,14 @@
 -- A reply ends early when it holds this many bytes of chunks, so that no script runs for long.
 local BUDGET = 4 * 1024 * 1024
 
-local directory, contents, bytes = {}, {}, 0
+local digests, contents, bytes = {}, {}, 0
 
--- Adds all that is wanted to the reply. A chunk that is missing is left out: whoever needs it says
--- so, knowing what for.
+-- Adds all that is wanted to the reply.
 local function fetch()
   expand(0, function(digest, content)
-    if content then
-      directory[#directory + 1] = digest .. struct.pack('>I4', #content)
-      contents[#contents + 1] = content
-      bytes = bytes + #content
-    end
+    digests[#digests + 1] = digest
+    contents[#digests] = content
+    bytes = bytes + (content and #content or 0)
   end)
 end
 
@@ -31,7 +28,8 @@ local function whole_row(row)
   return {row, has_parent, writes}
 end
 
--- Two strings: digest and length of each chunk, and their contents in the same order.
+-- The digests of all chunks as one string, and their contents in the same order; a chunk that is
+-- missing has none: whoever needs it says so, knowing what for.
 local function fetched()
-  return table.concat(directory), table.concat(contents)
+  return table.concat(digests), contents
 end
