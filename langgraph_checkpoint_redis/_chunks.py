@@ -92,7 +92,7 @@ def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> 
             pieces += _leaves(level, digests, chunks)
         data = b"".join((literal, *[chunks[piece] for piece in pieces]))
     except KeyError as error:
-        raise LookupError(f"chunk {error.args[0].hex()} is missing") from error
+        raise LookupError(f"chunk {error.args[0].hex()} is missing or damaged") from error
     if len(data) != size:
         raise LookupError(f"a value of {size} bytes reads as {len(data)} bytes")
     return data, Rope(size, literal, tuple(levels), pieces)

@@ -19,6 +19,7 @@ decoder in Redis knows no other kind. What is absent is `false`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import random
 from struct import iter_unpack
@@ -34,6 +35,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ._chunks import Chunks, Cut, Rope, cut, join
+from ._compression import content_of
 from ._config import Place
 from .errors import ConfigError
 
@@ -282,11 +284,13 @@ def stored_writes(row: bytes) -> Iterator[Write]:
 
 
 def chunks(digests: bytes, contents: Sequence[bytes | None]) -> dict[bytes, bytes]:
-    """The chunks of a reply: their digests, and their contents in the same order."""
-    names = (name for (name,) in iter_unpack("16s", digests))
-    return {
-        name: content for name, content in zip(names, contents, strict=True) if content is not None
-    }
+    """The chunks of a reply that can be read: digests, and what is stored, in the same order."""
+    found: dict[bytes, bytes] = {}
+    for (name,), chunk in zip(iter_unpack("16s", digests), contents, strict=True):
+        if chunk is not None:
+            with suppress(ValueError):  # as if it were missing: whoever needs it names the place
+                found[name] = content_of(chunk)
+    return found
 
 
 def entry_of(data: bytes) -> list[Any]:

@@ -143,6 +143,13 @@ def limit(value: int | None) -> int | None:
     return max(value, 0)
 
 
+def keep_last(value: int | None) -> int | None:
+    """How many checkpoints of a namespace to keep; `None` for all."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ConfigError(f"keep_last must be an int of at least 1, or None, not {value!r:.200}")
+    return value
+
+
 def strategy(value: str) -> str:
     """A strategy of `prune`; LangGraph's server says `delete_all` for `delete`."""
     if value not in ("keep_latest", "delete", "delete_all"):

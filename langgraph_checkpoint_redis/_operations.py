@@ -27,6 +27,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from . import _codec, _config
 from ._chunks import Chunks, Rope, pack_levels
 from ._codec import Record, Value, Write
+from ._compression import Compression, check, stored
 from ._config import Place
 from ._keys import Keyspace, ThreadKeys, same_slot
 from ._known import Known, KnownThreads
@@ -58,17 +59,28 @@ OLDEST_SERVER = (6, 2)  # the first with COPY
 LAST = b"\xff"  # sorts behind all ids and namespaces, which are UTF-8
 
 
-class Memory(NamedTuple):
-    """What all copies of a saver share."""
+class Shared(NamedTuple):
+    """What all copies of a saver share: where and how it stores, and what it knows of threads."""
 
     keyspace: Keyspace
     is_cluster: bool
+    keep_last: int | None
+    compression: Compression | None
     threads: KnownThreads
 
 
-def memory(prefix: str, *, is_cluster: bool) -> Memory:
-    """What a new saver remembers: nothing yet."""
-    return Memory(Keyspace(_config.prefix(prefix)), is_cluster, KnownThreads(KNOWN_BYTES))
+def shared(
+    prefix: str, keep_last: int | None, compression: Compression | None, *, is_cluster: bool
+) -> Shared:
+    """The beginning of a saver, which knows nothing yet."""
+    check(compression)
+    return Shared(
+        Keyspace(_config.prefix(prefix)),
+        is_cluster,
+        _config.keep_last(keep_last),
+        compression,
+        KnownThreads(KNOWN_BYTES),
+    )
 
 
 class Cursor(NamedTuple):
@@ -145,8 +157,8 @@ class _Reply:
         return self.tuple_and_ropes(row)[0]
 
     def tuple_and_ropes(self, row: Sequence[Any]) -> tuple[CheckpointTuple, dict[str, Rope]]:
-        stored, has_parent, writes = row
-        record = _codec.record(stored)
+        timeline_row, has_parent, writes = row
+        record = _codec.record(timeline_row)
         namespace, checkpoint_id = record.namespace, record.checkpoint_id
         place = Place(self.thread_id, namespace, checkpoint_id)
         values: dict[str, Any] = {}
@@ -203,10 +215,10 @@ class Operations:
     """The operations of a saver: made anew for each call, as the serializer may be swapped."""
 
     serde: SerializerProtocol
-    memory: Memory
+    shared: Shared
 
     def _keys(self, thread_id: str) -> ThreadKeys:
-        return self.memory.keyspace.thread(thread_id)
+        return self.shared.keyspace.thread(thread_id)
 
     # Writing
 
@@ -225,21 +237,21 @@ class Operations:
         tail = _codec.tail(self.serde, parent.thread_id, checkpoint, metadata)
 
         def store(channels: Iterable[str]) -> Operation[Any]:
-            known = self.memory.threads.of(parent.thread_id)
+            known = self.shared.threads.of(parent.thread_id)
             values = self._encoded(checkpoint, channels, known, parent.namespace)
             head = _codec.head(parent, checkpoint, metadata, new_versions, values)
             args = (parent.namespace, checkpoint_id, head, tail)
             reply = yield from self._store(PUT, parent.thread_id, known, args, values.values())
             ropes = {channel: value.cut.rope for channel, value in values.items()}
-            self.memory.threads.learn_ropes(parent.thread_id, known, parent.namespace, ropes)
+            self.shared.threads.learn_ropes(parent.thread_id, known, parent.namespace, ropes)
             return reply
 
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
         indexed = yield from self._index_new(parent.thread_id, run)
-        stored, run_is_new = yield from store(new_versions)
-        if not stored:  # the server lacks what it was thought to have: send all that there is
-            self.memory.threads.forget(parent.thread_id)
-            stored, run_is_new = yield from store(checkpoint["channel_values"])
+        is_stored, run_is_new = yield from store(new_versions)
+        if not is_stored:  # the server lacks what it was thought to have: send all that there is
+            self.shared.threads.forget(parent.thread_id)
+            is_stored, run_is_new = yield from store(checkpoint["channel_values"])
         if run_is_new and not indexed:  # the run was deleted here meanwhile, and the index with it
             yield from self._index(parent.thread_id, [run])
         return parent.config(checkpoint_id)
@@ -257,7 +269,7 @@ class Operations:
         _config.text("task_path", task_path, empty=True)
 
         def store() -> Operation[Any]:
-            known = self.memory.threads.of(place.thread_id)
+            known = self.shared.threads.of(place.thread_id)
             ropes = known.ropes_of(place.namespace)
             values = [
                 _codec.encode(self.serde, value, ropes.get(channel), known.chunks)
@@ -268,7 +280,7 @@ class Operations:
             return self._store(PUT_WRITES, place.thread_id, known, args, values)
 
         if writes and not (yield from store()):  # as in `put`
-            self.memory.threads.forget(place.thread_id)
+            self.shared.threads.forget(place.thread_id)
             yield from store()
 
     def _encoded(
@@ -293,9 +305,13 @@ class Operations:
         """Call a script that stores values, with those of their chunks that are not known."""
         nodes = known.missing(value.cut.nodes for value in values)
         pieces = known.missing(value.cut.pieces for value in values)
-        chunks = [arg for chunk in (*nodes.items(), *pieces.items()) for arg in chunk]
+        chunks: list[Argument] = []
+        for digest, content in nodes.items():
+            chunks += digest, stored(content, None)
+        for digest, content in pieces.items():
+            chunks += digest, stored(content, self.shared.compression)
         reply = yield from script(self._keys(thread_id), [*args, len(nodes), *chunks])
-        self.memory.threads.learn(thread_id, known, nodes | pieces)
+        self.shared.threads.learn(thread_id, known, nodes | pieces)
         return reply
 
     # Reading
@@ -303,7 +319,7 @@ class Operations:
     def get_tuple(self, config: RunnableConfig) -> Operation[CheckpointTuple | None]:
         """Read the checkpoint that a config names, or the latest."""
         place = _config.place(config)
-        known = self.memory.threads.of(place.thread_id)
+        known = self.shared.threads.of(place.thread_id)
         _, rows, *chunks = yield from GET(
             self._keys(place.thread_id),
             [known.levels(place.namespace), place.namespace, place.checkpoint_id],
@@ -312,13 +328,13 @@ class Operations:
             return None
         reply = self._reply(place.thread_id, known, *chunks)
         found, ropes = reply.tuple_and_ropes(rows[0])
-        self.memory.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
+        self.shared.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
         return found
 
     def page(self, thread_id: str, cursor: Cursor) -> Operation[Page]:
         """Read the next checkpoints of a listing."""
         whole = not cursor.filter
-        known = cursor.known or self.memory.threads.of(thread_id)
+        known = cursor.known or self.shared.threads.of(thread_id)
         more, rows, *chunks = yield from LIST(
             self._keys(thread_id),
             [
@@ -372,7 +388,7 @@ class Operations:
         """Read what channels wrote since their last stored value, on the way to a checkpoint."""
         place = _config.place(config)
         histories = {channel: _History() for channel in _config.texts("channels", channels)}
-        known = self.memory.threads.of(place.thread_id)
+        known = self.shared.threads.of(place.thread_id)
         next_id: Argument = place.checkpoint_id
         skip, visited = 1, set[Argument]()
         while searched := [name for name, history in histories.items() if not history.seeded]:
@@ -399,7 +415,7 @@ class Operations:
     def _reply(
         self, thread_id: str, known: Known, digests: bytes, contents: Sequence[bytes | None]
     ) -> _Reply:
-        self.memory.threads.learn(thread_id, known, _codec.chunks(digests, contents))
+        self.shared.threads.learn(thread_id, known, _codec.chunks(digests, contents))
         return _Reply(self.serde, thread_id, self._keys(thread_id)[2].decode(), known.chunks)
 
     # Deleting and copying
@@ -419,7 +435,7 @@ class Operations:
         threads: dict[str, list[str]] = {}
         if runs:
             replies = yield from Commands(
-                tuple(("SMEMBERS", self.memory.keyspace.run(run)) for run in runs)
+                tuple(("SMEMBERS", self.shared.keyspace.run(run)) for run in runs)
             )
             for run, members in zip(runs, replies, strict=True):
                 for thread_id in _decoded(members):
@@ -432,7 +448,7 @@ class Operations:
 
     def _remove(self, script: Script, thread_id: str, run_ids: Sequence[str]) -> Operation[None]:
         gone = yield from script(self._keys(thread_id), run_ids)
-        self.memory.threads.forget(thread_id)
+        self.shared.threads.forget(thread_id)
         yield from self._unindex(thread_id, {*run_ids, *_decoded(gone)})
 
     def copy_thread(self, source: str, target: str) -> Operation[None]:
@@ -440,11 +456,11 @@ class Operations:
         _config.text("source_thread_id", source)
         _config.text("target_thread_id", target)
         keys, target_keys = self._keys(source), self._keys(target)
-        marked_keys = (*target_keys, self.memory.keyspace.copy_mark(target))
+        marked_keys = (*target_keys, self.shared.keyspace.copy_mark(target))
         mark = (token_bytes(16), COPY_MARK)
         (runs,) = yield from Commands((("SMEMBERS", keys[3]),))
         yield from self._index(target, _decoded(runs))  # before the copy, as in `put`
-        if self.memory.is_cluster and not same_slot(keys[0], target_keys[0]):
+        if self.shared.is_cluster and not same_slot(keys[0], target_keys[0]):
             runs_then, *dumps = yield from DUMP(keys)
             copied = yield from RESTORE(marked_keys, [*mark, *dumps])
         else:
@@ -457,22 +473,22 @@ class Operations:
 
     def _index_new(self, thread_id: str, run: str) -> Operation[bool]:
         """Index a run, unless this was done already."""
-        is_new = bool(run) and run not in self.memory.threads.of(thread_id).runs
+        is_new = bool(run) and run not in self.shared.threads.of(thread_id).runs
         if is_new:
             yield from self._index(thread_id, [run])
         return is_new
 
     def _index(self, thread_id: str, runs: Collection[str]) -> Operation[None]:
         if runs:
-            run_key = self.memory.keyspace.run
+            run_key = self.shared.keyspace.run
             yield from Commands(tuple(("SADD", run_key(run), thread_id) for run in runs))
-            self.memory.threads.of(thread_id).runs.update(runs)
+            self.shared.threads.of(thread_id).runs.update(runs)
 
     def _unindex(self, thread_id: str, runs: Collection[str]) -> Operation[None]:
         if not runs:
             return
         ordered = sorted(runs)
-        run_key, runs_key = self.memory.keyspace.run, self._keys(thread_id)[3]
+        run_key, runs_key = self.shared.keyspace.run, self._keys(thread_id)[3]
         yield from Commands(tuple(("SREM", run_key(run), thread_id) for run in ordered))
         # A put of one of these runs may have come between: then its index entry goes back.
         (present,) = yield from Commands((("SMISMEMBER", runs_key, *ordered),))

@@ -33,7 +33,8 @@ from redis.exceptions import NoScriptError
 
 from . import _codec, _config
 from ._clients import RAW, connection_limit, eval_, evalsha, explained_errors, is_cluster
-from ._operations import Memory, Operations, cursor, memory
+from ._compression import Compression
+from ._operations import Operations, Shared, cursor, shared
 from ._scripts import Call, Commands, Operation
 from .errors import EventLoopError, EvictionWarning
 
@@ -109,9 +110,15 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
             `redis.asyncio.RedisCluster`. A client works in one event loop only, a URL in any.
         prefix: What all keys begin with; savers with different prefixes share nothing.
         serde: The serializer of values, metadata and checkpoints; LangGraph's own by default.
+        keep_last: How many checkpoints of each namespace to keep, the newest; 1 is enough to go on
+            with a conversation, to interrupt and to resume. Without it, all are kept.
+        compression: How to store pieces of 256 bytes and more: `"zlib"`, or `"zstd"` (an extra).
+            What is stored already is readable whatever this says.
 
     Raises:
-        ConfigError: `prefix` is empty, or has braces or NUL characters in it.
+        ConfigError: `prefix` is empty, or has braces or NUL characters in it; `keep_last` is less
+            than 1; `compression` is none that there is.
+        MissingLibraryError: The library for `compression` is not installed.
 
     All methods raise `ConfigError` for a bad argument, before anything is sent; what the server and
     the connection raise, as the client raises it; and, when reading, `CorruptThreadError` and
@@ -125,11 +132,13 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
         *,
         prefix: str = "lg",
         serde: SerializerProtocol | None = None,
+        keep_last: int | None = None,
+        compression: Compression | None = None,
     ) -> None:
         """Nothing is sent before the first call, and no event loop is needed."""
         super().__init__(serde=serde)
         self._connections = _Connections(redis)
-        self._memory: Memory = memory(prefix, is_cluster=is_cluster(redis))
+        self._shared: Shared = shared(prefix, keep_last, compression, is_cluster=is_cluster(redis))
 
     @classmethod
     @asynccontextmanager
@@ -160,7 +169,7 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
 
     @property
     def _operations(self) -> Operations:
-        return Operations(self.serde, self._memory)
+        return Operations(self.serde, self._shared)
 
     async def _run(self, operation: Operation[T]) -> T:
         reply = None
@@ -177,7 +186,7 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
 
     async def _thread_ids(self) -> AsyncIterator[str]:
         seen = set[str]()  # SCAN may return a key twice
-        keyspace, client = self._memory.keyspace, self._connections.here().client
+        keyspace, client = self._shared.keyspace, self._connections.here().client
         async for key in client.scan_iter(match=keyspace.timelines(), count=1000):
             thread_id = keyspace.thread_id(key)
             if thread_id not in seen:

@@ -63,6 +63,10 @@ class UnsupportedServerError(RedisSaverError):
     """The server cannot hold checkpoints: it is too old, or its scripts are disabled."""
 
 
+class MissingLibraryError(RedisSaverError, ImportError):
+    """A library that an option needs, or that something was stored with, is not installed."""
+
+
 class EventLoopError(RedisSaverError, RuntimeError):
     """A synchronous method of `AsyncRedisSaver` was called where it cannot work."""
 

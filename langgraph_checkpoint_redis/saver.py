@@ -28,7 +28,8 @@ from redis.exceptions import NoScriptError
 
 from . import _codec, _config
 from ._clients import RAW, connection_limit, eval_, evalsha, explained_errors, is_cluster
-from ._operations import Memory, Operations, cursor, memory
+from ._compression import Compression
+from ._operations import Operations, Shared, cursor, shared
 from ._scripts import Call, Commands, Operation
 from .errors import EvictionWarning
 
@@ -46,9 +47,15 @@ class RedisSaver(BaseCheckpointSaver[str]):
             `redis.RedisCluster`.
         prefix: What all keys begin with; savers with different prefixes share nothing.
         serde: The serializer of values, metadata and checkpoints; LangGraph's own by default.
+        keep_last: How many checkpoints of each namespace to keep, the newest; 1 is enough to go on
+            with a conversation, to interrupt and to resume. Without it, all are kept.
+        compression: How to store pieces of 256 bytes and more: `"zlib"`, or `"zstd"` (an extra).
+            What is stored already is readable whatever this says.
 
     Raises:
-        ConfigError: `prefix` is empty, or has braces or NUL characters in it.
+        ConfigError: `prefix` is empty, or has braces or NUL characters in it; `keep_last` is less
+            than 1; `compression` is none that there is.
+        MissingLibraryError: The library for `compression` is not installed.
 
     All methods raise `ConfigError` for a bad argument, before anything is sent; what the server and
     the connection raise, as the client raises it; and, when reading, `CorruptThreadError` and
@@ -61,12 +68,16 @@ class RedisSaver(BaseCheckpointSaver[str]):
         *,
         prefix: str = "lg",
         serde: SerializerProtocol | None = None,
+        keep_last: int | None = None,
+        compression: Compression | None = None,
     ) -> None:
         """Nothing is sent before the first call."""
         super().__init__(serde=serde)
         self._opened = isinstance(redis, str)
         self._client: Any = Redis.from_url(redis) if isinstance(redis, str) else redis
-        self._memory: Memory = memory(prefix, is_cluster=is_cluster(self._client))
+        self._shared: Shared = shared(
+            prefix, keep_last, compression, is_cluster=is_cluster(self._client)
+        )
         self._connections = BoundedSemaphore(connection_limit(self._client))
 
     @classmethod
@@ -99,7 +110,7 @@ class RedisSaver(BaseCheckpointSaver[str]):
 
     @property
     def _operations(self) -> Operations:
-        return Operations(self.serde, self._memory)
+        return Operations(self.serde, self._shared)
 
     def _run(self, operation: Operation[T]) -> T:
         reply = None
@@ -127,7 +138,7 @@ class RedisSaver(BaseCheckpointSaver[str]):
 
     def _thread_ids(self) -> Iterator[str]:
         seen = set[str]()  # SCAN may return a key twice
-        keyspace = self._memory.keyspace
+        keyspace = self._shared.keyspace
         for key in self._client.scan_iter(match=keyspace.timelines(), count=1000):
             thread_id = keyspace.thread_id(key)
             if thread_id not in seen:

@@ -8,7 +8,7 @@ local function chunks_sent(first, nodes)
   for i = first, #ARGV, 2 do
     sent[ARGV[i]] = true
     if i < first + 2 * nodes then
-      references[#references + 1] = ARGV[i + 1]
+      references[#references + 1] = string.sub(ARGV[i + 1], 2)
     end
   end
   return sent, references

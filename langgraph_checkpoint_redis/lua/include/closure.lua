@@ -2,18 +2,19 @@
 --
 -- An entry is {type, literal} or {type, literal, size, level0, level1, ...}, where a level is a
 -- string of 16-byte digests. Digests of level 0 name pieces of a value; those of a higher level
--- name nodes, whose content is again a string of digests, of one level less.
+-- name nodes, whose content is again a string of digests, of one level less. Every chunk begins with
+-- a byte that says how it is stored; nodes are stored as they are.
 
 local DIGEST, SLICE = 16, 1000
 
 local wanted, seen = {}, {}
 
-local function want(level, digests)
+local function want(level, digests, first)
   if not seen[level] then
     seen[level], wanted[level] = {}, {}
   end
   local list, before = wanted[level], seen[level]
-  for i = 1, #digests, DIGEST do
+  for i = first or 1, #digests, DIGEST do
     local digest = string.sub(digests, i, i + DIGEST - 1)
     if not before[digest] then
       before[digest] = true
@@ -59,7 +60,7 @@ local function expand(lowest, visit)
     wanted[level] = {}
     each_chunk(list, function(digest, content)
       if content and level > 0 then
-        want(level - 1, content)
+        want(level - 1, content, 2)
       end
       visit(digest, content)
     end)
