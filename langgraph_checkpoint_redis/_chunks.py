@@ -30,7 +30,7 @@ PIECE = 512  # bytes: an item of this size is a piece of its own, smaller ones g
 DEEP = 8192  # bytes: items of this size are cut inside, as are containers that are most of a value
 DEPTH = 8  # containers within containers that are cut inside
 TINY = 24  # bytes: containers whose items are smaller on average are not worth cutting
-FANOUT = 8  # references in a node, on average
+NODE_MIN, NODE_MAX = 3, 8  # references in a node
 
 Chunks = Mapping[bytes, bytes]
 
@@ -250,7 +250,7 @@ def _levels(digests: Sequence[bytes]) -> tuple[tuple[bytes, ...], Chunks]:
     """The levels of a rope, lowest first, and the nodes that the higher ones refer to."""
     levels: list[bytes] = []
     nodes: dict[bytes, bytes] = {}
-    while len(digests) > FANOUT:
+    while len(digests) > NODE_MIN + 1:
         groups, rest = _grouped(digests)
         levels.append(rest)
         digests = [_digest_of_node(group) for group in groups]
@@ -261,12 +261,13 @@ def _levels(digests: Sequence[bytes]) -> tuple[tuple[bytes, ...], Chunks]:
 def _grouped(digests: Sequence[bytes]) -> tuple[list[bytes], bytes]:
     """The contents of full nodes, and the references behind the last one.
 
-    A node is full where the digest that ends it says so, or when it is four times the usual size.
+    Which digest ends a node is up to that digest, one in four does; but for the limits of size.
     """
     groups: list[bytes] = []
     start = 0
     for end, digest in enumerate(digests, 1):
-        if digest[0] % FANOUT == 0 or end - start == 4 * FANOUT:
+        size = end - start
+        if (size >= NODE_MIN and digest[0] % 4 == 0) or size == NODE_MAX:
             groups.append(b"".join(digests[start:end]))
             start = end
     return groups, b"".join(digests[start:])

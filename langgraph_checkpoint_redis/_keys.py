@@ -1,13 +1,14 @@
 """Every key name, and nothing else.
 
-A thread lives in four keys, all in one cluster slot because of the hash tag `{t}`:
+A thread lives in up to four keys, all in one cluster slot because of the hash tag `{t}`:
 
-| key            | type       | holds                                                             |
-|----------------|------------|-------------------------------------------------------------------|
-| lg:{t}:timeline| sorted set | `ns NUL checkpoint_id NUL record`, all scores 0: the checkpoints   |
-| lg:{t}:writes  | sorted set | `ns NUL checkpoint_id NUL task_id NUL writes`, all scores 0        |
-| lg:{t}:chunks  | hash       | digest -> bytes: the pieces of all values, shared by their content |
-| lg:{t}:runs    | set        | the ids of the runs that have checkpoints here                    |
+| key             | type       | holds                                                             |
+|-----------------|------------|-------------------------------------------------------------------|
+| lg:{t}:timeline | sorted set | `ns NUL checkpoint_id NUL record`, scores 0: the checkpoints      |
+| lg:{t}:writes   | sorted set | `ns NUL checkpoint_id NUL task_id NUL writes`, scores 0           |
+| lg:{t}:chunks   | hash       | digest -> chunk: the pieces of all values, shared by content      |
+| lg:{t}:runs     | set        | the ids of the runs that have checkpoints here                    |
+| lg:{t}:live     | set        | what a long sweep found to be in use; it is gone when that ends   |
 
 Beside them there are, for each run, the set of threads it has checkpoints in, `lg:run:{r}`, and for
 a minute after a copy the mark `lg:{t}:copy` of its target. `lg` is the prefix.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from redis.crc import key_slot
@@ -25,7 +27,15 @@ from redis.crc import key_slot
 _UNSAFE = re.compile(r"[{}%\x00-\x1f\x7f]")
 _GLOB = re.compile(r"([\\*?\[\]])")
 
-ThreadKeys = tuple[bytes, bytes, bytes, bytes]
+
+class ThreadKeys(NamedTuple):
+    """The keys of a thread, in the order in which all scripts take them."""
+
+    timeline: bytes
+    writes: bytes
+    chunks: bytes
+    runs: bytes
+    live: bytes
 
 
 def _tag(text: str) -> str:
@@ -39,9 +49,9 @@ class Keyspace:
     prefix: str
 
     def thread(self, thread_id: str) -> ThreadKeys:
-        """Timeline, writes, chunks and runs of a thread."""
-        start = f"{self.prefix}:{{{_tag(thread_id)}}}:".encode()
-        return start + b"timeline", start + b"writes", start + b"chunks", start + b"runs"
+        """All keys of a thread."""
+        start = f"{self.prefix}:{{{_tag(thread_id)}}}:"
+        return ThreadKeys(*[(start + part).encode() for part in ThreadKeys._fields])
 
     def copy_mark(self, thread_id: str) -> bytes:
         """What says, for a minute, which copy filled a thread."""

@@ -240,7 +240,7 @@ class Operations:
             known = self.shared.threads.of(parent.thread_id)
             values = self._encoded(checkpoint, channels, known, parent.namespace)
             head = _codec.head(parent, checkpoint, metadata, new_versions, values)
-            args = (parent.namespace, checkpoint_id, head, tail)
+            args = (parent.namespace, checkpoint_id, head, tail, self.shared.keep_last or 0)
             reply = yield from self._store(PUT, parent.thread_id, known, args, values.values())
             ropes = {channel: value.cut.rope for channel, value in values.items()}
             self.shared.threads.learn_ropes(parent.thread_id, known, parent.namespace, ropes)
@@ -248,12 +248,13 @@ class Operations:
 
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
         indexed = yield from self._index_new(parent.thread_id, run)
-        is_stored, run_is_new = yield from store(new_versions)
+        is_stored, run_is_new, gone = yield from store(new_versions)
         if not is_stored:  # the server lacks what it was thought to have: send all that there is
             self.shared.threads.forget(parent.thread_id)
-            is_stored, run_is_new = yield from store(checkpoint["channel_values"])
+            is_stored, run_is_new, gone = yield from store(checkpoint["channel_values"])
         if run_is_new and not indexed:  # the run was deleted here meanwhile, and the index with it
             yield from self._index(parent.thread_id, [run])
+        yield from self._unindex(parent.thread_id, _decoded(gone))
         return parent.config(checkpoint_id)
 
     def put_writes(
@@ -276,7 +277,8 @@ class Operations:
                 for channel, value in writes
             ]
             groups = _codec.groups(task_path, [channel for channel, _ in writes], values)
-            args = (place.namespace, place.checkpoint_id, task_id, groups)
+            trims = int(self.shared.keep_last is not None)
+            args = (place.namespace, place.checkpoint_id, task_id, groups, trims)
             return self._store(PUT_WRITES, place.thread_id, known, args, values)
 
         if writes and not (yield from store()):  # as in `put`
@@ -416,18 +418,23 @@ class Operations:
         self, thread_id: str, known: Known, digests: bytes, contents: Sequence[bytes | None]
     ) -> _Reply:
         self.shared.threads.learn(thread_id, known, _codec.chunks(digests, contents))
-        return _Reply(self.serde, thread_id, self._keys(thread_id)[2].decode(), known.chunks)
+        return _Reply(self.serde, thread_id, self._keys(thread_id).chunks.decode(), known.chunks)
 
     # Deleting and copying
 
     def delete_thread(self, thread_id: str) -> Operation[None]:
         """Delete all of a thread."""
         _config.text("thread_id", thread_id)
-        yield from self._remove(DELETE, thread_id, [])
+        gone = yield from DELETE(self._keys(thread_id))
+        yield from self._removed(thread_id, gone)
 
     def prune(self, thread_id: str, strategy: str) -> Operation[None]:
         """Delete a thread but for the latest checkpoint of each namespace, or all of it."""
-        yield from self._remove(PRUNE if strategy == "keep_latest" else DELETE, thread_id, [])
+        if strategy == "keep_latest":
+            gone = yield from self._remove(PRUNE, thread_id, [1])
+            yield from self._removed(thread_id, gone)
+        else:
+            yield from self.delete_thread(thread_id)
 
     def threads_of_runs(self, run_ids: Sequence[str]) -> Operation[dict[str, list[str]]]:
         """The threads that have checkpoints of runs, each with those runs."""
@@ -444,27 +451,40 @@ class Operations:
 
     def delete_runs(self, thread_id: str, run_ids: Sequence[str]) -> Operation[None]:
         """Delete the checkpoints that runs made in a thread."""
-        yield from self._remove(DELETE_RUNS, thread_id, run_ids)
+        gone = yield from self._remove(DELETE_RUNS, thread_id, run_ids)
+        yield from self._removed(thread_id, {*gone, *(run.encode() for run in run_ids)})
 
-    def _remove(self, script: Script, thread_id: str, run_ids: Sequence[str]) -> Operation[None]:
-        gone = yield from script(self._keys(thread_id), run_ids)
+    def _remove(
+        self, script: Script, thread_id: str, args: Sequence[Argument]
+    ) -> Operation[Iterable[bytes]]:
+        """Remove checkpoints in one call; in several for a thread of thousands of them."""
+        token = token_bytes(16)
+        stage, position, gone = b"rows", b"", ()
+        while stage:
+            stage, position, gone = yield from script(
+                self._keys(thread_id), [token, stage, position, *args]
+            )
+        return gone
+
+    def _removed(self, thread_id: str, runs: Iterable[bytes]) -> Operation[None]:
         self.shared.threads.forget(thread_id)
-        yield from self._unindex(thread_id, {*run_ids, *_decoded(gone)})
+        yield from self._unindex(thread_id, _decoded(runs))
 
     def copy_thread(self, source: str, target: str) -> Operation[None]:
         """Copy all of a thread to one that has nothing yet."""
         _config.text("source_thread_id", source)
         _config.text("target_thread_id", target)
         keys, target_keys = self._keys(source), self._keys(target)
-        marked_keys = (*target_keys, self.shared.keyspace.copy_mark(target))
+        copied_keys = keys[:4]
+        marked_keys = (*target_keys[:4], self.shared.keyspace.copy_mark(target))
         mark = (token_bytes(16), COPY_MARK)
-        (runs,) = yield from Commands((("SMEMBERS", keys[3]),))
+        (runs,) = yield from Commands((("SMEMBERS", keys.runs),))
         yield from self._index(target, _decoded(runs))  # before the copy, as in `put`
         if self.shared.is_cluster and not same_slot(keys[0], target_keys[0]):
-            runs_then, *dumps = yield from DUMP(keys)
+            runs_then, *dumps = yield from DUMP(copied_keys)
             copied = yield from RESTORE(marked_keys, [*mark, *dumps])
         else:
-            copied, runs_then = yield from COPY([*keys, *marked_keys], mark)
+            copied, runs_then = yield from COPY([*copied_keys, *marked_keys], mark)
         if not copied:
             raise ThreadExistsError(target)
         yield from self._index(target, set(_decoded(runs_then)).difference(_decoded(runs)))
@@ -488,7 +508,7 @@ class Operations:
         if not runs:
             return
         ordered = sorted(runs)
-        run_key, runs_key = self.shared.keyspace.run, self._keys(thread_id)[3]
+        run_key, runs_key = self.shared.keyspace.run, self._keys(thread_id).runs
         yield from Commands(tuple(("SREM", run_key(run), thread_id) for run in ordered))
         # A put of one of these runs may have come between: then its index entry goes back.
         (present,) = yield from Commands((("SMISMEMBER", runs_key, *ordered),))

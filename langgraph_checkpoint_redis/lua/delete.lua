@@ -1,6 +1,6 @@
 -- Deletes a thread.
 --
--- KEYS     timeline, writes, chunks, runs of the thread
+-- KEYS     timeline, writes, chunks, runs, live of the thread
 -- Returns  the ids of the runs that the thread had checkpoints of
 
 local runs = redis.call('SMEMBERS', KEYS[4])

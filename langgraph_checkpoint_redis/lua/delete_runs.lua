@@ -1,23 +1,23 @@
 -- Deletes a thread's checkpoints of some runs, with their writes, and frees what only they used.
 --
--- KEYS     timeline, writes, chunks, runs of the thread
--- ARGV     run ids
--- Returns  the ids of the runs that have no checkpoint left in the thread
+-- KEYS     timeline, writes, chunks, runs, live of the thread
+-- ARGV[1]  a random token of this removal
+-- ARGV[2], ARGV[3]  stage and position: 'rows' and empty at first, then as returned
+-- ARGV[4...] run ids
+-- Returns  {stage, position, gone}: an empty stage at the end; gone are the ids of the runs that have
+--          no checkpoint left in the thread
 
 -- include rows
+-- include slices
 -- include closure
+-- include live
 -- include sweep
 
-local runs, victims = {}, {}
-for _, run in ipairs(ARGV) do
-  runs[run] = true
+local runs = {}
+for i = 4, #ARGV do
+  runs[ARGV[i]] = true
 end
-each_row(TIMELINE, function(row)
-  if runs[head_of(row)[RUN] or ''] then
-    victims[#victims + 1] = row
-  end
+
+return remove(ARGV[1], ARGV[2], ARGV[3], function(row)
+  return runs[head_of(row)[RUN] or '']
 end)
-for _, row in ipairs(victims) do
-  remove_checkpoint(row)
-end
-return sweep()

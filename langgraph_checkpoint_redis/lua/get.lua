@@ -1,6 +1,6 @@
 -- Reads checkpoints by id, or the latest of a namespace.
 --
--- KEYS     timeline, writes, chunks, runs of the thread
+-- KEYS     timeline, writes, chunks, runs, live of the thread
 -- ARGV[1]  the levels of ropes whose chunks the caller knows
 -- ARGV[2...] namespace and checkpoint id of each; an empty id is the latest
 -- Returns  {done, rows, digests, contents}: done is how many were looked for before the reply was
@@ -8,6 +8,7 @@
 --          digests and contents are those of all chunks that the rows are made of
 
 -- include rows
+-- include slices
 -- include closure
 -- include reply
 

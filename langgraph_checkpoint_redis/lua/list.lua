@@ -1,6 +1,6 @@
 -- Reads a page of checkpoints, newest first: by descending id, then by ascending namespace.
 --
--- KEYS     timeline, writes, chunks, runs of the thread
+-- KEYS     timeline, writes, chunks, runs, live of the thread
 -- ARGV[1]  1 for one namespace, 0 for all
 -- ARGV[2]  that namespace
 -- ARGV[3], ARGV[4]  where the page before ended: checkpoint id, namespace
@@ -11,24 +11,21 @@
 --          as in get.lua, but where only rows are asked for, they are {row, 0, {}}
 
 -- include rows
+-- include slices
 -- include closure
 -- include reply
 
 local after_id, after_ns = ARGV[3], ARGV[4]
 local page, whole = tonumber(ARGV[5]), ARGV[6] == '1'
 
-local function all_namespaces()
-  local found = {}
-  local row = redis.call('ZRANGEBYLEX', TIMELINE, '-', '+', 'LIMIT', 0, 1)[1]
-  while row do
-    local ns = place_of(row)
-    found[#found + 1] = ns
-    row = redis.call('ZRANGEBYLEX', TIMELINE, '[' .. ns .. '\1', '+', 'LIMIT', 0, 1)[1]
-  end
-  return found
+local namespaces = {}
+if ARGV[1] == '1' then
+  namespaces[1] = ARGV[2]
+else
+  each_namespace(function(ns)
+    namespaces[#namespaces + 1] = ns
+  end)
 end
-
-local namespaces = ARGV[1] == '1' and {ARGV[2]} or all_namespaces()
 local batch = math.ceil(page / math.max(#namespaces, 1))
 
 -- One namespace's rows in order, fetched a few at a time.

@@ -1,22 +1,33 @@
 -- Stores the writes of a task, complete or not at all.
 --
--- KEYS     timeline, writes, chunks, runs of the thread
+-- KEYS     timeline, writes, chunks, runs, live of the thread
 -- ARGV[1]  namespace
 -- ARGV[2]  checkpoint id
 -- ARGV[3]  task id
 -- ARGV[4]  msgpack {format, {path, index, channel, entry, index, channel, entry, ...}}
--- ARGV[5]  how many of the chunks are nodes
--- ARGV[6...] digest and content of each chunk
+-- ARGV[5]  1 if old checkpoints are trimmed: then late writes to one of them are dropped
+-- ARGV[6]  how many of the chunks are nodes
+-- ARGV[7...] digest and content of each chunk
 -- Returns  1, or 0 when something that the writes refer to is not in the thread: then nothing was
 --          written
 
 -- include rows
+-- include slices
+-- include closure
+-- include live
 -- include chunks
 
-local FIRST_CHUNK = 6
+local FIRST_CHUNK = 7
 local place = prefix(ARGV[1], ARGV[2]) .. '\0' .. ARGV[3]
 local groups = cmsgpack.unpack(ARGV[4])
-local sent, references = chunks_sent(FIRST_CHUNK, tonumber(ARGV[5]))
+local sent, references = chunks_sent(FIRST_CHUNK, tonumber(ARGV[6]))
+
+if ARGV[5] == '1' and row_exists(ARGV[1], ARGV[2]) == 0 then
+  local latest = latest_row(ARGV[1])
+  if latest and ARGV[2] < id_of(latest) then
+    return 1
+  end
+end
 
 each_write(groups, function(entry)
   references_of(entry, references)
@@ -71,4 +82,8 @@ if old_row then
 end
 store_chunks(FIRST_CHUNK)
 redis.call('ZADD', WRITES, 0, place .. '\0' .. cmsgpack.pack(groups))
+if is_being_swept() then
+  each_write(groups, want_entry)
+  leave_marks()
+end
 return 1

@@ -33,7 +33,7 @@ local function all_present(references, sent)
 end
 
 local function store_chunks(first)
-  for i = first, #ARGV, 1000 do
+  for i = first, #ARGV, 1000 do -- an even number, so that no pair is cut
     redis.call('HSET', CHUNKS, unpack(ARGV, i, math.min(i + 999, #ARGV)))
   end
 end

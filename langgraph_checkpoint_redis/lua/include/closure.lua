@@ -5,7 +5,7 @@
 -- name nodes, whose content is again a string of digests, of one level less. Every chunk begins with
 -- a byte that says how it is stored; nodes are stored as they are.
 
-local DIGEST, SLICE = 16, 1000
+local DIGEST = 16
 
 local wanted, seen = {}, {}
 
@@ -40,13 +40,12 @@ end
 
 -- Calls visit(digest, content) for each digest; content is false where there is no such chunk.
 local function each_chunk(digests, visit)
-  for first = 1, #digests, SLICE do
-    local last = math.min(first + SLICE - 1, #digests)
+  each_slice(#digests, function(first, last)
     local contents = redis.call('HMGET', CHUNKS, unpack(digests, first, last))
     for i = first, last do
       visit(digests[i], contents[i - first + 1])
     end
-  end
+  end)
 end
 
 -- Visits what is wanted of the levels down to `lowest`; what nodes refer to is wanted then, too.
@@ -62,7 +61,9 @@ local function expand(lowest, visit)
       if content and level > 0 then
         want(level - 1, content, 2)
       end
-      visit(digest, content)
+      if visit then
+        visit(digest, content)
+      end
     end)
   end
 end

@@ -33,6 +33,16 @@ local function writes_at(ns, id)
   return redis.call('ZRANGEBYLEX', WRITES, '[' .. key .. '\0', '(' .. key .. '\1')
 end
 
+-- Calls visit(ns, first_row) for every namespace, in order.
+local function each_namespace(visit)
+  local row = redis.call('ZRANGEBYLEX', TIMELINE, '-', '+', 'LIMIT', 0, 1)[1]
+  while row do
+    local ns = string.sub(row, 1, string.find(row, '\0', 1, true) - 1)
+    visit(ns, row)
+    row = redis.call('ZRANGEBYLEX', TIMELINE, '[' .. ns .. '\1', '+', 'LIMIT', 0, 1)[1]
+  end
+end
+
 local function unpack_known(row, offset)
   local _, value = cmsgpack.unpack_one(row, offset)
   if value[1] ~= FORMAT then

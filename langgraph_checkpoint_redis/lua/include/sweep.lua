@@ -1,4 +1,12 @@
--- Removing rows, and freeing what only they referred to.
+-- Removing checkpoints, and freeing what only they referred to, in as many calls as it takes.
+--
+-- A call looks at STEPS rows or chunks at most, and leaves what it found to be live in the set LIVE
+-- for the next one. If another sweep has put its own token there meanwhile, this one gives way: the
+-- chunks are the other's to free.
+
+local STEPS = 3000
+
+local steps, position = STEPS, ''
 
 local function remove_checkpoint(row)
   local ns, id = place_of(row)
@@ -7,51 +15,128 @@ local function remove_checkpoint(row)
   redis.call('ZREMRANGEBYLEX', WRITES, '[' .. key .. '\0', '(' .. key .. '\1')
 end
 
-local function each_row(key, visit)
-  local first = 0
-  repeat
-    local rows = redis.call('ZRANGE', key, first, first + 999)
+-- Calls visit(row) for the rows of a sorted set behind `position`. Returns whether all were visited.
+local function walk(key, visit)
+  while steps > 0 do
+    local from = position == '' and '-' or '(' .. position
+    local rows = redis.call('ZRANGEBYLEX', key, from, '+', 'LIMIT', 0, math.min(steps, 500))
     for _, row in ipairs(rows) do
       visit(row)
+      position = row
     end
-    first = first + 1000
-  until #rows < 1000
+    steps = steps - #rows
+    if #rows == 0 then
+      return true
+    end
+  end
+  return false
 end
 
--- Deletes every chunk that no row refers to. Returns the ids of the runs that have no checkpoint
--- left in the thread, and forgets them.
-local function sweep()
-  local live_runs = {}
-  each_row(TIMELINE, function(row)
-    local head = head_of(row)
-    live_runs[head[RUN] or ''] = true
-    each_value(head, want_entry)
-  end)
-  each_row(WRITES, function(row)
-    each_write(groups_of(row), want_entry)
-  end)
-  expand(1, function() end)
+local function mark_checkpoint(row)
+  local head = head_of(row)
+  mark_run(head[RUN])
+  each_value(head, want_entry)
+end
 
-  local dead = {}
-  for _, digest in ipairs(redis.call('HKEYS', CHUNKS)) do
-    local live = false
-    for _, before in pairs(seen) do
-      live = live or before[digest]
+local function mark_writes(row)
+  each_write(groups_of(row), want_entry)
+end
+
+-- The digests of some chunks behind `position`, and whether they are the last.
+local function next_chunks()
+  local cursor = position == '' and '0' or position
+  local reply = redis.pcall('HSCAN', CHUNKS, cursor, 'COUNT', 500, 'NOVALUES')
+  if reply.err then -- the server is older than that option
+    return redis.call('HKEYS', CHUNKS), true
+  end
+  position = reply[1]
+  return reply[2], position == '0'
+end
+
+local function free_chunks(is_live)
+  while steps > 0 do
+    local digests, last = next_chunks()
+    local dead = {}
+    for _, digest in ipairs(digests) do
+      if not is_live(digest) then
+        dead[#dead + 1] = digest
+      end
     end
-    if not live then
-      dead[#dead + 1] = digest
+    call_with_all('HDEL', CHUNKS, dead)
+    steps = steps - #digests
+    if last then
+      return true
     end
   end
-  for first = 1, #dead, SLICE do
-    redis.call('HDEL', CHUNKS, unpack(dead, first, math.min(first + SLICE - 1, #dead)))
-  end
+  return false
+end
 
+local function forget_runs(is_live)
   local gone = {}
   for _, run in ipairs(redis.call('SMEMBERS', RUNS)) do
-    if not live_runs[run] then
-      redis.call('SREM', RUNS, run)
+    if not is_live('run:' .. run) then
       gone[#gone + 1] = run
     end
   end
+  call_with_all('SREM', RUNS, gone)
   return gone
+end
+
+-- Whether something is live, as far as this call knows and those before it.
+local function live_test(continued)
+  expand(1)
+  local here = {}
+  for _, mark in ipairs(marks) do
+    here[mark] = true
+  end
+  return function(name)
+    for _, digests in pairs(seen) do
+      if digests[name] then
+        return true
+      end
+    end
+    return here[name] or (continued and redis.call('SISMEMBER', LIVE, name) == 1)
+  end
+end
+
+-- Does what a stage has to do: visits the rows of a set, and goes on to the next stage at the end.
+local function step(stage, this_stage, next_stage, key, visit)
+  if stage == this_stage and walk(key, visit) then
+    position = ''
+    return next_stage
+  end
+  return stage
+end
+
+-- Frees what nothing refers to any more. Returns {stage, position, gone}: where to go on, with an
+-- empty stage at the end, and then the ids of the runs that have no checkpoint left in the thread.
+local function sweep(token, stage, continued)
+  stage = step(stage, 'timeline', 'writes', TIMELINE, mark_checkpoint)
+  stage = step(stage, 'writes', 'chunks', WRITES, mark_writes)
+  local is_live = live_test(continued)
+  if stage == 'chunks' and free_chunks(is_live) then
+    redis.call('DEL', LIVE)
+    return {'', '', forget_runs(is_live)}
+  end
+  marks[#marks + 1] = 'sweep:' .. token
+  if not continued then
+    redis.call('DEL', LIVE)
+  end
+  leave_marks()
+  return {stage, position, {}}
+end
+
+-- Removes the checkpoints for which is_victim(row) holds, and sweeps. Returns as `sweep` does.
+local function remove(token, stage, from, is_victim)
+  position = from
+  if stage ~= 'rows' then
+    local is_mine = redis.call('SISMEMBER', LIVE, 'sweep:' .. token) == 1
+    return is_mine and sweep(token, stage, true) or {'', '', {}}
+  end
+  stage = step(stage, 'rows', 'timeline', TIMELINE, function(row)
+    if is_victim(row) then
+      remove_checkpoint(row)
+    end
+  end)
+  return stage == 'timeline' and sweep(token, stage, false) or {stage, position, {}}
 end

@@ -1,0 +1,28 @@
+-- What a sweep of several calls has found to be live so far: the members of the set LIVE are digests
+-- of chunks, run ids behind 'run:', and the sweep's token behind 'sweep:'. While there is such a set,
+-- whoever adds a row adds what it refers to.
+
+local LIVE = KEYS[5]
+
+local marks = {}
+
+local function mark_run(run)
+  if run then
+    marks[#marks + 1] = 'run:' .. run
+  end
+end
+
+-- Adds what is wanted, with all that it refers to, and the runs to LIVE.
+local function leave_marks()
+  expand(1)
+  for _, digests in pairs(seen) do
+    for digest in pairs(digests) do
+      marks[#marks + 1] = digest
+    end
+  end
+  call_with_all('SADD', LIVE, marks)
+end
+
+local function is_being_swept()
+  return redis.call('EXISTS', LIVE) == 1
+end
