@@ -4,7 +4,7 @@
 -- for the next one. If another sweep has put its own token there meanwhile, this one gives way: the
 -- chunks are the other's to free.
 
-local STEPS = 3000
+local STEPS = 1000
 
 local steps, position = STEPS, ''
 
@@ -44,13 +44,21 @@ end
 
 -- The digests of some chunks behind `position`, and whether they are the last.
 local function next_chunks()
-  local cursor = position == '' and '0' or position
-  local reply = redis.pcall('HSCAN', CHUNKS, cursor, 'COUNT', 500, 'NOVALUES')
-  if reply.err then -- the server is older than that option
+  if position == '' and redis.call('HLEN', CHUNKS) <= steps then
     return redis.call('HKEYS', CHUNKS), true
   end
+  local cursor = position == '' and '0' or position
+  local reply = redis.pcall('HSCAN', CHUNKS, cursor, 'COUNT', 100, 'NOVALUES')
+  local stride = 1
+  if reply.err then -- the server is older than that option
+    reply, stride = redis.call('HSCAN', CHUNKS, cursor, 'COUNT', 100), 2
+  end
+  local digests = {}
+  for i = 1, #reply[2], stride do
+    digests[#digests + 1] = reply[2][i]
+  end
   position = reply[1]
-  return reply[2], position == '0'
+  return digests, position == '0'
 end
 
 local function free_chunks(is_live)
