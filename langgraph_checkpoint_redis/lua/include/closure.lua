@@ -38,32 +38,38 @@ local function want_entry(entry)
   end
 end
 
--- Calls visit(digest, content) for each digest; content is false where there is no such chunk.
-local function each_chunk(digests, visit)
+-- The chunks of some digests, in their order; false where there is none.
+local function chunks_of(digests)
+  local chunks = {}
   each_slice(#digests, function(first, last)
-    local contents = redis.call('HMGET', CHUNKS, unpack(digests, first, last))
-    for i = first, last do
-      visit(digests[i], contents[i - first + 1])
+    local slice = redis.call('HMGET', CHUNKS, unpack(digests, first, last))
+    for i = 1, #slice do
+      chunks[first + i - 1] = slice[i]
     end
   end)
+  return chunks
 end
 
--- Visits what is wanted of the levels down to `lowest`; what nodes refer to is wanted then, too.
+-- Takes what is wanted of the levels down to `lowest`, and what nodes refer to. Calls
+-- visit(digests, chunks) for each level.
 local function expand(lowest, visit)
   local top = -1
   for level in pairs(wanted) do
     top = math.max(top, level)
   end
   for level = top, lowest, -1 do
-    local list = wanted[level] or {}
+    local digests = wanted[level] or {}
     wanted[level] = {}
-    each_chunk(list, function(digest, content)
-      if content and level > 0 then
-        want(level - 1, content, 2)
+    local chunks = chunks_of(digests)
+    if level > 0 then
+      for i = 1, #digests do
+        if chunks[i] then
+          want(level - 1, chunks[i], 2)
+        end
       end
-      if visit then
-        visit(digest, content)
-      end
-    end)
+    end
+    if visit then
+      visit(digests, chunks)
+    end
   end
 end

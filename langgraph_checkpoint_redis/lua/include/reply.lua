@@ -5,13 +5,19 @@ local BUDGET = 4 * 1024 * 1024
 
 local digests, contents, bytes = {}, {}, 0
 
+local function add_to_reply(new_digests, new_contents)
+  local count = #digests
+  for i = 1, #new_digests do
+    local content = new_contents[i]
+    digests[count + i] = new_digests[i]
+    contents[count + i] = content
+    bytes = bytes + (content and #content or 0)
+  end
+end
+
 -- Adds all that is wanted to the reply.
 local function fetch()
-  expand(0, function(digest, content)
-    digests[#digests + 1] = digest
-    contents[#digests] = content
-    bytes = bytes + (content and #content or 0)
-  end)
+  expand(0, add_to_reply)
 end
 
 -- {row, has_parent, writes}, and fetches what it is made of.
