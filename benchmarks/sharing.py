@@ -17,7 +17,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import redis
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import Checkpoint, empty_checkpoint
+from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.graph import START, MessagesState, StateGraph
 
@@ -93,7 +93,7 @@ def print_times(url: str, count: int) -> None:
     for sample in range(SAMPLES):
         messages = [*messages, message(sample)] if count else []
         checkpoint = checkpoint_of(messages, shared.get_next_version(None, None))
-        runs = [
+        runs: list[tuple[RedisSaver, RedisSaver, AbstractContextManager[None], str]] = [
             (shared, shared, nullcontext(), "shared"),
             (whole, whole, whole_values(), "whole"),
             (cold, shared, nullcontext(), "cold"),
@@ -102,7 +102,7 @@ def print_times(url: str, count: int) -> None:
             with way:
                 if reader is writer:
                     put(writer, configs, checkpoint, sample, times[f"put {name}"])
-                timed(times[f"get_tuple {name}"], lambda: reader.get_tuple(configs[writer]))
+                timed(times[f"get_tuple {name}"], reader.get_tuple, configs[writer])
     for operation in ("put", "get_tuple"):
         print_row(count, operation, times)
     for saver in (shared, whole):
@@ -133,18 +133,14 @@ def put(
 ) -> None:
     """Put a checkpoint behind the last one."""
     versions = checkpoint["channel_versions"]
-    configs[saver] = timed(
-        times,
-        lambda: saver.put(
-            configs[saver], checkpoint, {"source": "loop", "step": step, "parents": {}}, versions
-        ),
-    )
+    metadata: CheckpointMetadata = {"source": "loop", "step": step, "parents": {}}
+    configs[saver] = timed(times, saver.put, configs[saver], checkpoint, metadata, versions)
 
 
-def timed(times: list[float], operation: Callable[[], Any]) -> Any:
+def timed(times: list[float], operation: Callable[..., Any], *args: Any) -> Any:
     """The result of an operation; its time is added."""
     start = time.perf_counter()
-    result = operation()
+    result = operation(*args)
     times.append(time.perf_counter() - start)
     return result
 
