@@ -42,6 +42,7 @@ from ._scripts import (
     LIST,
     PRUNE,
     PUT,
+    PUT_LAST,
     PUT_WRITES,
     RESTORE,
     Argument,
@@ -240,8 +241,10 @@ class Operations:
             known = self.shared.threads.of(parent.thread_id)
             values = self._encoded(checkpoint, channels, known, parent.namespace)
             head = _codec.head(parent, checkpoint, metadata, new_versions, values)
-            args = (parent.namespace, checkpoint_id, head, tail, self.shared.keep_last or 0)
-            reply = yield from self._store(PUT, parent.thread_id, known, args, values.values())
+            keep_last = self.shared.keep_last or 0
+            args = (parent.namespace, checkpoint_id, head, tail, keep_last)
+            script = PUT_LAST if keep_last else PUT
+            reply = yield from self._store(script, parent.thread_id, known, args, values.values())
             ropes = {channel: value.cut.rope for channel, value in values.items()}
             self.shared.threads.learn_ropes(parent.thread_id, known, parent.namespace, ropes)
             return reply

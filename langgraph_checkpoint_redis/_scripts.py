@@ -86,6 +86,7 @@ Operation: TypeAlias = Generator[Request, Any, T]
 
 CHECK = Script("check")
 PUT = Script("put")
+PUT_LAST = Script("put_last")
 PUT_WRITES = Script("put_writes")
 GET = Script("get")
 LIST = Script("list")

@@ -1,0 +1,62 @@
+-- Storing a checkpoint: the arguments of `put`, and what it does with them.
+
+local FIRST_CHUNK = 7
+local ns, id, head, tail = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3]), ARGV[4]
+local sent, references = chunks_sent(FIRST_CHUNK, tonumber(ARGV[6]))
+
+-- What the values of unchanged channels are, by version and channel. The checkpoint itself comes
+-- first: a repeated put finds there what it found in the parent, even if that is gone by now.
+local old_row = row_at(ns, id)
+local kept
+
+local function read_kept()
+  kept = {}
+  local parent_row = head[PARENT] ~= '' and row_at(ns, head[PARENT])
+  for _, row in ipairs({old_row or false, parent_row or false}) do
+    if row then
+      local channels = head_of(row)[CHANNELS]
+      for i = 1, #channels, 3 do
+        local name = channels[i + 1] .. channels[i]
+        kept[name] = kept[name] or channels[i + 2]
+      end
+    end
+  end
+end
+
+-- Puts the values of unchanged channels in their places. Returns whether none is missing.
+local function fill_in_kept()
+  local channels = head[CHANNELS]
+  for i = 1, #channels, 3 do
+    local entry = channels[i + 2]
+    if type(entry) == 'table' then
+      references_of(entry, references)
+    elseif entry then
+      if not kept then
+        read_kept()
+      end
+      channels[i + 2] = kept[channels[i + 1] .. channels[i]] or false
+      if entry == 1 and not channels[i + 2] then
+        return false
+      end
+    end
+  end
+  return true
+end
+
+-- Returns whether the checkpoint was stored, and whether its run had none in this thread before.
+local function store_checkpoint()
+  if not fill_in_kept() or not all_present(references, sent) then
+    return 0, 0
+  end
+  store_chunks(FIRST_CHUNK)
+  if old_row then
+    redis.call('ZREM', TIMELINE, old_row)
+  end
+  redis.call('ZADD', TIMELINE, 0, prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail)
+  if is_being_swept() then
+    mark_run(head[RUN])
+    each_value(head, want_entry)
+    leave_marks()
+  end
+  return 1, head[RUN] and redis.call('SADD', RUNS, head[RUN]) or 0
+end
