@@ -19,7 +19,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise, zip_longest
 from struct import iter_unpack
-from typing import NamedTuple, cast
+from typing import NamedTuple
 from zlib import crc32
 
 from msgpack import Unpacker, packb
@@ -107,7 +107,7 @@ def _leaves(level: int, digests: bytes, chunks: Chunks) -> list[bytes]:
 def pack_levels(ropes: Iterable[Sequence[bytes]]) -> bytes:
     """The levels of some ropes, put together by level, as scripts take them."""
     levels = [b"".join(level) for level in zip_longest(*ropes, fillvalue=b"")]
-    return cast("bytes", packb(levels, use_bin_type=False))
+    return packb(levels, use_bin_type=False)
 
 
 # What is as before.

@@ -50,7 +50,7 @@ Version = str | int | float
 def pack(data: object) -> bytes:
     """`data` as msgpack that Redis can read."""
     try:
-        return cast("bytes", msgpack.packb(data, use_bin_type=False))
+        return msgpack.packb(data, use_bin_type=False)
     except UnicodeEncodeError as error:
         raise ConfigError(f"names must be valid Unicode: {error.object!r:.200}") from error
 

@@ -76,6 +76,9 @@ class _Servers(dict[str, str]):
         if name == "REDIS_URL":
             return os.environ["REDIS_URL"]
         if name == "container":
+            # Docker's library is slow to import, and needed here only.
+            from testcontainers.community.redis import RedisContainer  # noqa: PLC0415
+
             container = self._stack.enter_context(RedisContainer("redis:8"))
             host, port = container.get_container_host_ip(), container.get_exposed_port(6379)
             return f"redis://{host}:{port}"
