@@ -14,11 +14,11 @@ This module knows bytes and digests; not serializers, records or Redis.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise, zip_longest
-from struct import iter_unpack
 from typing import NamedTuple
 from zlib import crc32
 
@@ -93,6 +93,8 @@ def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> 
         data = b"".join((literal, *[chunks[piece] for piece in pieces]))
     except KeyError as error:
         raise LookupError(f"chunk {error.args[0].hex()} is missing or damaged") from error
+    except struct.error as error:
+        raise LookupError("a node is damaged") from error
     if len(data) != size:
         raise LookupError(f"a value of {size} bytes reads as {len(data)} bytes")
     return data, Rope(size, literal, tuple(levels), pieces)
@@ -100,8 +102,8 @@ def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> 
 
 def _leaves(level: int, digests: bytes, chunks: Chunks) -> list[bytes]:
     for _ in range(level):
-        digests = b"".join([chunks[digest] for (digest,) in iter_unpack("16s", digests)])
-    return [digest for (digest,) in iter_unpack("16s", digests)]
+        digests = b"".join([chunks[digest] for (digest,) in struct.iter_unpack("16s", digests)])
+    return [digest for (digest,) in struct.iter_unpack("16s", digests)]
 
 
 def pack_levels(ropes: Iterable[Sequence[bytes]]) -> bytes:

@@ -49,8 +49,5 @@ def explained_errors() -> Iterator[None]:
         yield
     except ResponseError as error:
         if found := _UNKNOWN_FORMAT.search(str(error)):
-            raise UnknownFormatError(
-                f"stored in format {found[1]}, which this version does not know: "
-                "a newer version wrote it"
-            ) from error
+            raise UnknownFormatError(found[1]) from error
         raise

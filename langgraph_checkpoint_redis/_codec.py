@@ -37,7 +37,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from ._chunks import Chunks, Cut, Rope, cut, join
 from ._compression import content_of
 from ._config import Place
-from .errors import ConfigError
+from .errors import ConfigError, UnknownFormatError
 
 FORMAT = 1
 
@@ -122,56 +122,57 @@ def typed(entry: Sequence[Any], chunks: Chunks) -> tuple[tuple[str, bytes], Rope
 # Checkpoints.
 
 
-def head(
-    parent: Place,
-    checkpoint: Checkpoint,
-    metadata: CheckpointMetadata,
-    new_versions: ChannelVersions,
-    values: Mapping[str, Value],
-) -> bytes:
+class Draft(NamedTuple):
+    """A checkpoint to be stored, behind its parent, with the versions that are new in it."""
+
+    parent: Place
+    checkpoint: Checkpoint
+    metadata: CheckpointMetadata
+    run: str
+    new_versions: ChannelVersions
+
+
+def head(draft: Draft, values: Mapping[str, Value]) -> bytes:
     """The part of a checkpoint that scripts read, with `values` for those of its channels."""
-    root = metadata.get("parents", {}).get("")
+    root = draft.metadata.get("parents", {}).get("")
     return pack(
         [
             FORMAT,
-            parent.checkpoint_id,
-            run_id(metadata) or False,
-            root if parent.namespace and isinstance(root, str) else False,
-            list(metadata.get("counters_since_delta_snapshot") or ()) or False,
-            list(_channels(checkpoint, new_versions, values)),
+            draft.parent.checkpoint_id,
+            draft.run or False,
+            root if draft.parent.namespace and isinstance(root, str) else False,
+            _delta_channels(draft) or False,
+            list(_channels(draft, values)),
         ]
     )
 
 
-def run_id(metadata: CheckpointMetadata) -> str:
-    """The run that made a checkpoint, or an empty string."""
-    run = metadata.get("run_id")
-    return run if isinstance(run, str) else ""
+def _delta_channels(draft: Draft) -> list[str]:
+    """Delta channels written since they were stored; those without a version never were."""
+    counters = draft.metadata.get("counters_since_delta_snapshot") or {}
+    return [channel for channel in counters if channel in draft.checkpoint["channel_versions"]]
 
 
-def _channels(
-    checkpoint: Checkpoint, new_versions: ChannelVersions, values: Mapping[str, Value]
-) -> Iterator[Any]:
-    for channel, version in checkpoint["channel_versions"].items():
+def _channels(draft: Draft, values: Mapping[str, Value]) -> Iterator[Any]:
+    for channel, version in draft.checkpoint["channel_versions"].items():
         yield channel
         yield pack(lean_version(version))
         if channel in values:
             yield values[channel].entry
-        elif channel in new_versions:
+        elif channel in draft.new_versions:
             yield False
         else:
-            yield KEPT if channel in checkpoint["channel_values"] else KEPT_IF_ANY
+            yield KEPT if channel in draft.checkpoint["channel_values"] else KEPT_IF_ANY
 
 
-def tail(
-    serde: SerializerProtocol, thread_id: str, checkpoint: Checkpoint, metadata: CheckpointMetadata
-) -> bytes:
+def tail(serde: SerializerProtocol, draft: Draft) -> bytes:
     """The serialized part of a checkpoint. A thread id in the metadata is left to the reader."""
-    stored: dict[str, Any] = {**metadata}
-    own_thread = stored.get("thread_id") == thread_id
+    stored: dict[str, Any] = {**draft.metadata}
+    own_thread = stored.get("thread_id") == draft.parent.thread_id
     if own_thread:
         del stored["thread_id"]
-    return pack([*serde.dumps_typed(_lean(checkpoint)), *serde.dumps_typed(stored), own_thread])
+    lean = _lean(draft.checkpoint)
+    return pack([*serde.dumps_typed(lean), *serde.dumps_typed(stored), own_thread])
 
 
 def _lean(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -204,7 +205,7 @@ class Record:
     def versions(self) -> ChannelVersions:
         """The version of each channel."""
         return {
-            channel.decode(): full_version(_unpacked(version))
+            channel.decode(): full_version(msgpack.unpackb(version))
             for channel, version, _ in _triples(self.channels)
         }
 
@@ -244,8 +245,8 @@ class Record:
 def record(row: bytes) -> Record:
     """The checkpoint that a row of the timeline holds."""
     namespace, checkpoint_id, data = row.split(b"\0", 2)
-    unpacker = _unpacker(data)
-    (_, parent, _, _, _, channels), tail_ = unpacker
+    head_, tail_ = _unpacker(data)
+    _, parent, _, _, _, channels = _known(head_)
     return Record(namespace.decode(), checkpoint_id.decode(), parent.decode(), channels, tail_)
 
 
@@ -277,7 +278,7 @@ def groups(path: str, channels: Sequence[str], values: Sequence[Value]) -> bytes
 def stored_writes(row: bytes) -> Iterator[Write]:
     """The writes that a row of the writes holds."""
     _, _, task_id, data = row.split(b"\0", 3)
-    _, *task_groups = _unpacked(data)
+    _, *task_groups = _known(_unpacked(data))
     for path, *group in task_groups:
         for index, channel, entry in _triples(group):
             yield Write(path.decode(), task_id.decode(), index, channel.decode(), entry)
@@ -296,6 +297,12 @@ def chunks(digests: bytes, contents: Sequence[bytes | None]) -> dict[bytes, byte
 def entry_of(data: bytes) -> list[Any]:
     """An entry on its own."""
     return cast("list[Any]", _unpacked(data))
+
+
+def _known(data: list[Any]) -> list[Any]:
+    if data[0] != FORMAT:
+        raise UnknownFormatError(data[0])
+    return data
 
 
 def _unpacker(data: bytes) -> Any:

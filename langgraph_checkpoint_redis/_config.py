@@ -143,6 +143,19 @@ def limit(value: int | None) -> int | None:
     return max(value, 0)
 
 
+def filters(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Metadata to compare with; none for `None`."""
+    if value is not None and not isinstance(value, Mapping):
+        raise ConfigError(f"filter must be a dict or None, not {value!r:.200}")
+    return value or {}
+
+
+def run_id(metadata: Mapping[str, Any]) -> str:
+    """The run that metadata name, or an empty string."""
+    run = metadata.get("run_id")
+    return text('metadata["run_id"]', run, empty=True) if isinstance(run, str) else ""
+
+
 def keep_last(value: int | None) -> int | None:
     """How many checkpoints of a namespace to keep; `None` for all."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):

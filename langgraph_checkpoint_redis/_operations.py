@@ -37,6 +37,7 @@ from ._scripts import (
     DELETE,
     DELETE_RUNS,
     DUMP,
+    FORGET_RUNS,
     GET,
     HISTORY,
     LIST,
@@ -132,7 +133,9 @@ def cursor(
     if only_id and not (start and start <= only_id):
         start = only_id + "\1"  # right behind that id
     left = _config.limit(limit)
-    return Cursor(namespace, only_id, filter or {}, left, (start or LAST, LAST), left != 0)
+    return Cursor(
+        namespace, only_id, _config.filters(filter), left, (start or LAST, LAST), left != 0
+    )
 
 
 class Page(NamedTuple):
@@ -234,15 +237,15 @@ class Operations:
         parent = _config.place(config)
         checkpoint_id = _config.text('checkpoint["id"]', checkpoint["id"])
         metadata = get_checkpoint_metadata(config, metadata)
-        run = _codec.run_id(metadata)
-        tail = _codec.tail(self.serde, parent.thread_id, checkpoint, metadata)
+        run = _config.run_id(metadata)
+        draft = _codec.Draft(parent, checkpoint, metadata, run, new_versions)
+        tail = _codec.tail(self.serde, draft)
 
         def store(channels: Iterable[str]) -> Operation[Any]:
             known = self.shared.threads.of(parent.thread_id)
             values = self._encoded(checkpoint, channels, known, parent.namespace)
-            head = _codec.head(parent, checkpoint, metadata, new_versions, values)
             keep_last = self.shared.keep_last or 0
-            args = (parent.namespace, checkpoint_id, head, tail, keep_last)
+            args = (parent.namespace, checkpoint_id, _codec.head(draft, values), tail, keep_last)
             script = PUT_LAST if keep_last else PUT
             reply = yield from self._store(script, parent.thread_id, known, args, values.values())
             ropes = {channel: value.cut.rope for channel, value in values.items()}
@@ -428,8 +431,8 @@ class Operations:
     def delete_thread(self, thread_id: str) -> Operation[None]:
         """Delete all of a thread."""
         _config.text("thread_id", thread_id)
-        gone = yield from DELETE(self._keys(thread_id))
-        yield from self._removed(thread_id, gone)
+        runs = yield from DELETE(self._keys(thread_id))
+        yield from self._removed(thread_id, runs)
 
     def prune(self, thread_id: str, strategy: str) -> Operation[None]:
         """Delete a thread but for the latest checkpoint of each namespace, or all of it."""
@@ -507,17 +510,15 @@ class Operations:
             yield from Commands(tuple(("SADD", run_key(run), thread_id) for run in runs))
             self.shared.threads.of(thread_id).runs.update(runs)
 
-    def _unindex(self, thread_id: str, runs: Collection[str]) -> Operation[None]:
+    def _unindex(self, thread_id: str, runs: Sequence[str]) -> Operation[None]:
         if not runs:
             return
-        ordered = sorted(runs)
-        run_key, runs_key = self.shared.keyspace.run, self._keys(thread_id).runs
-        yield from Commands(tuple(("SREM", run_key(run), thread_id) for run in ordered))
-        # A put of one of these runs may have come between: then its index entry goes back.
-        (present,) = yield from Commands((("SMISMEMBER", runs_key, *ordered),))
-        yield from self._index(
-            thread_id, [run for run, there in zip(ordered, present, strict=True) if there]
-        )
+        run_key = self.shared.keyspace.run
+        yield from Commands(tuple(("SREM", run_key(run), thread_id) for run in runs))
+        # The thread forgets them only now, so that a repeated removal finds them again. A put of
+        # one of these runs may have come between: then its index entry goes back.
+        back = yield from FORGET_RUNS(self._keys(thread_id), runs)
+        yield from self._index(thread_id, _decoded(back))
 
     # The server
 

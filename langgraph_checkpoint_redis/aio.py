@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from threading import Lock, Thread
 from typing import Any, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -40,6 +39,8 @@ from .errors import EventLoopError, EvictionWarning
 
 T = TypeVar("T")
 
+SECONDS_TO_FINISH = 1.0  # that a cancelled call waits for what it has sent
+
 
 class _Connection(NamedTuple):
     """A client in one event loop, and what limits its use there."""
@@ -53,7 +54,7 @@ class _Connections:
 
     def __init__(self, redis: str | Redis | RedisCluster) -> None:
         self._redis = redis
-        self._by_loop: WeakKeyDictionary[AbstractEventLoop, _Connection] = WeakKeyDictionary()
+        self._by_loop: dict[AbstractEventLoop, _Connection] = {}
         self._own_loop: AbstractEventLoop | None = None
         self._lock = Lock()
 
@@ -62,13 +63,25 @@ class _Connections:
         loop = asyncio.get_running_loop()
         with self._lock:
             if loop not in self._by_loop:
+                self._forget_closed_loops()
                 redis = self._redis
                 client = Redis.from_url(redis) if isinstance(redis, str) else redis
                 self._by_loop[loop] = _Connection(client, Semaphore(connection_limit(client)))
             return self._by_loop[loop]
 
-    def loop(self) -> AbstractEventLoop:
-        """A running loop for synchronous calls: one that uses the saver, or one of its own."""
+    def _forget_closed_loops(self) -> None:
+        """Drop the clients of loops that have ended, which nobody can close in an orderly way."""
+        for loop in [loop for loop in self._by_loop if loop.is_closed()]:
+            del self._by_loop[loop]
+
+    def loop_for_waiting(self) -> AbstractEventLoop:
+        """A running loop for a thread that has none: one that uses the saver, or one of its own."""
+        if asyncio._get_running_loop():  # noqa: SLF001 - the public one raises an error for none
+            raise EventLoopError(
+                "a synchronous method of AsyncRedisSaver would block the event loop that runs in "
+                "this thread: await its twin instead (aget_tuple, aput, ...; of a graph: ainvoke, "
+                "...)"
+            )
         with self._lock:
             for loop in self._by_loop:
                 if loop.is_running():
@@ -80,7 +93,7 @@ class _Connections:
                 )
             if self._own_loop is None:
                 self._own_loop = asyncio.new_event_loop()
-                Thread(target=self._own_loop.run_forever, daemon=True).start()
+                Thread(target=_run_until_stopped, args=[self._own_loop], daemon=True).start()
             return self._own_loop
 
     async def close(self) -> None:
@@ -97,6 +110,11 @@ class _Connections:
                 await asyncio.wrap_future(closing)
         if own_loop is not None:
             own_loop.call_soon_threadsafe(own_loop.stop)
+
+
+def _run_until_stopped(loop: AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
 
 
 class AsyncRedisSaver(BaseCheckpointSaver[str]):
@@ -182,12 +200,17 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
                 return result
             async with connection.limit:
                 with explained_errors():
-                    reply = await _sent(connection.client, request)
+                    reply = await _finished(_sent(connection.client, request))
 
     async def _thread_ids(self) -> AsyncIterator[str]:
         seen = set[str]()  # SCAN may return a key twice
-        keyspace, client = self._shared.keyspace, self._connections.here().client
-        async for key in client.scan_iter(match=keyspace.timelines(), count=1000):
+        keyspace, connection = self._shared.keyspace, self._connections.here()
+        keys = connection.client.scan_iter(match=keyspace.timelines(), count=1000)
+        while True:
+            async with connection.limit:
+                key = await anext(keys, None)
+            if key is None:
+                return
             thread_id = keyspace.thread_id(key)
             if thread_id not in seen:
                 seen.add(thread_id)
@@ -196,15 +219,11 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine, waited for from a thread without a running event loop."""
         try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            loop = self._connections.loop()
-            return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
-        coroutine.close()
-        raise EventLoopError(
-            "a synchronous method of AsyncRedisSaver would block the event loop that runs in this "
-            "thread: await its twin instead (aget_tuple, aput, ...; of a graph: ainvoke, ...)"
-        )
+            loop = self._connections.loop_for_waiting()
+        except EventLoopError:
+            coroutine.close()
+            raise
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
 
     # LangGraph's interface
 
@@ -372,6 +391,20 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         """`aget_delta_channel_history` from another thread than the event loop's."""
         return self._wait(self.aget_delta_channel_history(config=config, channels=channels))
+
+
+async def _finished(sending: Coroutine[Any, Any, T]) -> T:
+    """What was sent is not taken back: who cancels waits for it, so that nothing comes after.
+
+    Otherwise the server could still carry it out when the next run of the thread has begun.
+    """
+    task = asyncio.ensure_future(sending)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=SECONDS_TO_FINISH)
+        task.cancel()
+        raise
 
 
 async def _sent(client: Any, request: Call | Commands) -> Any:

@@ -46,6 +46,13 @@ class UnknownFormatError(RedisSaverError):
     It was written by a newer version, or is not ours. Nothing was changed.
     """
 
+    def __init__(self, format_: object) -> None:
+        """Name the format."""
+        super().__init__(
+            f"stored in format {format_}, which this version of langgraph-checkpoint-redis-core "
+            "does not know: a newer one wrote it"
+        )
+
 
 class ThreadExistsError(RedisSaverError):
     """The target of a copy already has checkpoints or writes; nothing was copied."""

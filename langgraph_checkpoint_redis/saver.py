@@ -139,7 +139,12 @@ class RedisSaver(BaseCheckpointSaver[str]):
     def _thread_ids(self) -> Iterator[str]:
         seen = set[str]()  # SCAN may return a key twice
         keyspace = self._shared.keyspace
-        for key in self._client.scan_iter(match=keyspace.timelines(), count=1000):
+        keys = self._client.scan_iter(match=keyspace.timelines(), count=1000)
+        while True:
+            with self._connections:
+                key = next(keys, None)
+            if key is None:
+                return
             thread_id = keyspace.thread_id(key)
             if thread_id not in seen:
                 seen.add(thread_id)

@@ -1,8 +1,7 @@
--- Deletes a thread.
+-- Deletes a thread, but for the ids of its runs: they stay until the index of runs is cleared.
 --
 -- KEYS     timeline, writes, chunks, runs, live of the thread
 -- Returns  the ids of the runs that the thread had checkpoints of
 
-local runs = redis.call('SMEMBERS', KEYS[4])
-redis.call('UNLINK', unpack(KEYS))
-return runs
+redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+return redis.call('SMEMBERS', KEYS[4])

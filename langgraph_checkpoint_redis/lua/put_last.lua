@@ -20,6 +20,7 @@
 -- include closure
 -- include live
 -- include chunks
+-- include walk
 -- include sweep
 -- include retain
 -- include trim

@@ -14,7 +14,7 @@ local function want(level, digests, first)
     seen[level], wanted[level] = {}, {}
   end
   local list, before = wanted[level], seen[level]
-  for i = first or 1, #digests, DIGEST do
+  for i = first or 1, #digests - DIGEST + 1, DIGEST do
     local digest = string.sub(digests, i, i + DIGEST - 1)
     if not before[digest] then
       before[digest] = true

@@ -1,35 +1,14 @@
 -- Removing checkpoints, and freeing what only they referred to, in as many calls as it takes.
 --
--- A call looks at STEPS rows or chunks at most, and leaves what it found to be live in the set LIVE
+-- A call looks at a bounded number of rows and chunks, and leaves what it found to be live in the set LIVE
 -- for the next one. If another sweep has put its own token there meanwhile, this one gives way: the
 -- chunks are the other's to free.
-
-local STEPS = 1000
-
-local steps, position = STEPS, ''
 
 local function remove_checkpoint(row)
   local ns, id = place_of(row)
   redis.call('ZREM', TIMELINE, row)
   local key = prefix(ns, id)
   redis.call('ZREMRANGEBYLEX', WRITES, '[' .. key .. '\0', '(' .. key .. '\1')
-end
-
--- Calls visit(row) for the rows of a sorted set behind `position`. Returns whether all were visited.
-local function walk(key, visit)
-  while steps > 0 do
-    local from = position == '' and '-' or '(' .. position
-    local rows = redis.call('ZRANGEBYLEX', key, from, '+', 'LIMIT', 0, math.min(steps, 500))
-    for _, row in ipairs(rows) do
-      visit(row)
-      position = row
-    end
-    steps = steps - #rows
-    if #rows == 0 then
-      return true
-    end
-  end
-  return false
 end
 
 local function mark_checkpoint(row)
@@ -79,14 +58,14 @@ local function free_chunks(is_live)
   return false
 end
 
-local function forget_runs(is_live)
+-- The runs that have no checkpoint left. They stay in RUNS until the index of runs is cleared.
+local function runs_gone(is_live)
   local gone = {}
   for _, run in ipairs(redis.call('SMEMBERS', RUNS)) do
     if not is_live('run:' .. run) then
       gone[#gone + 1] = run
     end
   end
-  call_with_all('SREM', RUNS, gone)
   return gone
 end
 
@@ -124,7 +103,7 @@ local function sweep(token, stage, continued)
   local is_live = live_test(continued)
   if stage == 'chunks' and free_chunks(is_live) then
     redis.call('DEL', LIVE)
-    return {'', '', forget_runs(is_live)}
+    return {'', '', runs_gone(is_live)}
   end
   marks[#marks + 1] = 'sweep:' .. token
   if not continued then
@@ -134,12 +113,28 @@ local function sweep(token, stage, continued)
   return {stage, position, {}}
 end
 
+-- Stops before anything is changed if some row cannot be read, in a thread that one call can look
+-- through; in a longer one, when it comes to that row.
+local function check_formats()
+  if redis.call('ZCARD', TIMELINE) + redis.call('ZCARD', WRITES) <= steps then
+    for _, row in ipairs(redis.call('ZRANGE', TIMELINE, 0, -1)) do
+      head_of(row)
+    end
+    for _, row in ipairs(redis.call('ZRANGE', WRITES, 0, -1)) do
+      groups_of(row)
+    end
+  end
+end
+
 -- Removes the checkpoints for which is_victim(row) holds, and sweeps. Returns as `sweep` does.
 local function remove(token, stage, from, is_victim)
   position = from
   if stage ~= 'rows' then
     local is_mine = redis.call('SISMEMBER', LIVE, 'sweep:' .. token) == 1
     return is_mine and sweep(token, stage, true) or {'', '', {}}
+  end
+  if from == '' then
+    check_formats()
   end
   stage = step(stage, 'rows', 'timeline', TIMELINE, function(row)
     if is_victim(row) then
