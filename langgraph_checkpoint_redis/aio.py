@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from asyncio import AbstractEventLoop, Semaphore
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from threading import Lock, Thread
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -31,8 +29,9 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import NoScriptError
 
 from . import _codec, _config
-from ._clients import RAW, connection_limit, eval_, evalsha, explained_errors, is_cluster
+from ._clients import RAW, eval_, evalsha, explained_errors, is_cluster
 from ._compression import Compression
+from ._loops import Connections
 from ._operations import Operations, Shared, cursor, shared
 from ._scripts import Call, Commands, Operation
 from .errors import EventLoopError, EvictionWarning
@@ -40,81 +39,6 @@ from .errors import EventLoopError, EvictionWarning
 T = TypeVar("T")
 
 SECONDS_TO_FINISH = 1.0  # that a cancelled call waits for what it has sent
-
-
-class _Connection(NamedTuple):
-    """A client in one event loop, and what limits its use there."""
-
-    client: Any
-    limit: Semaphore
-
-
-class _Connections:
-    """The clients of a saver, one for each event loop, and the loop for synchronous calls."""
-
-    def __init__(self, redis: str | Redis | RedisCluster) -> None:
-        self._redis = redis
-        self._by_loop: dict[AbstractEventLoop, _Connection] = {}
-        self._own_loop: AbstractEventLoop | None = None
-        self._lock = Lock()
-
-    def here(self) -> _Connection:
-        """The connection of the running loop."""
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            if loop not in self._by_loop:
-                self._forget_closed_loops()
-                redis = self._redis
-                client = Redis.from_url(redis) if isinstance(redis, str) else redis
-                self._by_loop[loop] = _Connection(client, Semaphore(connection_limit(client)))
-            return self._by_loop[loop]
-
-    def _forget_closed_loops(self) -> None:
-        """Drop the clients of loops that have ended, which nobody can close in an orderly way."""
-        for loop in [loop for loop in self._by_loop if loop.is_closed()]:
-            del self._by_loop[loop]
-
-    def loop_for_waiting(self) -> AbstractEventLoop:
-        """A running loop for a thread that has none: one that uses the saver, or one of its own."""
-        if asyncio._get_running_loop():  # noqa: SLF001 - the public one raises an error for none
-            raise EventLoopError(
-                "a synchronous method of AsyncRedisSaver would block the event loop that runs in "
-                "this thread: await its twin instead (aget_tuple, aput, ...; of a graph: ainvoke, "
-                "...)"
-            )
-        with self._lock:
-            for loop in self._by_loop:
-                if loop.is_running():
-                    return loop
-            if not isinstance(self._redis, str):
-                raise EventLoopError(
-                    "no event loop that uses this AsyncRedisSaver is running, and its client works "
-                    "in none but its own: make the saver from a URL, or use RedisSaver"
-                )
-            if self._own_loop is None:
-                self._own_loop = asyncio.new_event_loop()
-                Thread(target=_run_until_stopped, args=[self._own_loop], daemon=True).start()
-            return self._own_loop
-
-    async def close(self) -> None:
-        """Close what was opened here, each client in its own loop."""
-        with self._lock:
-            opened = list(self._by_loop.items()) if isinstance(self._redis, str) else []
-            self._by_loop.clear()
-            own_loop, self._own_loop = self._own_loop, None
-        for loop, connection in opened:
-            if loop is asyncio.get_running_loop():
-                await connection.client.aclose()
-            elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(connection.client.aclose(), loop)
-                await asyncio.wrap_future(closing)
-        if own_loop is not None:
-            own_loop.call_soon_threadsafe(own_loop.stop)
-
-
-def _run_until_stopped(loop: AbstractEventLoop) -> None:
-    loop.run_forever()
-    loop.close()
 
 
 class AsyncRedisSaver(BaseCheckpointSaver[str]):
@@ -155,7 +79,7 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
     ) -> None:
         """Nothing is sent before the first call, and no event loop is needed."""
         super().__init__(serde=serde)
-        self._connections = _Connections(redis)
+        self._connections = Connections(redis)
         self._shared: Shared = shared(prefix, keep_last, compression, is_cluster=is_cluster(redis))
 
     @classmethod
@@ -191,7 +115,7 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
 
     async def _run(self, operation: Operation[T]) -> T:
         reply = None
-        connection = self._connections.here()
+        connection = await self._connections.here()
         while True:
             try:
                 request = operation.send(reply)
@@ -204,7 +128,7 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
 
     async def _thread_ids(self) -> AsyncIterator[str]:
         seen = set[str]()  # SCAN may return a key twice
-        keyspace, connection = self._shared.keyspace, self._connections.here()
+        keyspace, connection = self._shared.keyspace, await self._connections.here()
         keys = connection.client.scan_iter(match=keyspace.timelines(), count=1000)
         while True:
             async with connection.limit:

@@ -1,0 +1,138 @@
+"""The clients of an asynchronous saver: one for each event loop, closed when the loop ends.
+
+A connection belongs to the event loop that made it. A saver that was made from a URL therefore
+opens a client in each loop that uses it, and takes care that nothing is left of it: not when the
+loop ends (`asyncio.run` closes asynchronous generators, so each client is kept by one), not when
+the saver is collected, not in a forked process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from asyncio import AbstractEventLoop, Semaphore
+from collections.abc import AsyncGenerator
+from threading import Lock, Thread
+from typing import Any, NamedTuple
+from weakref import finalize
+
+from redis.asyncio import Redis, RedisCluster
+
+from ._clients import connection_limit
+from .errors import EventLoopError
+
+
+class Connection(NamedTuple):
+    """A client in one event loop, what limits its use there, and what closes it."""
+
+    client: Any
+    limit: Semaphore
+    keeper: AsyncGenerator[None, None] | None
+
+
+async def _keep(client: Redis) -> AsyncGenerator[None, None]:
+    """Close a client when this generator is closed, by whomever."""
+    try:
+        yield
+    finally:
+        await client.aclose()
+
+
+class Connections:
+    """The clients of a saver, and the loop that synchronous calls go to."""
+
+    def __init__(self, redis: str | Redis | RedisCluster) -> None:
+        self._redis = redis
+        self._lock = Lock()
+        self._start()
+
+    def _start(self) -> None:
+        self._by_loop: dict[AbstractEventLoop, Connection] = {}
+        self._own_loop: AbstractEventLoop | None = None
+        self._process = os.getpid()
+
+    async def here(self) -> Connection:
+        """The connection of the running loop."""
+        self._leave_parent_process()
+        loop = asyncio.get_running_loop()
+        if loop not in self._by_loop:
+            connection = self._connection()
+            with self._lock:
+                self._forget_closed_loops()
+                self._by_loop[loop] = connection
+            if connection.keeper:
+                await anext(connection.keeper)  # from now on, the loop knows it
+        return self._by_loop[loop]
+
+    def _connection(self) -> Connection:
+        if isinstance(self._redis, str):
+            client = Redis.from_url(self._redis)
+            return Connection(client, Semaphore(connection_limit(client)), _keep(client))
+        return Connection(self._redis, Semaphore(connection_limit(self._redis)), None)
+
+    def _forget_closed_loops(self) -> None:
+        for loop in [loop for loop in self._by_loop if loop.is_closed()]:
+            del self._by_loop[loop]
+
+    def _leave_parent_process(self) -> None:
+        """In a forked process, leave alone what belongs to loops that run in its parent."""
+        if self._process != os.getpid():
+            self._inherited = self._by_loop  # to collect it would wake the parent
+            self._lock = Lock()
+            self._start()
+
+    def loop_for_waiting(self) -> AbstractEventLoop:
+        """A running loop for a thread that has none: one that uses the saver, or one of its own."""
+        if asyncio._get_running_loop():  # noqa: SLF001 - the public one raises an error for none
+            raise EventLoopError(
+                "a synchronous method of AsyncRedisSaver would block the event loop that runs in "
+                "this thread: await its twin instead (aget_tuple, aput, ...; of a graph: ainvoke, "
+                "...)"
+            )
+        self._leave_parent_process()
+        with self._lock:
+            running = [loop for loop in self._by_loop if loop.is_running()]
+            return running[0] if running else self._start_own_loop()
+
+    def _start_own_loop(self) -> AbstractEventLoop:
+        if not isinstance(self._redis, str):
+            raise EventLoopError(
+                "no event loop that uses this AsyncRedisSaver is running, and its client works in "
+                "none but its own: make the saver from a URL, or use RedisSaver"
+            )
+        if self._own_loop is None:
+            self._own_loop = asyncio.new_event_loop()
+            thread = Thread(target=_run_until_stopped, args=[self._own_loop], daemon=True)
+            thread.start()
+            finalize(self, _stop, self._own_loop, thread)
+        return self._own_loop
+
+    async def close(self) -> None:
+        """Close what was opened here, each client in its own loop."""
+        with self._lock:
+            connections, self._by_loop = self._by_loop, {}
+            own_loop, self._own_loop = self._own_loop, None
+        for loop, connection in connections.items():
+            if connection.keeper and loop is asyncio.get_running_loop():
+                await connection.keeper.aclose()
+            elif connection.keeper and loop.is_running():
+                closing = asyncio.run_coroutine_threadsafe(_closed(connection.keeper), loop)
+                await asyncio.wrap_future(closing)
+        if own_loop is not None:
+            own_loop.call_soon_threadsafe(own_loop.stop)
+
+
+async def _closed(keeper: AsyncGenerator[None, None]) -> None:
+    await keeper.aclose()
+
+
+def _run_until_stopped(loop: AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+def _stop(loop: AbstractEventLoop, thread: Thread) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
