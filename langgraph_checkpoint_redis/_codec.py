@@ -58,13 +58,15 @@ def pack(data: object) -> bytes:
 # Versions: LangGraph's 50 characters say two numbers.
 
 
-def next_version(current: Version | None) -> str:
-    """The version after `current`, with a random part so that branches never share one.
+def next_version(current: Version | None) -> Version:
+    """The version after `current`, in LangGraph's own format, so that threads can move here.
 
-    The format is LangGraph's own, so that threads can move between savers; versions of savers that
-    count in numbers go on in it.
+    A random part keeps branches apart. Threads of savers that count in numbers go on in numbers:
+    LangGraph compares the versions of a thread with each other.
     """
-    number = int(current.split(".")[0]) if isinstance(current, str) else int(current or 0)
+    if isinstance(current, int | float):
+        return current + 1
+    number = int(current.split(".")[0]) if current else 0
     return _version_text(number + 1, random())  # noqa: S311 - tells branches apart, no secret
 
 
@@ -79,7 +81,7 @@ def lean_version(version: Version) -> Any:
             number, fraction = int(version[:32]), float(version[33:])
         except ValueError:
             return version
-        if number < 2**63 and _version_text(number, fraction) == version:
+        if 0 <= number < 2**63 and _version_text(number, fraction) == version:
             return [number, fraction]
     return version
 

@@ -7,7 +7,7 @@ A thread lives in up to four keys, all in one cluster slot because of the hash t
 | lg:{t}:timeline | sorted set | `ns NUL checkpoint_id NUL record`, scores 0: the checkpoints      |
 | lg:{t}:writes   | sorted set | `ns NUL checkpoint_id NUL task_id NUL writes`, scores 0           |
 | lg:{t}:chunks   | hash       | digest -> chunk: the pieces of all values, shared by content      |
-| lg:{t}:runs     | set        | the ids of the runs that have checkpoints here                    |
+| lg:{t}:runs     | hash       | run id -> how many checkpoints it has here                        |
 | lg:{t}:live     | set        | what a long sweep found to be in use; it is gone when that ends   |
 
 Beside them there are, for each run, the set of threads it has checkpoints in, `lg:run:{r}`, and for

@@ -484,7 +484,7 @@ class Operations:
         copied_keys = keys[:4]
         marked_keys = (*target_keys[:4], self.shared.keyspace.copy_mark(target))
         mark = (token_bytes(16), COPY_MARK)
-        (runs,) = yield from Commands((("SMEMBERS", keys.runs),))
+        (runs,) = yield from Commands((("HKEYS", keys.runs),))
         yield from self._index(target, _decoded(runs))  # before the copy, as in `put`
         if self.shared.is_cluster and not same_slot(keys[0], target_keys[0]):
             runs_then, *dumps = yield from DUMP(copied_keys)
@@ -492,6 +492,7 @@ class Operations:
         else:
             copied, runs_then = yield from COPY([*copied_keys, *marked_keys], mark)
         if not copied:
+            yield from self._unindex(target, _decoded(runs))
             raise ThreadExistsError(target)
         yield from self._index(target, set(_decoded(runs_then)).difference(_decoded(runs)))
 

@@ -13,7 +13,7 @@ import asyncio
 import warnings
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -244,8 +244,8 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
         return await self._run(self._operations.get_delta_channel_history(config, channels))
 
     def get_next_version(self, current: str | None, channel: None) -> str:
-        """The version after `current`, in LangGraph's own format."""
-        return _codec.next_version(current)
+        """The version after `current`: text in LangGraph's own format, or a number for a number."""
+        return cast("str", _codec.next_version(current))
 
     # The same for threads without an event loop
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import BoundedSemaphore
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -242,8 +242,8 @@ class RedisSaver(BaseCheckpointSaver[str]):
         return self._run(self._operations.get_delta_channel_history(config, channels))
 
     def get_next_version(self, current: str | None, channel: None) -> str:
-        """The version after `current`, in LangGraph's own format."""
-        return _codec.next_version(current)
+        """The version after `current`: text in LangGraph's own format, or a number for a number."""
+        return cast("str", _codec.next_version(current))
 
     # The same, awaited
 

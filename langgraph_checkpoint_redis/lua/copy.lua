@@ -13,7 +13,9 @@ if not target_is_free(KEYS[5], KEYS[6], KEYS[9]) then
   return {0, {}}
 end
 for i = 1, 4 do
-  redis.call('COPY', KEYS[i], KEYS[i + 4], 'REPLACE')
+  if redis.call('EXISTS', KEYS[i]) == 1 then
+    redis.call('COPY', KEYS[i], KEYS[i + 4], 'REPLACE')
+  end
 end
 mark_target(KEYS[9])
-return {1, redis.call('SMEMBERS', KEYS[4])}
+return {1, redis.call('HKEYS', KEYS[4])}

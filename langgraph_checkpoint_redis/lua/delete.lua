@@ -4,4 +4,8 @@
 -- Returns  the ids of the runs that the thread had checkpoints of
 
 redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
-return redis.call('SMEMBERS', KEYS[4])
+local runs = redis.call('HKEYS', KEYS[4])
+for _, run in ipairs(runs) do
+  redis.call('HSET', KEYS[4], run, 0)
+end
+return runs

@@ -11,6 +11,7 @@
 -- include slices
 -- include closure
 -- include live
+-- include runs
 -- include walk
 -- include sweep
 

@@ -3,7 +3,7 @@
 -- KEYS     timeline, writes, chunks, runs of the thread
 -- Returns  {runs, dump, dump, dump, dump}: a dump of each key, empty where there is none
 
-local dumps = {redis.call('SMEMBERS', KEYS[4])}
+local dumps = {redis.call('HKEYS', KEYS[4])}
 for i = 1, 4 do
   dumps[i + 1] = redis.call('DUMP', KEYS[i]) or ''
 end

@@ -1,23 +1,16 @@
--- Forgets runs that had no checkpoint left in a thread, unless they have one again.
+-- Forgets runs that have no checkpoint left in a thread.
 --
 -- KEYS     timeline, writes, chunks, runs, live of the thread
 -- ARGV[1...] run ids
 -- Returns  the ids of those that have a checkpoint again
 
--- include rows
--- include slices
--- include walk
-
-local present, back, gone = {}, {}, {}
-local complete = walk(TIMELINE, function(row)
-  present[head_of(row)[RUN] or ''] = true
-end)
-if not complete then -- too many to look at them all: a later removal tries again
-  return {}
-end
+local back = {}
 for _, run in ipairs(ARGV) do
-  local list = present[run] and back or gone
-  list[#list + 1] = run
+  local count = redis.call('HGET', KEYS[4], run)
+  if count == '0' then
+    redis.call('HDEL', KEYS[4], run)
+  elseif count then
+    back[#back + 1] = run
+  end
 end
-call_with_all('SREM', RUNS, gone)
 return back

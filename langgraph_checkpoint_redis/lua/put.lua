@@ -18,6 +18,7 @@
 -- include slices
 -- include closure
 -- include live
+-- include runs
 -- include chunks
 -- include store
 

@@ -19,6 +19,7 @@
 -- include slices
 -- include closure
 -- include live
+-- include runs
 -- include chunks
 -- include walk
 -- include sweep

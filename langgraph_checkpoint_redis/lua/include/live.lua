@@ -1,20 +1,13 @@
 -- What a sweep of several calls has found to be live so far: the members of the set LIVE are digests
--- of chunks, run ids behind 'run:', and the sweep's token behind 'sweep:'. While there is such a set,
--- whoever adds a row adds what it refers to.
+-- of chunks, and the sweep's token behind 'sweep:'. While there is such a set, whoever adds a row adds
+-- what it refers to.
 
 local LIVE = KEYS[5]
 
-local marks = {}
-
-local function mark_run(run)
-  if run then
-    marks[#marks + 1] = 'run:' .. run
-  end
-end
-
--- Adds what is wanted, with all that it refers to, and the runs to LIVE.
-local function leave_marks()
+-- Adds what is wanted, with all that it refers to, to LIVE.
+local function leave_marks(token)
   expand(1)
+  local marks = {token and 'sweep:' .. token}
   for _, digests in pairs(seen) do
     for digest in pairs(digests) do
       marks[#marks + 1] = digest

@@ -34,9 +34,12 @@ local function fill_in_kept()
       if not kept then
         read_kept()
       end
-      channels[i + 2] = kept[channels[i + 1] .. channels[i]] or false
-      if entry == 1 and not channels[i + 2] then
+      local known = kept[channels[i + 1] .. channels[i]]
+      channels[i + 2] = known or false
+      if entry == 1 and not known then
         return false
+      elseif entry == 1 then
+        references_of(known, references)
       end
     end
   end
@@ -49,14 +52,14 @@ local function store_checkpoint()
     return 0, 0
   end
   store_chunks(FIRST_CHUNK)
+  local run_is_new = count_runs(old_row and head_of(old_row)[RUN], head[RUN])
   if old_row then
     redis.call('ZREM', TIMELINE, old_row)
   end
   redis.call('ZADD', TIMELINE, 0, prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail)
   if is_being_swept() then
-    mark_run(head[RUN])
     each_value(head, want_entry)
     leave_marks()
   end
-  return 1, head[RUN] and redis.call('SADD', RUNS, head[RUN]) or 0
+  return 1, run_is_new and 1 or 0
 end

@@ -6,15 +6,14 @@
 
 local function remove_checkpoint(row)
   local ns, id = place_of(row)
+  count_runs(head_of(row)[RUN], nil)
   redis.call('ZREM', TIMELINE, row)
   local key = prefix(ns, id)
   redis.call('ZREMRANGEBYLEX', WRITES, '[' .. key .. '\0', '(' .. key .. '\1')
 end
 
 local function mark_checkpoint(row)
-  local head = head_of(row)
-  mark_run(head[RUN])
-  each_value(head, want_entry)
+  each_value(head_of(row), want_entry)
 end
 
 local function mark_writes(row)
@@ -58,31 +57,16 @@ local function free_chunks(is_live)
   return false
 end
 
--- The runs that have no checkpoint left. They stay in RUNS until the index of runs is cleared.
-local function runs_gone(is_live)
-  local gone = {}
-  for _, run in ipairs(redis.call('SMEMBERS', RUNS)) do
-    if not is_live('run:' .. run) then
-      gone[#gone + 1] = run
-    end
-  end
-  return gone
-end
-
--- Whether something is live, as far as this call knows and those before it.
+-- Tells whether a chunk is live, as far as this call knows and those before it.
 local function live_test(continued)
   expand(1)
-  local here = {}
-  for _, mark in ipairs(marks) do
-    here[mark] = true
-  end
-  return function(name)
+  return function(digest)
     for _, digests in pairs(seen) do
-      if digests[name] then
+      if digests[digest] then
         return true
       end
     end
-    return here[name] or (continued and redis.call('SISMEMBER', LIVE, name) == 1)
+    return continued and redis.call('SISMEMBER', LIVE, digest) == 1
   end
 end
 
@@ -103,13 +87,12 @@ local function sweep(token, stage, continued)
   local is_live = live_test(continued)
   if stage == 'chunks' and free_chunks(is_live) then
     redis.call('DEL', LIVE)
-    return {'', '', runs_gone(is_live)}
+    return {'', '', runs_gone()}
   end
-  marks[#marks + 1] = 'sweep:' .. token
   if not continued then
     redis.call('DEL', LIVE)
   end
-  leave_marks()
+  leave_marks(token)
   return {stage, position, {}}
 end
 
