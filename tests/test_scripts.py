@@ -1,0 +1,550 @@
+"""The Lua scripts as source code, and as what a server is asked to run.
+
+They are read as text, and run in a story that calls each of them, through a client that looks at
+every call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from struct import calcsize, unpack
+from typing import Any, NamedTuple, TypeVar
+from uuid import uuid4
+
+import pytest
+import redis
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions
+from langgraph.checkpoint.conformance.test_utils import (
+    generate_checkpoint,
+    generate_config,
+    generate_metadata,
+)
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
+
+import langgraph_checkpoint_redis
+from langgraph_checkpoint_redis import RedisSaver, UnknownFormatError, _scripts
+from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._operations import Operations
+from langgraph_checkpoint_redis._scripts import (
+    DELETE,
+    FORGET_RUNS,
+    GET,
+    PUT,
+    Call,
+    Commands,
+    Operation,
+    Script,
+)
+
+from .driving import Saver
+
+LUA = Path(langgraph_checkpoint_redis.__file__).parent / "lua"
+FILES = sorted(file.stem for file in LUA.glob("*.lua"))
+INCLUDES = sorted(file.stem for file in (LUA / "include").glob("*.lua"))
+SCRIPTS = {script.name: script for script in vars(_scripts).values() if isinstance(script, Script)}
+
+Contents = dict[bytes, object]
+T = TypeVar("T")
+
+
+# A story in which every script is called
+
+
+def put(saver: Saver, at: RunnableConfig, *, version: str = "1", **metadata: Any) -> RunnableConfig:
+    """Add a checkpoint with a small value of a version, and a large one that stays the same."""
+    values = {"small": version, "large": [f"{number:400}" for number in range(40)]}
+    versions: ChannelVersions = {"small": version, "large": "1"}
+    checkpoint = generate_checkpoint(channel_values=values, channel_versions=versions)
+    new: ChannelVersions = {"small": version} if "checkpoint_id" in at["configurable"] else versions
+    return saver.put(at, checkpoint, generate_metadata(**metadata), new)
+
+
+def conversation(saver: Saver, thread_id: str) -> RunnableConfig:
+    """Some checkpoints of two runs, and writes of them."""
+    first = put(saver, generate_config(thread_id), run_id="run 1")
+    child = generate_config(thread_id, checkpoint_ns="child:1")
+    put(saver, child, run_id="run 1", parents={"": first["configurable"]["checkpoint_id"]})
+    second = put(saver, first, version="2", run_id="run 1")
+    last = put(saver, second, version="3", run_id="run 2")
+    for text in ("old", "new"):
+        writes = [("small", text), ("large", [f"{text} {number:400}" for number in range(40)])]
+        saver.put_writes(last, writes, "task")
+        saver.put_writes(last, [(ERROR, text), (INTERRUPT, text)], "task")
+    return last
+
+
+def story(saver: Saver) -> Iterator[object]:
+    """A story, yielding between its steps."""
+    yield saver.setup()
+    yield (last := conversation(saver, "a"))
+    yield saver.get_tuple(last)
+    yield (runs := [found.metadata["run_id"] for found in saver.list(thread("a"))])
+    assert runs == ["run 2", "run 1", "run 1", "run 1"]
+    yield (found := [*saver.list(thread("a"), filter={"run_id": "run 2"})])
+    assert [one.config for one in found] == [last]
+    yield saver.get_delta_channel_history(config=last, channels=["large"])
+    yield saver.copy_thread("a", "b")
+    yield saver.delete_for_runs(["run 2"])
+    yield (found := [*saver.list(thread("b"))])
+    assert len(found) == 3
+    yield saver.prune(["a"])
+    yield (found := [*saver.list(thread("a", checkpoint_ns=""))])
+    assert len(found) == 1
+    yield saver.prune(["b"], strategy="delete")
+    yield saver.delete_thread("a")
+
+
+def thread(thread_id: str, **configurable: Any) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread_id, **configurable}}
+
+
+class Sent(NamedTuple):
+    """A call of a script as it was sent."""
+
+    name: str
+    keys: tuple[bytes, ...]
+    args: tuple[Any, ...]
+
+
+class WatchedRedis(redis.Redis):
+    """A client that lets `around` see and send each call of a script."""
+
+    around: Callable[[Sent, Callable[[], Any]], Any]
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        plain: Any = super()
+
+        def send() -> Any:
+            return plain.execute_command(*args, **options)
+
+        return self.around(_sent(*args), send) if args[0] == "EVALSHA" else send()
+
+
+class WatchedCluster(WatchedRedis):
+    """Is taken for a client of a cluster, so that copies go from slot to slot."""
+
+    nodes_manager = None
+
+
+def _sent(_: str, sha: str, keys: int, *rest: Any) -> Sent:
+    names = {script.sha: name for name, script in SCRIPTS.items()}
+    return Sent(names[sha], rest[:keys], rest[keys:])
+
+
+@pytest.fixture(params=[WatchedRedis, WatchedCluster], ids=["single", "cluster"])
+def watched(
+    request: pytest.FixtureRequest, server: str, client: redis.Redis
+) -> Iterator[WatchedRedis]:
+    """A client whose script calls can be watched; the server knows all scripts already."""
+    for script in SCRIPTS.values():
+        client.script_load(script.source)
+    with request.param.from_url(server) as watched:
+        yield watched
+
+
+def tell(watched: WatchedRedis, prefix: str) -> None:
+    """The story, and a conversation that is kept short."""
+    assert [*story(RedisSaver(watched, prefix=prefix))]
+    conversation(RedisSaver(watched, prefix=prefix, keep_last=1), "c")
+
+
+def contents(client: redis.Redis, prefix: str) -> Contents:
+    """All that is stored under a prefix, but for what goes by itself in a minute."""
+    read: dict[bytes | str, Callable[[Any], object]] = {
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        b"hash": client.hgetall,
+        b"set": client.smembers,
+    }
+    keys = [key for key in client.scan_iter(f"{prefix}:*") if client.ttl(key) < 0]
+    return {key: read[client.type(key)](key) for key in keys}
+
+
+# Source code
+
+
+class Header(NamedTuple):
+    """What the comment at the beginning of a script says."""
+
+    title: str
+    keys: int
+    args: list[int]
+    is_open: bool  # any number of further arguments may follow
+    returns: str
+
+    def takes(self, args: int) -> bool:
+        """Whether a script may be called with so many arguments."""
+        named = len(self.args) - self.is_open
+        return args >= named if self.is_open else args == named
+
+
+def header(name: str) -> Header:
+    lines = re.match(r"(?:--.*\n)+", (LUA / f"{name}.lua").read_text())
+    assert lines
+    title, *sections = re.split(r"\n-- (?=KEYS|ARGV|Returns)", lines[0].replace("\n--\n", "\n"))
+    keys, *args, returns = sections
+    numbers = re.findall(r"ARGV\[(\d+)(\.\.\.)?\]", "".join(args))
+    return Header(
+        title,
+        _documented_keys(keys.removeprefix("KEYS")),
+        [int(number) for number, _ in numbers],
+        any(dots for _, dots in numbers),
+        returns.removeprefix("Returns").strip(),
+    )
+
+
+def _documented_keys(text: str) -> int:
+    """How many keys there are in, say, "timeline, writes of the source; the same of the target"."""
+    counts: list[int] = []
+    for part in re.sub(r"\n--\s+", " ", text).strip().split(";"):
+        same, none = "the same" in part, "none" in part
+        counts.append(counts[0] if same else 0 if none else part.count(",") + 1)
+    return sum(counts)
+
+
+def used(name: str, table: str) -> set[int]:
+    """The fixed indexes by which a script, includes and all, uses KEYS or ARGV."""
+    code = re.sub(r"--.*", "", SCRIPTS[name].source)
+    return {int(index) for index in re.findall(rf"{table}\[(\d+)\]", code)}
+
+
+def test_every_file_is_a_script_and_every_include_is_used() -> None:
+    """A script would be missing where it is called, or dead code would be kept up."""
+    assert sorted(SCRIPTS) == FILES
+    included = {
+        name
+        for file in LUA.rglob("*.lua")
+        for name in re.findall(r"^-- include (\w+)$", file.read_text(), re.MULTILINE)
+    }
+    assert sorted(included) == INCLUDES
+    assert not any("-- include " in script.source for script in SCRIPTS.values())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_header_says_what_a_script_takes(name: str) -> None:
+    """Whoever reads or changes a script would be told of keys and arguments that are not so."""
+    described = header(name)
+    assert re.match(r"-- [A-Z].*\.$", described.title, re.DOTALL)
+    assert described.returns
+    assert described.args == [*range(1, len(described.args) + 1)]
+    assert used(name, "KEYS") <= {*range(1, described.keys + 1)}
+    assert used(name, "ARGV") <= {*described.args}
+
+
+@pytest.mark.parametrize("name", [f"include/{name}" for name in INCLUDES])
+def test_an_include_says_what_it_is_for(name: str) -> None:
+    """A reader would have to guess what belongs in which file."""
+    assert re.match(r"-- [A-Z]", (LUA / f"{name}.lua").read_text())
+
+
+def test_scripts_are_called_with_what_their_headers_say(watched: WatchedRedis, prefix: str) -> None:
+    """A script would read an argument that was meant for another purpose."""
+    calls: list[Sent] = []
+
+    def around(call: Sent, send: Callable[[], Any]) -> Any:
+        calls.append(call)
+        return send()
+
+    watched.around = around
+    tell(watched, prefix)
+    for name, keys, args in calls:
+        described = header(name)
+        assert len(keys) == described.keys, name
+        assert described.takes(len(args)), name
+    others = {"copy"} if isinstance(watched, WatchedCluster) else {"dump", "restore"}
+    assert {call.name for call in calls} == {*FILES} - others
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_script_has_no_globals_of_its_own(name: str, client: redis.Redis) -> None:
+    """A forgotten `local` would make a script fail, where nobody looks on the day of a failure."""
+    dump = client.eval("return string.dump(loadstring(ARGV[1]))", 0, SCRIPTS[name].source)
+    assert isinstance(dump, bytes)
+    libraries = {"redis", "cmsgpack", "string", "table", "math", "KEYS", "ARGV"}
+    functions = {"error", "ipairs", "pairs", "tonumber", "tostring", "type", "unpack"}
+    assert globals_of(dump) <= {("GET", global_) for global_ in libraries | functions}
+
+
+def globals_of(dump: bytes) -> set[tuple[str, str]]:
+    """The globals that a dumped Lua 5.1 chunk gets and sets, those of its functions included."""
+    assert dump.startswith(b"\x1bLuaQ\0\1\4\x08\4\x08\0"), "another Lua, or another machine"
+    return {*_function(BytesIO(dump[12:]))}
+
+
+def _function(dump: BytesIO) -> Iterator[tuple[str, str]]:
+    def read(kind: str) -> Any:
+        return unpack(f"={kind}", dump.read(calcsize(f"={kind}")))[0]
+
+    def text() -> str:
+        return dump.read(read("Q"))[:-1].decode("latin-1")
+
+    text(), read("4x4x3xB")  # where it comes from, lines, kinds of variables
+    code = [read("I") for _ in range(read("I"))]
+    of_type = {0: lambda: None, 1: lambda: read("?"), 3: lambda: read("d"), 4: text}
+    constants = [of_type[read("B")]() for _ in range(read("I"))]
+    for instruction in code:
+        if opcode := {5: "GET", 7: "SET"}.get(instruction & 63):
+            yield opcode, str(constants[instruction >> 14])
+    for _ in range(read("I")):
+        yield from _function(dump)
+    dump.read(4 * read("I"))  # what follows is for debuggers
+    for _ in range(read("I")):
+        text(), read("q")
+    for _ in range(read("I")):
+        text()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_script_never_unpacks_a_list_of_any_length(name: str) -> None:
+    """Beyond some thousand items, Lua's stack overflows and a large thread cannot be used."""
+    calls = re.findall(r"(?<![.\w])unpack\(([^()]*(?:\([^()]*\))?)\)", SCRIPTS[name].source)
+    assert all(call == "KEYS" or call.count(",") >= 2 for call in calls)
+
+
+# Runs
+
+
+def test_scripts_touch_no_key_but_those_they_are_given(
+    watched: WatchedRedis, prefix: str, client: redis.Redis
+) -> None:
+    """A cluster, or a server with access rules by key, would refuse them."""
+    user = f"user-{uuid4().hex}"
+    client.acl_setuser(user, enabled=True, nopass=True, commands=["+@all"], keys=["*"])
+
+    def around(call: Sent, send: Callable[[], Any]) -> Any:
+        patterns = [re.sub(rb"([\\*?\[\]])", rb"\\\1", key) for key in call.keys]
+        client.acl_setuser(user, enabled=True, keys=patterns, reset_keys=True)
+        reply = send()
+        client.acl_setuser(user, enabled=True, keys=["*"])
+        return reply
+
+    watched.around = around
+    watched.connection_pool.connection_kwargs.update(username=user, password=user)
+    try:
+        tell(watched, prefix)
+    finally:
+        client.acl_deluser(user)
+
+
+@pytest.mark.parametrize("keep_last", [None, 1, 2])
+def test_a_call_that_is_sent_again_changes_nothing_more(
+    watched: WatchedRedis, prefix: str, client: redis.Redis, keep_last: int | None
+) -> None:
+    """A client that retries after a lost reply would do things twice."""
+
+    def around(call: Sent, send: Callable[[], Any]) -> Any:
+        reply = send()
+        once = contents(client, prefix)
+        send()
+        assert contents(client, prefix) == once, call.name
+        return reply
+
+    watched.around = around
+    saver = RedisSaver(watched, prefix=prefix, keep_last=keep_last)
+    last = conversation(saver, "a")
+    saver.copy_thread("a", "b")
+    saver.delete_for_runs(["run 1"])
+    saver.prune(["b"])
+    assert saver.get_tuple(last)
+    for thread_id in "ab":
+        saver.delete_thread(thread_id)
+    assert contents(client, prefix) == {}
+
+
+def repeated(_: Sent, send: Callable[[], Any]) -> Any:
+    """Lose the first reply, as a client does whose connection breaks."""
+    send()
+    return send()
+
+
+def test_an_operation_goes_on_from_the_reply_to_a_repeated_call(
+    watched: WatchedRedis, prefix: str
+) -> None:
+    """A lost reply would break an operation."""
+    watched.around = repeated
+    tell(watched, prefix)
+
+
+@pytest.mark.parametrize("keep_last", [None, 1])
+def test_a_deletion_whose_reply_was_lost_leaves_nothing(
+    watched: WatchedRedis, prefix: str, client: redis.Redis, keep_last: int | None
+) -> None:
+    """The index of runs would keep threads that are gone, forever."""
+    watched.around = repeated
+    saver = RedisSaver(watched, prefix=prefix, keep_last=keep_last)
+    conversation(saver, "a")
+    saver.delete_thread("a")
+    assert contents(client, prefix) == {}
+
+
+def test_a_server_may_forget_scripts_at_any_time(saver: Saver, client: redis.Redis) -> None:
+    """After a restart or a failover of the server, every call would fail."""
+    for _ in story(saver):
+        client.script_flush()
+
+
+def test_a_value_may_have_more_pieces_than_luas_stack_holds(
+    saver: Saver, prefix: str, client: redis.Redis
+) -> None:
+    """A large state could not be stored, read or cleaned up."""
+    items = [f"{number:600}" for number in range(9000)]
+    at = generate_config("a")
+    for large in (items, items[::-1]):
+        checkpoint = generate_checkpoint(
+            channel_values={"large": large}, channel_versions={"large": "1"}
+        )
+        at = saver.put(at, checkpoint, generate_metadata(), {"large": "1"})
+    assert client.hlen(Keyspace(prefix).thread("a").chunks) > 9000
+    saver.prune(["a"])
+    found = saver.get_tuple(at)
+    assert found
+    assert found.checkpoint["channel_values"]["large"] == items[::-1]
+
+
+@pytest.mark.parametrize("version", [7, 1.5, "1", "größe", f"{3:032}.{0.5:016}"])
+def test_a_version_is_stored_as_it_is(saver: Saver, version: str | float) -> None:
+    """A thread of another saver, which counts in its own way, could not be taken over."""
+    versions: ChannelVersions = {"c": version}
+    checkpoint = generate_checkpoint(channel_versions=versions, versions_seen={"node": versions})
+    saver.put(generate_config("a"), checkpoint, generate_metadata(), versions)
+    assert saver.get(generate_config("a")) == checkpoint
+
+
+# Formats of the future
+
+
+OPERATIONS: dict[str, Callable[[Saver, RunnableConfig], object]] = {
+    "get_tuple of the latest": lambda saver, at: saver.get_tuple(thread("a")),
+    "get_tuple by id": lambda saver, at: saver.get_tuple(at),
+    "list": lambda saver, at: [*saver.list(thread("a"))],
+    "filtered list": lambda saver, at: [*saver.list(thread("a"), filter={"run_id": "?"})],
+    "delta history": lambda saver, at: saver.get_delta_channel_history(
+        config=thread("a"), channels=["unknown"]
+    ),
+    "put": put,
+    "prune": lambda saver, at: saver.prune(["a"]),
+    "delete_for_runs": lambda saver, at: saver.delete_for_runs(["run 1"]),
+}
+
+
+def make_unknown(client: redis.Redis, key: bytes, nuls: int) -> None:
+    """Let the last row of a sorted set be of format 99; its data begin behind so many NULs."""
+    (row,) = client.zrange(key, -1, -1)
+    assert isinstance(row, bytes)
+    *names, data = row.split(b"\0", nuls)
+    client.zrem(key, row)
+    client.zadd(key, {b"\0".join([*names, data[:1] + b"\x63" + data[2:]]): 0})
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_checkpoint_of_an_unknown_format_is_neither_misread_nor_changed(
+    saver: Saver, client: redis.Redis, prefix: str, operation: str
+) -> None:
+    """While versions of this package change, an old process would spoil what a new one wrote."""
+    at = put(saver, put(saver, generate_config("a"), run_id="run 1"), run_id="run 2")
+    make_unknown(client, Keyspace(prefix).thread("a").timeline, 2)
+    before = contents(client, prefix)
+    with pytest.raises(UnknownFormatError, match="99"):
+        OPERATIONS[operation](saver, at)
+    assert contents(client, prefix) == before
+
+
+@pytest.mark.parametrize(
+    "operation", ["get_tuple of the latest", "list", "prune", "delete_for_runs"]
+)
+def test_writes_of_an_unknown_format_are_neither_misread_nor_changed(
+    saver: Saver, client: redis.Redis, prefix: str, operation: str
+) -> None:
+    """While versions of this package change, an old process would spoil what a new one wrote."""
+    at = put(saver, put(saver, generate_config("a"), run_id="run 1"), run_id="run 2")
+    saver.put_writes(at, [("small", "w")], "task")
+    make_unknown(client, Keyspace(prefix).thread("a").writes, 3)
+    before = contents(client, prefix)
+    with pytest.raises(UnknownFormatError, match="99"):
+        OPERATIONS[operation](saver, at)
+    assert contents(client, prefix) == before
+
+
+# Operations, with no server at all
+
+
+KEYS = Keyspace("lg").thread("a")
+
+
+@pytest.fixture
+def operations() -> Operations:
+    """The core of a saver that is never connected."""
+    return RedisSaver("redis://nowhere.invalid")._operations
+
+
+def finish(operation: Operation[T], reply: object) -> T:
+    """The result of an operation that asks for nothing more."""
+    with pytest.raises(StopIteration) as stop:
+        operation.send(reply)
+    result: T = stop.value.value
+    return result
+
+
+def test_reading_the_latest_checkpoint_is_one_call(operations: Operations) -> None:
+    """An operation could not be understood, or tested, without a server."""
+    operation = operations.get_tuple(thread("a"))
+    nothing_known = b"\x90"
+    assert next(operation) == GET(KEYS, [nothing_known, "", ""])
+    assert finish(operation, [1, [], b"", []]) is None
+
+
+def test_deleting_a_thread_takes_it_out_of_the_index_of_its_runs(operations: Operations) -> None:
+    """Runs would lead to threads that are gone."""
+    operation = operations.delete_thread("a")
+    run = Keyspace("lg").run("r")
+    assert next(operation) == DELETE(KEYS)
+    assert operation.send([b"r"]) == Commands((("SREM", run, "a"),))
+    assert operation.send([1]) == FORGET_RUNS(KEYS, ["r"])
+    assert finish(operation, []) is None
+
+
+def test_a_thread_without_runs_is_deleted_by_one_call(operations: Operations) -> None:
+    """Deleting would take more round trips than it needs."""
+    operation = operations.delete_thread("a")
+    assert next(operation) == DELETE(KEYS)
+    assert finish(operation, []) is None
+
+
+def test_a_put_is_indexed_before_it_is_stored(operations: Operations) -> None:
+    """After a crash between the two, `delete_for_runs` would not find the checkpoint."""
+    operation = operations.put(
+        thread("a"), generate_checkpoint(), generate_metadata(run_id="r"), {}
+    )
+    assert next(operation) == Commands((("SADD", Keyspace("lg").run("r"), "a"),))
+    call = operation.send([1])
+    assert isinstance(call, Call)
+    assert (call.script, call.keys) == (PUT, KEYS)
+
+
+def test_a_put_that_lacks_something_on_the_server_is_sent_again_with_all_of_it(
+    operations: Operations,
+) -> None:
+    """A checkpoint could not be stored when another process had pruned its thread."""
+    large = [f"{number:600}" for number in range(3)]
+    checkpoint = generate_checkpoint(channel_values={"old": large}, channel_versions={"old": "1"})
+    operation = operations.put(thread("a"), checkpoint, generate_metadata(), {})
+    lean = next(operation)
+    whole = operation.send([0, 0, []])
+    assert isinstance(lean, Call)
+    assert isinstance(whole, Call)
+    assert not [arg for arg in lean.args if len(str(arg)) > 600]
+    assert len([arg for arg in whole.args if len(str(arg)) > 600]) == 3
+    assert finish(operation, [1, 0, []]) == thread(
+        "a", checkpoint_ns="", checkpoint_id=checkpoint["id"]
+    )
+
+
+def test_calls_are_values() -> None:
+    """A test could not compare them, and a call could change between two attempts to send it."""
+    assert GET(KEYS, ["", ""]) == GET([*KEYS], ("", ""))
+    assert len({GET(KEYS), GET(KEYS), DELETE(KEYS)}) == 2
+    with pytest.raises(AttributeError):
+        GET(KEYS).args = ()  # type: ignore[misc]

@@ -1,0 +1,135 @@
+"""What type checkers make of the public names: `mypy` checks this file, and nothing runs it.
+
+A user would lose the types of results, or be told that a correct program is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+import redis
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.graph import MessagesState, StateGraph
+from typing_extensions import assert_type
+
+from langgraph_checkpoint_redis import (
+    AsyncRedisSaver,
+    ConfigError,
+    CorruptThreadError,
+    RedisSaver,
+    RedisSaverError,
+    ThreadExistsError,
+)
+
+CONFIG: RunnableConfig = {"configurable": {"thread_id": "a"}}
+
+
+def savers_are_made_of_urls_and_clients(url: str) -> list[BaseCheckpointSaver[str]]:
+    return [
+        RedisSaver(url),
+        RedisSaver(redis.Redis()),
+        RedisSaver(redis.Redis(decode_responses=True)),
+        RedisSaver(redis.RedisCluster.from_url(url)),
+        RedisSaver(url, prefix="p", serde=JsonPlusSerializer(), keep_last=1, compression="zlib"),
+        AsyncRedisSaver(url),
+        AsyncRedisSaver(redis.asyncio.Redis()),
+        AsyncRedisSaver(redis.asyncio.Redis(decode_responses=True)),
+        AsyncRedisSaver(redis.asyncio.RedisCluster.from_url(url)),
+        AsyncRedisSaver(url, prefix="p", serde=None, keep_last=None, compression="zstd"),
+    ]
+
+
+def wrong_arguments_are_found(url: str) -> None:
+    RedisSaver(url, "p")  # type: ignore[call-arg] # options have names
+    RedisSaver(7)  # type: ignore[arg-type]
+    RedisSaver(redis.asyncio.Redis())  # type: ignore[arg-type]
+    AsyncRedisSaver(redis.Redis())  # type: ignore[arg-type]
+    RedisSaver(url, compression="gzip")  # type: ignore[arg-type]
+    RedisSaver(url, keep_last="1")  # type: ignore[arg-type]
+
+
+def graphs_take_both(saver: RedisSaver, asynchronous: AsyncRedisSaver) -> None:
+    builder = StateGraph(MessagesState)
+    builder.compile(checkpointer=saver)
+    builder.compile(checkpointer=asynchronous)
+
+
+def contexts_give_savers(url: str) -> None:
+    context: AbstractContextManager[RedisSaver] = RedisSaver.from_conn_string(url, prefix="p")
+    with context as saver:
+        assert_type(saver, RedisSaver)
+
+
+async def awaited_contexts_give_savers(url: str) -> None:
+    context: AbstractAsyncContextManager[AsyncRedisSaver] = AsyncRedisSaver.from_conn_string(url)
+    async with context as saver:
+        assert_type(saver, AsyncRedisSaver)
+
+
+def sync_methods_have_results(
+    saver: RedisSaver | AsyncRedisSaver, checkpoint: Checkpoint, metadata: CheckpointMetadata
+) -> None:
+    assert_type(saver.get_tuple(CONFIG), CheckpointTuple | None)
+    assert_type(saver.get(CONFIG), Checkpoint | None)
+    assert_type(saver.list(CONFIG, filter={}, before=CONFIG, limit=1), Iterator[CheckpointTuple])
+    assert_type(saver.put(CONFIG, checkpoint, metadata, {"c": "1"}), RunnableConfig)
+    assert_type(
+        saver.get_delta_channel_history(config=CONFIG, channels=["c"]),
+        Mapping[str, DeltaChannelHistory],
+    )
+    assert_type(saver.get_next_version(None, None), str)
+    saver.setup()
+    saver.put_writes(CONFIG, [("c", 1)], "task", "path")
+    saver.delete_thread("a")
+    saver.delete_for_runs(["r"])
+    saver.copy_thread("a", "b")
+    saver.prune(["a"], strategy="delete")
+    saver.close()
+
+
+async def async_methods_have_results(
+    saver: RedisSaver | AsyncRedisSaver, checkpoint: Checkpoint, metadata: CheckpointMetadata
+) -> None:
+    assert_type(await saver.aget_tuple(CONFIG), CheckpointTuple | None)
+    assert_type(await saver.aget(CONFIG), Checkpoint | None)
+    assert_type(
+        saver.alist(CONFIG, filter={}, before=CONFIG, limit=1), AsyncIterator[CheckpointTuple]
+    )
+    assert_type(await saver.aput(CONFIG, checkpoint, metadata, {"c": "1"}), RunnableConfig)
+    assert_type(
+        await saver.aget_delta_channel_history(config=CONFIG, channels=["c"]),
+        Mapping[str, DeltaChannelHistory],
+    )
+    await saver.aput_writes(CONFIG, [("c", 1)], "task", "path")
+    await saver.adelete_thread("a")
+    await saver.adelete_for_runs(["r"])
+    await saver.acopy_thread("a", "b")
+    await saver.aprune(["a"], strategy="delete")
+
+
+async def the_async_saver_is_set_up_and_closed(saver: AsyncRedisSaver) -> None:
+    await saver.asetup()
+    await saver.aclose()
+
+
+def errors_say_where(error: CorruptThreadError | ThreadExistsError, bad: ConfigError) -> None:
+    base: RedisSaverError = error
+    value_error: ValueError = bad
+    assert_type(error.thread_id, str)
+    if isinstance(error, CorruptThreadError):
+        assert_type((error.namespace, error.checkpoint_id, error.key), tuple[str, str, str])
+    raise base from value_error
+
+
+def savers_can_be_limited_to_known_types(saver: RedisSaver, other: AsyncRedisSaver) -> None:
+    assert_type(saver.with_allowlist([("module", "Class")]), BaseCheckpointSaver[str])
+    assert_type(other.with_allowlist([("module", "Class")]), BaseCheckpointSaver[str])
