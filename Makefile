@@ -18,8 +18,19 @@ help: ## list the commands
 demo: $(VENV)/.demo ## run the chat of LangGraph's guide, on a server of its own or on REDIS_URL
 	@$(BIN)/python examples/chat.py
 
-test: $(VENV)/.test ## run the tests on real servers; on every one with ARGS="--servers all"
-	$(BIN)/pytest $(ARGS)
+test: $(VENV)/.test ## run the tests, on the newest Redis and Valkey found
+	$(BIN)/pytest -n auto $(ARGS)
+
+test-slow: $(VENV)/.test ## run the tests that take long
+	$(BIN)/pytest -n auto -m slow $(ARGS)
+
+test-servers: $(VENV)/.test ## run the tests on every server found
+	$(BIN)/pytest -n auto --servers all $(ARGS)
+
+test-oldest: ## run the tests with the oldest LangGraph and redis-py that are supported
+	@$(MAKE) VENV=.venv-oldest .venv-oldest/.test
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check $(OLDEST)
+	.venv-oldest/bin/pytest -n auto $(ARGS)
 
 lint: $(VENV)/.test ## check style and types
 	$(BIN)/ruff check
