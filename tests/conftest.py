@@ -15,6 +15,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -24,7 +25,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 
-from .driving import AwaitedDriver, AwaitedSaver, Driver, DirectDriver, Saver
+from .driving import AwaitedDriver, AwaitedSaver, DirectDriver, Driver, Saver
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -130,15 +131,27 @@ def serde() -> SerializerProtocol | None:
 
 
 @pytest.fixture
+def options() -> dict[str, Any]:
+    """Further options of the saver; a test may be parametrized with others."""
+    return {}
+
+
+@pytest.fixture
 def raw_saver(
-    kind: str, server: str, prefix: str, loop: asyncio.AbstractEventLoop, serde: SerializerProtocol
+    kind: str,
+    server: str,
+    prefix: str,
+    loop: asyncio.AbstractEventLoop,
+    serde: SerializerProtocol,
+    options: dict[str, Any],
 ) -> Iterator[RedisSaver | AsyncRedisSaver]:
     """A saver as users make it."""
+    options = {"prefix": prefix, "serde": serde, **options}
     if kind == "sync":
-        with RedisSaver.from_conn_string(server, prefix=prefix, serde=serde) as saver:
+        with RedisSaver.from_conn_string(server, **options) as saver:
             yield saver
     else:
-        asynchronous = AsyncRedisSaver(server, prefix=prefix, serde=serde)
+        asynchronous = AsyncRedisSaver(server, **options)
         yield asynchronous
         loop.run_until_complete(asynchronous.aclose())
 

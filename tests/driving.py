@@ -6,7 +6,7 @@ The asynchronous saver is driven through its own event loop: every call here awa
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
@@ -44,11 +44,8 @@ class AwaitedSaver:
 
     def list(self, config: RunnableConfig | None, **options: Any) -> Iterator[CheckpointTuple]:
         found = self.saver.alist(config, **options)
-        while True:
-            try:
-                yield self.loop.run_until_complete(_next(found))
-            except StopAsyncIteration:
-                return
+        while (tuple_ := self.loop.run_until_complete(_next(found))) is not None:
+            yield tuple_
 
     def put(
         self,
@@ -93,9 +90,8 @@ class AwaitedSaver:
         return self.saver.get_next_version(current, channel)
 
 
-async def _next(found: Any) -> CheckpointTuple:
-    tuple_: CheckpointTuple = await anext(found)
-    return tuple_
+async def _next(found: AsyncIterator[CheckpointTuple]) -> CheckpointTuple | None:
+    return await anext(found, None)
 
 
 Saver = RedisSaver | AwaitedSaver

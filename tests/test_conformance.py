@@ -15,7 +15,7 @@ TESTS = 81  # in langgraph-checkpoint-conformance 0.0.2
 
 @pytest.mark.parametrize("saver_class", [RedisSaver, AsyncRedisSaver])
 async def test_a_saver_passes_all_tests_of_langgraphs_conformance_suite(
-    saver_class: type[RedisSaver] | type[AsyncRedisSaver], server: str, prefix: str
+    saver_class: type[RedisSaver | AsyncRedisSaver], server: str, prefix: str
 ) -> None:
     """What LangGraph expects of any checkpointer would not hold."""
 

@@ -1,0 +1,320 @@
+"""How values are cut, and how versions and keys are written and read: all without a server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Sequence
+from math import log
+from random import Random
+from statistics import mean
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from redis.crc import key_slot
+
+from langgraph_checkpoint_redis._chunks import (
+    NODE_MAX,
+    NODE_MIN,
+    PIECE,
+    Rope,
+    _levels,
+    cut,
+    digest_of,
+    join,
+)
+from langgraph_checkpoint_redis._codec import full_version, lean_version, next_version, pack
+from langgraph_checkpoint_redis._keys import Keyspace
+
+from .strategies import (
+    effort,
+    exact,
+    message,
+    names,
+    nested,
+    several,
+    versions,
+)
+
+SERDE = JsonPlusSerializer()
+
+
+class Store:
+    """All chunks of some values, and how much of each value was new."""
+
+    def __init__(self) -> None:
+        self.chunks: dict[bytes, bytes] = {}
+
+    def add(self, data: bytes, before: Rope | None = None) -> tuple[Rope, dict[bytes, bytes]]:
+        """The rope of a value, and those of its chunks that were not here before."""
+        found = cut(data, before, self.chunks)
+        chunks = {**found.nodes, **found.pieces}
+        new = {digest: chunks[digest] for digest in chunks.keys() - self.chunks.keys()}
+        self.chunks.update(new)
+        return found.rope, new
+
+    def read(self, rope: Rope) -> bytes:
+        data, read_rope = join(rope.size, rope.literal, rope.levels, self.chunks)
+        assert read_rope == rope or not rope.levels
+        return data
+
+
+def packed(value: Any) -> bytes:
+    return SERDE.dumps_typed(value)[1]
+
+
+def packed_list(items: Sequence[bytes]) -> bytes:
+    """The list of some packed items."""
+    return msgpack.Packer().pack_array_header(len(items)) + b"".join(items)
+
+
+# Any bytes.
+
+sizes = st.integers(0, 3000)
+headers = st.sampled_from(
+    [b"\xdd\xff\xff\xff\xff", b"\xdf\x80\0\0\0", b"\xdc\xff\xff", b"\xc9\x7f"]
+)
+bytestrings: st.SearchStrategy[bytes] = st.one_of(
+    st.binary(max_size=100),
+    st.builds(lambda unit, times: unit * times, st.binary(max_size=20), sizes),
+    st.builds(lambda items, times: packed(items * times), st.lists(nested, max_size=6), sizes),
+    st.builds(
+        lambda count: packed([message(number) for number in range(count)]), st.integers(0, 99)
+    ),
+    st.builds(lambda nest, times: nest * times, st.sampled_from([b"\x91", b"\x81\xc0"]), sizes),
+)
+extensions = st.builds(
+    lambda code, data: msgpack.packb(msgpack.ExtType(code, data)), st.integers(0, 127), bytestrings
+)
+
+
+def damaged(data: bytes, at: int, removed: int, added: bytes) -> bytes:
+    at %= len(data) + 1
+    return data[:at] + added + data[at + removed :]
+
+
+histories = st.lists(bytestrings | extensions, min_size=1, max_size=3).flatmap(
+    lambda history: st.tuples(
+        *[
+            st.just(data)
+            | st.builds(damaged, st.just(data), sizes, sizes, headers | st.binary(max_size=8))
+            for data in [*history, history[0]]
+        ]
+    )
+)
+
+
+@effort(300)
+@given(history=histories)
+def test_what_was_cut_joins_to_the_same_bytes(history: Sequence[bytes]) -> None:
+    """A value would read as another than was stored, or not at all."""
+    store, ropes, before = Store(), list[Rope](), None
+    for data in history:
+        before, _ = store.add(data, before)
+        ropes.append(before)
+    assert [store.read(rope) for rope in ropes] == [*history]
+
+
+@effort(100)
+@given(data=bytestrings.filter(bool), gone=sizes)
+def test_a_missing_chunk_is_named(data: bytes, gone: int) -> None:
+    """Damage would read as a shorter value, or fail where nobody can tell what is missing."""
+    store = Store()
+    rope, _ = store.add(data)
+    if store.chunks:
+        digest = sorted(store.chunks)[gone % len(store.chunks)]
+        del store.chunks[digest]
+        with pytest.raises(LookupError, match=digest.hex()):
+            store.read(rope)
+
+
+# Lists that are edited.
+
+Items = list[Any]
+EDITS: dict[str, Callable[[Items, int, Any], Items]] = {
+    "append": lambda items, at, new: [*items, new],
+    "insert at the front": lambda items, at, new: [new, *items],
+    "insert": lambda items, at, new: [*items[:at], new, *items[at:]],
+    "replace": lambda items, at, new: [*items[:at], new, *items[at + 1 :]],
+    "remove": lambda items, at, new: [*items[:at], *items[at + 1 :]],
+    "move to the front": lambda items, at, new: [items[at], *items[:at], *items[at + 1 :]],
+    "truncate": lambda items, at, new: items[:at],
+}
+ITEM_SIZES = [(24, 25), (10, 100), (200, 900), (100, 3000)]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("item_sizes", ITEM_SIZES, ids=str)
+def test_an_edit_of_a_list_changes_few_chunks(item_sizes: tuple[int, int], edit: str) -> None:
+    """Memory and traffic would grow with the square of a conversation."""
+    counts = [count for seed in range(20) for count in _new_chunks(seed, item_sizes, EDITS[edit])]
+    assert mean(counts) <= 16
+    assert max(counts) <= 64
+
+
+def _new_chunks(
+    seed: int, item_sizes: tuple[int, int], edit: Callable[[Items, int, Any], Items]
+) -> tuple[int, int]:
+    """How many chunks an edit adds, in a process that remembers the list, and in another."""
+    random, store, other = Random(seed), Store(), Store()
+    items = [packed(random.randbytes(random.randint(*item_sizes))) for _ in range(1000)]
+    new = packed(random.randbytes(random.randint(*item_sizes)))
+    edited = packed_list(edit(items, random.randrange(1000), new))
+    before, _ = store.add(packed_list(items))
+    other.chunks.update(store.chunks)
+    return len(store.add(edited, before)[1]), len(other.add(edited)[1])
+
+
+@pytest.mark.parametrize("size", [50, 300, 600, 2000])
+def test_appending_to_a_list_adds_as_much_however_long_it_is(size: int) -> None:
+    """Every turn of a conversation would cost more than the one before."""
+    short, long = (_added_by_appending(count, size) for count in (20, 2000))
+    assert long <= 1.5 * short
+    assert short <= size + 2 * PIECE
+
+
+def _added_by_appending(count: int, size: int) -> float:
+    """How many bytes a list takes for each message more: chunks, digests and references."""
+    store, rope, added = Store(), None, []
+    messages = [packed(message(number, size)) for number in range(count + 64)]
+    for end in range(count, count + 64):
+        rope, new = store.add(packed_list(messages[:end]), rope)
+        added.append(sum(map(len, [*new, *new.values(), *rope.levels])))
+    return mean(added[1:])
+
+
+@effort(20)
+@given(count=st.integers(1, 300), more=st.integers(1, 9), size=st.integers(1, 3000))
+def test_processes_cut_a_growing_list_alike_whatever_they_remember(
+    count: int, more: int, size: int
+) -> None:
+    """A process that goes on with the thread of another would store all of it again."""
+    store = Store()
+    before, after = (packed([message(i, size) for i in range(n)]) for n in (count, count + more))
+    rope, _ = store.add(before)
+    assert store.add(after, rope)[0] == Store().add(after)[0]
+
+
+def test_a_list_shares_its_pieces_wherever_it_is() -> None:
+    """The same messages would be stored once for each channel and write that has them."""
+    messages = [message(number) for number in range(200)]
+    pieces = [
+        set(Store().add(packed(value))[0].pieces)
+        for value in (messages, {"messages": messages}, [messages], {"a": 1, "messages": messages})
+    ]
+    for others in pieces[1:]:
+        assert len(others & pieces[0]) >= 0.9 * len(pieces[0])
+
+
+# How much there is.
+
+
+@pytest.mark.parametrize("count", [10, 100, 1000, 10_000, 100_000])
+@pytest.mark.parametrize("kinds", [100_000, 1])
+def test_the_references_of_a_value_grow_with_the_logarithm_of_its_size(
+    count: int, kinds: int
+) -> None:
+    """Every checkpoint of a long conversation would hold a list of all its messages."""
+    levels, _ = _levels([digest_of(b"%d" % (number % kinds)) for number in range(count)])
+    assert len(levels) <= 2 + log(count, NODE_MIN)
+    assert all(len(level) < NODE_MAX * 16 for level in levels)
+
+
+def _in_lists(value: Any, depth: int) -> Any:
+    return ["before", _in_lists(value, depth - 1), "after"] if depth else value
+
+
+LARGE: dict[str, Callable[[], Any]] = {
+    "integers": lambda: list(range(3_000_000)),
+    "one text": lambda: "x" * 10_000_000,
+    "tiny texts": lambda: [f"{number:020}" for number in range(400_000)],
+    "lists in lists": lambda: [[[f"{number:020}"] * 20] * 20 for number in range(1000)],
+    "text in lists": lambda: _in_lists("x" * 10_000_000, 200),
+    "list in lists": lambda: _in_lists([f"{number:0500}" for number in range(20_000)], 200),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_cutting_a_large_value_takes_memory_for_a_few_copies_of_it(name: str) -> None:
+    """One large value would stop a whole process for minutes, or end it."""
+    data = packed(LARGE[name]())
+    tracemalloc.start()
+    found = cut(data, None, {})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= 12 * len(data)
+    assert len(found.rope.pieces) <= 1 + len(data) / PIECE
+
+
+def test_another_process_cuts_alike() -> None:
+    """Processes would store the same messages again, each its own way."""
+    program = (
+        "from tests.test_chunks import a_conversation, cut; "
+        "print(cut(a_conversation(), None, {}).rope)"
+    )
+    command = [sys.executable, "-W", "error", "-c", program]
+    other = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert other.stdout.strip() == str(cut(a_conversation(), None, {}).rope)
+
+
+def a_conversation() -> bytes:
+    return packed({"messages": [message(number) for number in range(100)], "tags": ["a", "b"]})
+
+
+# Versions.
+
+
+@effort(500)
+@given(version=versions)
+def test_a_short_version_is_the_same_version(version: Any) -> None:
+    """A channel would look as if it had changed, or had not."""
+    short = msgpack.unpackb(pack(lean_version(version)))
+    assert exact(full_version(short)) == exact(version)
+
+
+@effort(50)
+@given(number=st.integers(0, 10**6))
+def test_a_version_in_langgraphs_format_takes_few_bytes(number: int) -> None:
+    """Versions would take most of the memory of a thread: each has 50 characters."""
+    assert len(pack(lean_version(next_version(number)))) <= 16
+
+
+# Keys.
+
+KEYSPACE = Keyspace("lg")
+
+
+@effort(200)
+@given(thread_id=names, prefix=st.sampled_from(["lg", "a:b", "é*", "%7B"]))
+def test_a_thread_is_found_again_by_its_keys(thread_id: str, prefix: str) -> None:
+    """`list(None)` would leave threads out, or name threads that there are not."""
+    keyspace = Keyspace(prefix)
+    timeline = keyspace.thread(thread_id)[0]
+    assert keyspace.thread_id(timeline) == thread_id
+    assert keyspace.thread_id(timeline.decode()) == thread_id
+
+
+@effort(200)
+@given(thread_id=names)
+def test_all_keys_of_a_thread_are_in_one_slot(thread_id: str) -> None:
+    """No script would run in a cluster."""
+    keys = [*KEYSPACE.thread(thread_id), KEYSPACE.copy_mark(thread_id)]
+    assert len(set(keys)) == len(keys)
+    assert len({key_slot(key) for key in keys}) == 1
+
+
+@effort(300)
+@given(some=several(names, 8))
+def test_threads_and_runs_never_share_a_key(some: list[str]) -> None:
+    """One thread would overwrite or delete another."""
+    keys = [
+        key
+        for name in some
+        for key in (*KEYSPACE.thread(name), KEYSPACE.copy_mark(name), KEYSPACE.run(name))
+    ]
+    assert len(set(keys)) == len(keys)
