@@ -131,7 +131,7 @@ def serde() -> SerializerProtocol | None:
 
 
 @pytest.fixture
-def options() -> dict[str, Any]:
+def saver_options() -> dict[str, Any]:
     """Further options of the saver; a test may be parametrized with others."""
     return {}
 
@@ -143,10 +143,10 @@ def raw_saver(
     prefix: str,
     loop: asyncio.AbstractEventLoop,
     serde: SerializerProtocol,
-    options: dict[str, Any],
+    saver_options: dict[str, Any],
 ) -> Iterator[RedisSaver | AsyncRedisSaver]:
     """A saver as users make it."""
-    options = {"prefix": prefix, "serde": serde, **options}
+    options = {"prefix": prefix, "serde": serde, **saver_options}
     if kind == "sync":
         with RedisSaver.from_conn_string(server, **options) as saver:
             yield saver

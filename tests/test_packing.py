@@ -81,7 +81,7 @@ def test_every_setting_reads_and_goes_on_with_what_another_stored(
     assert len(raw.chunks("a")) < 2 * len(messages)
 
 
-@pytest.mark.parametrize("options", [{"compression": "zlib"}, {"compression": "zstd"}])
+@pytest.mark.parametrize("saver_options", [{"compression": "zlib"}, {"compression": "zstd"}])
 def test_messages_take_at_most_half_the_memory(
     saver: Saver, savers: dict[Compression | None, RedisSaver], raw: Raw
 ) -> None:
@@ -93,7 +93,7 @@ def test_messages_take_at_most_half_the_memory(
     assert sum(map(len, raw.chunks("a").values())) <= plain / 2
 
 
-@pytest.mark.parametrize("options", [{"compression": "zlib"}, {"compression": "zstd"}])
+@pytest.mark.parametrize("saver_options", [{"compression": "zlib"}, {"compression": "zstd"}])
 @pytest.mark.parametrize("damage", ["cut short", "altered"])
 def test_a_damaged_piece_is_noticed(saver: Saver, raw: Raw, server: str, damage: str) -> None:
     """A conversation would read as another one."""

@@ -61,21 +61,21 @@ def assert_nothing_is_left_over(raw: Raw) -> None:
     assert raw.referenced("a") == raw.chunks("a").keys()
 
 
-@pytest.mark.parametrize("options", [ONE, THREE])
+@pytest.mark.parametrize("saver_options", [ONE, THREE])
 def test_only_the_newest_checkpoints_remain(
-    drive: Driver, options: dict[str, int], raw: Raw
+    drive: Driver, saver_options: dict[str, int], raw: Raw
 ) -> None:
     """Memory would grow, whatever the user asked for."""
     session = Session(drive, chat(), durability="sync")
     for turn in range(8):
         state = session.say(f"turn {turn}")
         assert len(state["messages"]) == 2 * turn + 2
-        assert len(session.history()) == options["keep_last"]
+        assert len(session.history()) == saver_options["keep_last"]
     assert_nothing_is_left_over(raw)
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-@pytest.mark.parametrize("options", [ONE])
+@pytest.mark.parametrize("saver_options", [ONE])
 def test_graphs_go_on_as_if_all_were_kept(drive: Driver, durability: str) -> None:
     """Saving memory would cost an answer, an interrupt or a result."""
 
@@ -97,7 +97,7 @@ def test_graphs_go_on_as_if_all_were_kept(drive: Driver, durability: str) -> Non
 
 @pytest.mark.parametrize("state", [Rare, Often])
 @pytest.mark.parametrize("durability", ["sync", "exit"])
-@pytest.mark.parametrize("options", [ONE])
+@pytest.mark.parametrize("saver_options", [ONE])
 def test_delta_channels_read_right_at_every_turn(
     drive: Driver, durability: str, state: type
 ) -> None:
@@ -114,7 +114,7 @@ def test_delta_channels_read_right_at_every_turn(
     alike(drive, story)
 
 
-@pytest.mark.parametrize("options", [ONE])
+@pytest.mark.parametrize("saver_options", [ONE])
 def test_subgraphs_are_kept_as_long_as_their_call_lasts(
     drive: Driver, saver: Saver, raw: Raw
 ) -> None:
@@ -131,7 +131,7 @@ def test_subgraphs_are_kept_as_long_as_their_call_lasts(
     assert_nothing_is_left_over(raw)
 
 
-@pytest.mark.parametrize("options", [ONE])
+@pytest.mark.parametrize("saver_options", [ONE])
 def test_a_late_write_to_a_checkpoint_that_is_gone_leaves_nothing(
     drive: Driver, saver: Saver, raw: Raw
 ) -> None:
@@ -145,7 +145,7 @@ def test_a_late_write_to_a_checkpoint_that_is_gone_leaves_nothing(
     assert (raw.keys(), raw.chunks("a")) == before
 
 
-@pytest.mark.parametrize("options", [ONE])
+@pytest.mark.parametrize("saver_options", [ONE])
 def test_runs_that_have_nothing_left_are_not_in_the_index(drive: Driver, raw: Raw) -> None:
     """The index of runs would grow with every run of a thread."""
     for run in ("first", "second"):
@@ -169,7 +169,7 @@ def test_a_long_thread_becomes_short_as_it_goes_on(
     assert_nothing_is_left_over(raw)
 
 
-@pytest.mark.parametrize("options", [ONE])
+@pytest.mark.parametrize("saver_options", [ONE])
 def test_a_chat_takes_little_more_than_its_state(
     drive: Driver, saver: Saver, client: redis.Redis, raw: Raw
 ) -> None:
