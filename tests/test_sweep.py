@@ -1,0 +1,457 @@
+"""Making room while others go on: removals of many calls, and what may come between two of them.
+
+Removals are driven here request by request. What a script looks at in one call is made small, so
+that a short thread takes as many calls as one of thousands of checkpoints. How it goes at full size
+is shown at the end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import count, islice, pairwise
+from typing import Any, NamedTuple
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, PendingWrite
+from langgraph.checkpoint.conformance.test_utils import (
+    generate_checkpoint,
+    generate_config,
+    generate_metadata,
+)
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from langgraph_checkpoint_redis import RedisSaver, _codec, _operations
+from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._scripts import Call, Operation, Request, Script
+
+from .driving import Saver
+
+Place = tuple[str, str]  # namespace and id of a checkpoint
+
+HERE: RunnableConfig = {"configurable": {"thread_id": "a"}}
+KEPT, DROPPED = "kept", "dropped"  # runs
+REMOVALS: dict[str, Callable[[RedisSaver], Operation[None]]] = {
+    "prune": lambda saver: saver._operations.prune("a", "keep_latest"),
+    "delete_runs": lambda saver: saver._operations.delete_runs("a", [DROPPED]),
+}
+
+whatever_happens = settings(
+    deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+# What is stored
+
+
+class Stored(NamedTuple):
+    """What a thread holds, as it is in Redis."""
+
+    timeline: list[bytes]
+    writes: list[bytes]
+    chunks: dict[bytes, bytes]
+    runs: dict[bytes, bytes]
+    live: set[bytes]
+
+    @property
+    def records(self) -> list[_codec.Record]:
+        """The checkpoints, each namespace from the oldest to the newest."""
+        return [_codec.record(row) for row in self.timeline]
+
+    def garbage(self) -> set[bytes]:
+        """What is there though no checkpoint leads to it."""
+        places = {b"\0".join(row.split(b"\0", 2)[:2]) for row in self.timeline}
+        entries = [entry for record in self.records for _, entry in record.entries()]
+        entries += [write.entry for row in self.writes for write in _codec.stored_writes(row)]
+        used = {digest for entry in entries for digest in self.digests(entry)}
+        return (
+            (self.chunks.keys() - used)
+            | {row for row in self.writes if b"\0".join(row.split(b"\0", 2)[:2]) not in places}
+            | (self.runs.keys() - {run.encode() for run in self.runs_of_checkpoints()})
+            | self.live
+        )
+
+    def digests(self, entry: list[Any]) -> Iterator[bytes]:
+        """Those of all chunks that a value is made of."""
+        for height, level in enumerate(entry[3:]):
+            digests = _split(level)
+            for _ in range(height):
+                yield from digests
+                digests = [child for node in digests for child in _split(self.chunks[node][1:])]
+            yield from digests
+
+    def runs_of_checkpoints(self) -> set[str]:
+        metadata = [record.metadata(JsonPlusSerializer(), "a") for record in self.records]
+        return {one["run_id"] for one in metadata if "run_id" in one}
+
+
+def _split(digests: bytes) -> list[bytes]:
+    return [digests[start : start + 16] for start in range(0, len(digests), 16)]
+
+
+def stored(client: Any, prefix: str, thread_id: str = "a") -> Stored:
+    """What there is of a thread now."""
+    keys = Keyspace(prefix).thread(thread_id)
+    return Stored(
+        client.zrange(keys.timeline, 0, -1),
+        client.zrange(keys.writes, 0, -1),
+        client.hgetall(keys.chunks),
+        client.hgetall(keys.runs),
+        client.smembers(keys.live),
+    )
+
+
+def indexed_runs(client: Any, prefix: str) -> set[str]:
+    """The runs by which thread `a` is found."""
+    keys = client.scan_iter(f"{prefix}:run:*")
+    return {re.sub(".*{(.*)}", r"\1", key.decode()) for key in keys if client.sismember(key, "a")}
+
+
+# What others do meanwhile
+
+
+@dataclass(frozen=True)
+class Act:
+    """A put, a write or a read, at one of the newest checkpoints of a namespace or at none."""
+
+    kind: str
+    namespace: str
+    back: int
+    channel: str
+    run: str
+    texts: str
+
+    @property
+    def value(self) -> list[str]:
+        """Texts that each are a piece of their own, the same in many checkpoints."""
+        return [letter * 600 for letter in self.texts]
+
+
+Acts = list[Act]
+acts = st.builds(
+    Act,
+    st.sampled_from(["put", "put", "write", "read"]),
+    st.sampled_from(["", "child"]),
+    st.integers(0, 3),
+    st.sampled_from("cd"),
+    st.sampled_from([KEPT, DROPPED]),
+    st.text("uvwxyz", min_size=1, max_size=8),
+)
+some_acts = st.lists(acts, max_size=2)
+many_acts = st.lists(acts, min_size=6, max_size=12)
+
+
+class Journal:
+    """What one saver did to thread `a`, and so how the checkpoints there must read."""
+
+    def __init__(self, saver: RedisSaver) -> None:
+        self.saver = saver
+        self.checkpoints: dict[Place, Checkpoint] = {}
+        self.writes: dict[Place, list[PendingWrite]] = {}
+        self.runs: dict[Place, str] = {}
+
+    def do(self, acts: Acts) -> None:
+        for act in acts:
+            {"put": self.put, "write": self.write, "read": self.read}[act.kind](act)
+
+    def put(self, act: Act) -> None:
+        """Put a checkpoint that differs from its parent, if it has one, in one channel."""
+        parent = self._place(act)
+        old = self.checkpoints.get(parent, generate_checkpoint())
+        new: ChannelVersions = {act.channel: self.saver.get_next_version(None, None)}
+        checkpoint = generate_checkpoint(
+            channel_values={**old["channel_values"], act.channel: act.value},
+            channel_versions={**old["channel_versions"], **new},
+        )
+        self.saver.put(_config(parent), checkpoint, generate_metadata(run_id=act.run), new)
+        place = act.namespace, checkpoint["id"]
+        self.checkpoints[place], self.writes[place], self.runs[place] = checkpoint, [], act.run
+
+    def write(self, act: Act) -> None:
+        """Write to a checkpoint, if there is one that is not removed yet."""
+        at = self._place(act)
+        if at in self.checkpoints and self.saver.get_tuple(_config(at)):
+            task_id = f"{len(self.writes[at]):06}"
+            self.saver.put_writes(_config(at), [(act.channel, act.value)], task_id)
+            self.writes[at].append((task_id, act.channel, act.value))
+
+    def read(self, act: Act) -> None:
+        self.saver.get_tuple(_config(self._place(act)))
+
+    def found(self) -> set[Place]:
+        """What is there, after making sure that it reads as it must, by a saver that is new."""
+        places = set()
+        fresh = RedisSaver(self.saver._client, prefix=self.saver._shared.keyspace.prefix)
+        for found in fresh.list(HERE):
+            configurable = found.config["configurable"]
+            place = configurable["checkpoint_ns"], configurable["checkpoint_id"]
+            assert found.checkpoint == self.checkpoints[place]
+            assert found.pending_writes == self.writes[place]
+            places.add(place)
+        return places
+
+    def must_stay(self, *removals: str) -> set[Place]:
+        """What these removals together may not touch."""
+        newest = dict(sorted(self.checkpoints))  # a namespace's last id wins
+        return {
+            (namespace, id_)
+            for (namespace, id_), run in self.runs.items()
+            if ("prune" not in removals or id_ == newest[namespace])
+            and ("delete_runs" not in removals or run == KEPT)
+        }
+
+    def _place(self, act: Act) -> Place:
+        """The place that an act is at; one without an id for none."""
+        places = [place for place in self.checkpoints if place[0] == act.namespace]
+        return places[-1 - act.back] if act.back < len(places) else (act.namespace, "")
+
+
+def _config(place: Place) -> RunnableConfig:
+    return generate_config("a", checkpoint_ns=place[0], checkpoint_id=place[1])
+
+
+# Removals, request by request
+
+
+class Scene:
+    """Thread `a`, its journal, and removals that are made there."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self.client, self.prefix = client, prefix
+
+    def begin(self, acts: Acts) -> Journal:
+        """Begin the thread anew, with some acts."""
+        journal = Journal(self.saver())
+        journal.saver.delete_thread("a")
+        journal.do(acts)
+        return journal
+
+    def saver(self) -> RedisSaver:
+        """A saver that knows nothing, as in another process."""
+        return RedisSaver(self.client, prefix=self.prefix)
+
+    def requests(self, removal: str) -> Iterator[Request]:
+        """Make a removal, stopping before each request."""
+        saver = self.saver()
+        operation = REMOVALS[removal](saver)
+        with suppress(StopIteration):
+            request = next(operation)
+            while True:
+                yield request
+                reply = saver._call(request) if isinstance(request, Call) else saver._send(request)
+                request = operation.send(reply)
+
+    def calls(self, removal: str) -> Iterator[Request]:
+        """Make a removal, stopping before each call of its script."""
+        return (request for request in self.requests(removal) if isinstance(request, Call))
+
+    def make_room(self) -> None:
+        """Remove all that can be, undisturbed, which leaves no garbage."""
+        self.saver().prune(["a"])
+        assert self.stored().garbage() == set()
+
+    def stored(self) -> Stored:
+        return stored(self.client, self.prefix)
+
+    def indexed_runs(self) -> set[str]:
+        return indexed_runs(self.client, self.prefix)
+
+
+@pytest.fixture
+def scene(client: redis.Redis, prefix: str) -> Scene:
+    return Scene(client, prefix)
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows or chunks at a time."""
+    for name in ("PRUNE", "DELETE_RUNS"):
+        monkeypatch.setattr(_operations, name, _in_small_steps(getattr(_operations, name)))
+
+
+def _in_small_steps(script: Script) -> Script:
+    other = Script(script.name)
+    source, changes = re.subn(r"(local STEPS =|'COUNT',) \d+", r"\1 2", script.source)
+    assert changes == 3
+    vars(other)["source"] = source
+    return other
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("removal", REMOVALS)
+@given(first=many_acts, data=st.data())
+@whatever_happens
+def test_whatever_is_done_between_the_calls_of_a_removal_is_kept(
+    scene: Scene, removal: str, first: Acts, data: st.DataObject
+) -> None:
+    """Making room in a long thread would destroy a conversation that goes on meanwhile."""
+    journal = scene.begin(first)
+    for _ in scene.requests(removal):
+        journal.do(data.draw(some_acts))
+        assert journal.found() >= journal.must_stay(removal)
+    assert journal.found() >= journal.must_stay(removal)
+    scene.make_room()
+    assert scene.indexed_runs() == scene.stored().runs_of_checkpoints()
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("prune", "prune"), ("prune", "delete_runs"), ("delete_runs", "delete_runs")],
+)
+@given(first=many_acts, data=st.data())
+@whatever_happens
+def test_two_removals_at_a_time_do_no_harm(
+    scene: Scene, one: str, other: str, first: Acts, data: st.DataObject
+) -> None:
+    """Two workers that make room at the same time would free what is in use."""
+    journal = scene.begin(first)
+    going_on = [scene.requests(one), scene.requests(other)]
+    while going_on:
+        turn = data.draw(st.sampled_from(going_on))
+        if next(turn, None) is None:
+            going_on.remove(turn)
+        journal.do(data.draw(some_acts))
+        assert journal.found() >= journal.must_stay(one, other)
+    assert scene.indexed_runs() >= scene.stored().runs_of_checkpoints()
+    scene.make_room()
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("removal", REMOVALS)
+@given(first=many_acts, calls=st.integers(1, 20), later=many_acts)
+@whatever_happens
+def test_a_removal_that_breaks_off_loses_nothing_and_the_next_one_ends_it(
+    scene: Scene, removal: str, first: Acts, calls: int, later: Acts
+) -> None:
+    """A worker that dies while making room would damage a thread, or leave it full for ever."""
+    journal = scene.begin(first)
+    assert [*islice(scene.calls(removal), calls)]
+    assert journal.found() >= journal.must_stay(removal)
+    journal.do(later)
+    assert journal.found() >= journal.must_stay(removal)
+    scene.make_room()
+    assert journal.found() >= journal.must_stay(removal, "prune")
+
+
+# At every single place
+
+
+Stops = Iterator[tuple[Journal, Iterator[Request]]]
+
+
+@pytest.fixture(params=REMOVALS)
+def stops(request: pytest.FixtureRequest, scene: Scene, small_steps: None) -> Stops:
+    """The example with a removal that is stopped before its first call, its second, and so on."""
+
+    def stopped() -> Stops:
+        for number in count(1):
+            journal, rest = example(scene), scene.calls(request.param)
+            if len([*islice(rest, number)]) < number:
+                assert number > 5
+                return
+            yield journal, rest
+
+    return stopped()
+
+
+def example(scene: Scene) -> Journal:
+    """A thread of two namespaces and two runs."""
+    puts = [
+        Act("put", namespace, 0, "c", run, "uvwxyz"[: number + 2])
+        for namespace in ("", "child")
+        for number, run in enumerate((KEPT, KEPT, DROPPED, KEPT))
+    ]
+    return scene.begin([*puts, replace(puts[0], kind="write", texts="zzyx")])
+
+
+def test_a_put_during_a_removal_marks_all_that_it_refers_to(scene: Scene, stops: Stops) -> None:
+    """What a new checkpoint shares with old ones would be freed along with them."""
+    for journal, rest in stops:
+        journal.do([Act("put", "", 9, "d", KEPT, "uvwxyz"), Act("write", "", 0, "d", KEPT, "zyx")])
+        now = scene.stored()
+        if now.live:
+            record = [one for one in now.records if not one.namespace][-1]
+            ((_, entry),) = record.entries()
+            assert now.live.issuperset(now.digests(entry))
+        list(rest)
+        assert journal.found() >= journal.must_stay("prune", "delete_runs")
+
+
+def test_a_thread_that_is_deleted_during_a_removal_leaves_nothing(
+    scene: Scene, stops: Stops
+) -> None:
+    """What users want to have deleted would stay, in part and out of their reach."""
+    for _, rest in stops:
+        scene.saver().delete_thread("a")
+        list(rest)
+        assert [*scene.client.scan_iter(f"{scene.prefix}:*")] == []
+
+
+def test_a_thread_that_begins_anew_during_a_removal_is_safe(scene: Scene, stops: Stops) -> None:
+    """A removal would go on in a conversation that it never looked at."""
+    for _, rest in stops:
+        journal = example(scene)
+        list(rest)
+        assert journal.found() >= journal.must_stay("prune", "delete_runs")
+        assert scene.indexed_runs() >= scene.stored().runs_of_checkpoints()
+
+
+# At full size
+
+
+def grow(saver: Saver, checkpoints: int) -> None:
+    """Put many checkpoints, every third of another run, each with a chunk of its own."""
+    for number in range(checkpoints):
+        checkpoint = generate_checkpoint(
+            channel_values={"c": f"{number:100}"}, channel_versions={"c": number}
+        )
+        run = KEPT if number % 3 else DROPPED
+        saver.put(HERE, checkpoint, generate_metadata(run_id=run), {"c": number})
+
+
+def test_a_long_thread_is_made_short_in_several_calls(
+    saver: Saver, scene: Scene, client: redis.Redis
+) -> None:
+    """A thread of thousands of checkpoints could never be made shorter, or only in part."""
+    grow(saver, 1600)
+    removals: list[tuple[Callable[[], None], int]] = [
+        (lambda: saver.delete_for_runs([DROPPED]), 1066),
+        (lambda: saver.prune(["a"]), 1),
+    ]
+    for remove, left in removals:
+        before = script_calls(client)
+        remove()
+        assert script_calls(client) - before >= 3
+        now = scene.stored()
+        assert len(now.timeline) == len(now.chunks) == left
+        assert now.garbage() == set()
+        assert scene.indexed_runs() == {KEPT}
+    (last,) = saver.list(HERE)
+    assert last.checkpoint["channel_values"] == {"c": f"{1598:100}"}  # 1599 was of the other run
+
+
+def script_calls(client: redis.Redis) -> int:
+    """How many scripts were called by now."""
+    calls: int = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    return calls
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_a_call_of_a_removal_handles_some_thousand_things(scene: Scene, removal: str) -> None:
+    """The server would stand still for everybody while one long thread is made shorter."""
+    grow(scene.saver(), 10_000)
+    seen = [scene.stored() for _ in scene.calls(removal)]
+    assert len(seen) > 20
+    for before, after in pairwise(seen):
+        assert len(before.timeline) - len(after.timeline) <= 1000
+        assert len(before.chunks) - len(after.chunks) <= 1000 + 100  # a page of HSCAN more
+        assert len(after.live) - len(before.live) <= 1000 + 1  # the removal's own mark
+    assert scene.stored().garbage() == set()
