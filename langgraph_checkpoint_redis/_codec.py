@@ -19,7 +19,6 @@ decoder in Redis knows no other kind. What is absent is `false`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from random import random
 from struct import iter_unpack
@@ -291,8 +290,10 @@ def chunks(digests: bytes, contents: Sequence[bytes | None]) -> dict[bytes, byte
     found: dict[bytes, bytes] = {}
     for (name,), chunk in zip(iter_unpack("16s", digests), contents, strict=True):
         if chunk is not None:
-            with suppress(ValueError):  # as if it were missing: whoever needs it names the place
+            try:
                 found[name] = content_of(chunk)
+            except ValueError:
+                continue  # as if it were missing: whoever needs it names the place
     return found
 
 
