@@ -30,7 +30,7 @@ local batch = math.ceil(page / math.max(#namespaces, 1))
 
 -- One namespace's rows in order, fetched a few at a time.
 local function rows_of(ns)
-  local upper = '(' .. ns .. '\0' .. after_id .. (ns > after_ns and '\1' or '')
+  local upper = '(' .. ns .. '\0' .. after_id .. (is_before(after_ns, ns) and '\1' or '')
   local rows, next_row = {}, 1
   return function()
     if next_row > #rows then
@@ -57,7 +57,7 @@ end
 local function take_newest()
   local newest
   for _, source in ipairs(sources) do
-    if source.row and (not newest or source.id > newest.id) then
+    if source.row and (not newest or is_before(newest.id, source.id)) then
       newest = source
     end
   end

@@ -22,11 +22,18 @@ local place = prefix(ARGV[1], ARGV[2]) .. '\0' .. ARGV[3]
 local groups = cmsgpack.unpack(ARGV[4])
 local sent, references = chunks_sent(FIRST_CHUNK, tonumber(ARGV[6]))
 
-if ARGV[5] == '1' and row_exists(ARGV[1], ARGV[2]) == 0 then
-  local latest = latest_row(ARGV[1])
-  if latest and ARGV[2] < id_of(latest) then
-    return 1
+-- Whether the checkpoint was there and is gone: then its namespace has moved on, or, where that was of
+-- a subgraph's call, the root has.
+local function is_trimmed(ns, id)
+  if row_exists(ns, id) == 1 then
+    return false
   end
+  local latest = latest_row(ns) or string.find(ns, ':', 1, true) and latest_row('')
+  return latest and is_before(id, id_of(latest))
+end
+
+if ARGV[5] == '1' and is_trimmed(ARGV[1], ARGV[2]) then
+  return 1
 end
 
 each_write(groups, function(entry)

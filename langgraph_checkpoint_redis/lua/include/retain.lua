@@ -34,7 +34,7 @@ end
 -- checkpoint that made the call. One that names no root checkpoint, or a newer one, stays.
 local function is_of_past_call(ns, newest_row, oldest_root)
   local root = oldest_root and string.find(ns, ':', 1, true) and head_of(newest_row)[ROOT]
-  return root and root < oldest_root
+  return root and is_before(root, oldest_root)
 end
 
 -- The oldest root checkpoint among the newest `count`, or nil.

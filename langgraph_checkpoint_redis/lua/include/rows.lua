@@ -10,6 +10,18 @@ local FORMAT = 1
 -- Head fields.
 local PARENT, RUN, ROOT, DELTA, CHANNELS = 2, 3, 4, 5, 6
 
+-- Whether one id or namespace sorts before another, by their bytes as in the sorted sets. Lua's own <
+-- goes by the language that the server was started with.
+local function is_before(one, other)
+  for i = 1, math.min(#one, #other) do
+    local a, b = string.byte(one, i), string.byte(other, i)
+    if a ~= b then
+      return a < b
+    end
+  end
+  return #one < #other
+end
+
 local function prefix(ns, id)
   return ns .. '\0' .. id
 end
