@@ -120,7 +120,9 @@ class _Zstd(local):
                 "zstandard is not installed: pip install langgraph-checkpoint-redis-core[zstd]"
             )
         dictionary = zstandard.ZstdCompressionDict(DICTIONARY, zstandard.DICT_TYPE_RAWCONTENT)
-        self._compress = zstandard.ZstdCompressor(dict_data=dictionary).compress
+        self._compress = zstandard.ZstdCompressor(
+            dict_data=dictionary, write_checksum=True
+        ).compress
         self._decompress = zstandard.ZstdDecompressor(dict_data=dictionary).decompress
 
     def compress(self, content: bytes) -> bytes:

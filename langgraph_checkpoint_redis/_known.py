@@ -14,8 +14,8 @@ from threading import Lock
 
 from ._chunks import Chunks, Rope, pack_levels
 
-# Bytes that things take in memory, roughly: a thread, a chunk beside its content, a rope.
-THREAD, CHUNK, ROPE = 1000, 150, 500
+# Bytes that things take in memory, roughly: a thread, a chunk beside its content, a rope, a run.
+THREAD, CHUNK, ROPE, RUN = 1000, 150, 500, 150
 
 
 class Known:
@@ -91,6 +91,14 @@ class KnownThreads:
             new = len(ropes.keys() - before.keys())
             before.update(ropes)
             self._grow(thread_id, known, ROPE * new)
+
+    def learn_runs(self, thread_id: str, runs: Iterable[str]) -> None:
+        """Remember that the index of runs leads to a thread from these."""
+        known = self.of(thread_id)
+        with self._lock:
+            new = {*runs} - known.runs
+            known.runs |= new
+            self._grow(thread_id, known, RUN * len(new))
 
     def forget(self, thread_id: str) -> None:
         """Know nothing of a thread any more."""

@@ -509,7 +509,7 @@ class Operations:
         if runs:
             run_key = self.shared.keyspace.run
             yield from Commands(tuple(("SADD", run_key(run), thread_id) for run in runs))
-            self.shared.threads.of(thread_id).runs.update(runs)
+            self.shared.threads.learn_runs(thread_id, runs)
 
     def _unindex(self, thread_id: str, runs: Sequence[str]) -> Operation[None]:
         if not runs:

@@ -9,7 +9,8 @@ alike.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from datetime import date
@@ -20,6 +21,7 @@ from typing import Annotated, Any, TypeVar
 
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import set_config_context
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
@@ -199,7 +201,19 @@ def says(text: str) -> Node:
 
 def asks(*questions: str) -> Node:
     """A node that asks questions, and logs the answers."""
-    return lambda _: {"log": [f"{question} {interrupt(question)}" for question in questions]}
+
+    def ask(_: Any, config: RunnableConfig) -> Any:
+        with in_context(config) as run:
+            return {"log": [f"{question} {run(interrupt, question)}" for question in questions]}
+
+    return ask
+
+
+@contextmanager
+def in_context(config: RunnableConfig) -> Iterator[Callable[..., Any]]:
+    """Runs functions that want to know the config, which Python 3.10 hides from awaited graphs."""
+    with set_config_context(config) as context:
+        yield context.run
 
 
 class Flaky:

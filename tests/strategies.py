@@ -130,7 +130,10 @@ _edits = st.builds(
     st.integers(0, 99),
     messages,
 )
-changes = st.dictionaries(channels, values | _edits | _edits | st.just(CONSUMED), max_size=4)
+_changes = [values, _edits, st.just(CONSUMED)]  # each as often as the others
+changes = st.dictionaries(
+    channels, st.sampled_from(_changes).flatmap(lambda kind: kind), max_size=4
+)
 writes = st.lists(
     st.tuples(channels | st.sampled_from(sorted(WRITES_IDX_MAP)), values | messages), max_size=4
 )
@@ -141,7 +144,6 @@ METADATA: dict[str, st.SearchStrategy[Any]] = {
     "writes": st.none() | st.just({"node": {"messages": ["a", None]}}),
     "tags": st.sampled_from([[], ["a", ["b", {"c": None}]], {"a": {"b": [1, 2.5]}}]),
     "user é%": st.sampled_from(["a", "A", ""]),
-    "counters_since_delta_snapshot": st.dictionaries(channels, st.just([1, 1]), max_size=2),
     "run_id": st.sampled_from(RUNS),
 }
 metadatas: st.SearchStrategy[Any] = st.fixed_dictionaries({}, optional=METADATA)
@@ -349,10 +351,18 @@ class Step(NamedTuple):
     changed: dict[str, Any]
     metadata: dict[str, Any]
     names_thread: bool
+    has_delta_channels: bool
 
 
 steps = st.builds(
-    Step, picks, picks | st.none(), picks | st.none(), changes, metadatas, st.booleans()
+    Step,
+    pick=picks,
+    parent=picks | st.none(),
+    root=picks | st.none(),
+    changed=changes,
+    metadata=metadatas,
+    names_thread=st.booleans(),
+    has_delta_channels=st.booleans(),
 )
 
 
@@ -394,15 +404,15 @@ class Threads(RuleBasedStateMachine):
         self.puts: list[Put] = []
 
     @initialize(
-        thread_ids=several(names, 3),
-        namespaces=several(namespaces, 3),
-        ids=several(names, 6),
+        thread_ids=several(names, 2),
+        namespaces=several(namespaces, 2),
+        ids=several(names, 5),
         task_ids=several(names, 2),
     )
     def begin(
         self, thread_ids: list[str], namespaces: list[str], ids: list[str], task_ids: list[str]
     ) -> None:
-        self.thread_ids, self.namespaces = thread_ids, namespaces
+        self.thread_ids, self.namespaces = thread_ids, [*dict.fromkeys(["", *namespaces])]
         self.ids, self.task_ids = ids, task_ids
 
     def teardown(self) -> None:
@@ -430,25 +440,39 @@ class Threads(RuleBasedStateMachine):
     def go_on(self, by: int, times: int, picked: tuple[int, int], step: Step) -> None:
         """A step ends: its checkpoint follows another, or none, or replaces one of the same id."""
         at, checkpoint_id = self.place(picked), self.checkpoint_id(step.pick)
-        parent_id = None if step.parent is None else self.checkpoint_id(step.parent)
-        metadata = self._metadata(*at, step)
-        if replaced := self.model.get_tuple(config(*at, checkpoint_id)):
-            parent_id = self.model.parent_id(*at, checkpoint_id)
-            metadata = {**metadata, "run_id": run_of(replaced)}
+        parent_id = self._parent_id(*at, checkpoint_id, step.parent)
         parent = parent_id and self.model.get_tuple(config(*at, parent_id))
         checkpoint, new_versions = next_checkpoint(
             self.saver(by), parent.checkpoint if parent else None, checkpoint_id, step.changed
         )
-        put = Put(config(*at, parent_id), checkpoint, metadata, new_versions)
-        self._put(by, times, put)
+        metadata = self._metadata(*at, step, checkpoint)
+        self._put(by, times, Put(config(*at, parent_id), checkpoint, metadata, new_versions))
 
-    def _metadata(self, thread_id: str, namespace: str, step: Step) -> Any:
+    def _parent_id(
+        self, thread_id: str, namespace: str, checkpoint_id: str, pick: int | None
+    ) -> str | None:
+        there = self.model.ids(thread_id, namespace)
+        if checkpoint_id in there:
+            return self.model.parent_id(thread_id, namespace, checkpoint_id)
+        if pick is None:
+            return None
+        return there[pick % len(there)] if there and pick else self.checkpoint_id(pick)
+
+    def _metadata(
+        self, thread_id: str, namespace: str, step: Step, checkpoint: Checkpoint
+    ) -> CheckpointMetadata:
         metadata = {**step.metadata}
+        if replaced := self.model.get_tuple(config(thread_id, namespace, checkpoint["id"])):
+            metadata["run_id"] = run_of(replaced)
         if step.names_thread:
             metadata["thread_id"] = thread_id
         if step.root is not None and namespace:
             metadata["parents"] = {"": self.checkpoint_id(step.root)}
-        return metadata
+        if step.has_delta_channels:
+            versions, values = checkpoint["channel_versions"], checkpoint["channel_values"]
+            counters = {channel: [1, 1] for channel in versions if channel not in values}
+            metadata["counters_since_delta_snapshot"] = counters
+        return cast("CheckpointMetadata", metadata)
 
     @precondition(lambda self: self.puts)
     @rule(by=picks, times=times, pick=picks)

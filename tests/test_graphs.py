@@ -55,6 +55,7 @@ from .graphs import (
     alike,
     asks,
     chat,
+    in_context,
     map_reduce,
     says,
     sequence,
@@ -607,9 +608,10 @@ def _diary(drive: Driver, calls: list[str]) -> Pregel[Any, Any, Any, Any]:
         return word.upper()
 
     @entrypoint(checkpointer=drive.saver)
-    def diary(word: str, *, previous: list[str] | None = None) -> list[str]:
-        loud = louder(word).result()
-        return [*(previous or []), f"{loud} {interrupt(loud)}"]
+    def diary(word: str, *, previous: list[str] | None = None, config: RunnableConfig) -> list[str]:
+        with in_context(config) as run:
+            loud = run(louder, word).result()
+            return [*(previous or []), f"{loud} {run(interrupt, loud)}"]
 
     return diary
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from hashlib import sha1
+from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 from langgraph.checkpoint.base import Checkpoint
 
+from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import ConfigError, RedisSaver, ThreadExistsError, _operations
 from langgraph_checkpoint_redis._scripts import GET, HISTORY, LIST
 
@@ -175,6 +180,42 @@ def test_a_script_that_runs_twice_does_and_answers_the_same(server: str, prefix:
     """A lost connection would damage what a graph reads later on."""
     with RepeatingSaver.from_conn_string(server, prefix=prefix) as saver:
         run(lambda: Comparison(saver), examples=30, steps=40)
+
+
+@pytest.fixture
+def dictionary_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let programs sort text as dictionaries do, where this machine can make such a locale."""
+    made = tmp_path / "en_US.UTF-8"
+    with suppress(OSError):
+        command = ["localedef", "--no-archive", "-i", "en_US", "-f", "UTF-8", str(made)]
+        subprocess.run(command, check=False, capture_output=True)
+    if made.exists():
+        monkeypatch.setenv("LOCPATH", str(tmp_path))
+        monkeypatch.setenv("LC_ALL", made.name)
+
+
+def test_the_order_is_the_same_whatever_language_a_server_speaks(
+    dictionary_order: None, small_steps: None
+) -> None:
+    """Lists would repeat checkpoints or leave some out, and pruning would take the wrong ones."""
+    for binary in available_servers().values():
+        with running_server(binary) as url, RedisSaver.from_conn_string(url) as saver:
+            _compare_order(saver)
+
+
+def _compare_order(saver: RedisSaver) -> None:
+    model, ids, roots = Model(), ["A", "B", "a", "b", "a-b", "aa"], {"c:1": "a", "d:2": "B"}
+    for namespace, checkpoint_id in product(["", "agent", "Z", *roots], ids):
+        checkpoint, _ = next_checkpoint(saver, None, checkpoint_id, {})
+        parents = {"": roots[namespace]} if namespace in roots else {}
+        for each in (saver, model):
+            each.put(config("thread", namespace), checkpoint, {"parents": parents}, {})
+    for listed, bound in product([None, "", "agent", "Z"], ids):
+        at, before = config("thread", listed), config("thread", None, bound)
+        assert [*saver.list(at, before=before)] == [*model.list(at, before=before)]
+    for each in (saver, model):
+        each.prune(["thread"])
+    assert [*saver.list(config("thread"))] == [*model.list(config("thread"))]
 
 
 def _checkpoint(versions: dict[str, Any], seen: dict[str, dict[str, Any]]) -> Checkpoint:

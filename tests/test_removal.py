@@ -47,11 +47,11 @@ class Raw:
         return [*self.client.scan_iter(match=f"{self.prefix}:*", count=1000)]
 
     def chunks(self, thread_id: str) -> dict[bytes, bytes]:
-        stored = self.client.hgetall(self.keyspace.thread(thread_id)[2])
+        stored = self.client.hgetall(self.keyspace.thread(thread_id).chunks)
         return cast("dict[bytes, bytes]", stored)
 
     def lose_chunks(self, thread_id: str) -> None:
-        assert self.client.delete(self.keyspace.thread(thread_id)[2])
+        assert self.client.delete(self.keyspace.thread(thread_id).chunks)
 
     def threads_of(self, run_id: str) -> set[str]:
         members = cast("set[bytes]", self.client.smembers(self.keyspace.run(run_id)))
@@ -66,6 +66,12 @@ class Raw:
             yield from (entry for _, entry in record(row).entries())
         for row in self._rows(writes):
             yield from (write.entry for write in stored_writes(row))
+
+    def places_of_writes(self, thread_id: str) -> set[tuple[str, str]]:
+        """The namespaces and ids of the checkpoints that there are writes for."""
+        rows = self._rows(self.keyspace.thread(thread_id).writes)
+        found = (row.decode(errors="replace").split("\0", 2) for row in rows)
+        return {(namespace, checkpoint_id) for namespace, checkpoint_id, _ in found}
 
     def referenced(self, thread_id: str) -> set[bytes]:
         """The digests of all chunks that checkpoints and writes of a thread are made of."""
@@ -124,6 +130,8 @@ class Removals(Threads):
     def check(self, thread_id: str) -> None:
         """A swept thread has all that it should have, and nothing that it has no need of."""
         assert self.raw.referenced(thread_id) == self.raw.chunks(thread_id).keys()
+        with_writes = {place[1:] for place in self.model.writes if place[0] == thread_id}
+        assert self.raw.places_of_writes(thread_id) == with_writes
         self.check_readable(thread_id)
 
     def check_readable(self, thread_id: str) -> None:
@@ -228,7 +236,7 @@ def test_a_checkpoint_whose_chunks_were_lost_is_named(
     raw.lose_chunks("thread")
     with pytest.raises(CorruptThreadError) as raised:
         other.get_tuple(at)
-    error, key = raised.value, raw.keyspace.thread("thread")[2].decode()
+    error, key = raised.value, raw.keyspace.thread("thread").chunks.decode()
     assert (error.thread_id, error.namespace, error.checkpoint_id) == ("thread", "ns", "1")
     assert error.key == key
     assert all(repr(part) in str(error) for part in ("thread", "ns", "1", key))

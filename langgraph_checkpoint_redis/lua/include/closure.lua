@@ -23,8 +23,8 @@ local function want(level, digests, first)
   end
 end
 
--- Chunks that the caller knows: levels packed as in an entry. They are never wanted, nor is what
--- known nodes refer to.
+-- Chunks that the caller knows, as levels packed like those of an entry: they are never wanted, nor
+-- is what known nodes refer to.
 local function leave_out(levels)
   for i, digests in ipairs(cmsgpack.unpack(levels)) do
     want(i - 1, digests)

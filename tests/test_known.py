@@ -1,0 +1,192 @@
+"""What a process remembers of threads: bounded, safe to share, and never relied upon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+import pytest
+import redis
+from langgraph.checkpoint.conformance.test_utils import (
+    generate_checkpoint,
+    generate_config,
+    generate_metadata,
+)
+
+from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
+from langgraph_checkpoint_redis._chunks import Chunks, cut, digest_of
+from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._known import CHUNK, ROPE, THREAD, Known, KnownThreads
+
+from .driving import DirectDriver, Driver
+from .graphs import Session, alike, asks, chat, sequence
+
+SIZE = 1000  # bytes of a chunk
+
+
+def some_chunks(name: object, count: int = 1) -> Chunks:
+    """Chunks whose contents begin with a name."""
+    contents = [f"{name} {number} ".encode().ljust(SIZE) for number in range(count)]
+    return {digest_of(content): content for content in contents}
+
+
+def learn(threads: KnownThreads, thread_id: str, count: int = 1) -> Known:
+    known = threads.of(thread_id)
+    threads.learn(thread_id, known, some_chunks(thread_id, count))
+    return known
+
+
+def remembered(threads: KnownThreads) -> list[str]:
+    """The threads that are known, the one that is forgotten first at the beginning."""
+    return [*threads._threads]
+
+
+def size(threads: KnownThreads) -> int:
+    """The size of all that is known, after making sure that it is counted right."""
+    known = threads._threads.values()
+    counted = sum(_size_of(one) for one in known)
+    assert threads._size == sum(one.size for one in known) == counted
+    return counted
+
+
+def _size_of(known: Known) -> int:
+    chunks = sum(CHUNK + len(content) for content in known.chunks.values())
+    return THREAD + chunks + ROPE * sum(map(len, known.ropes.values()))
+
+
+@pytest.mark.parametrize("capacity", [0, 1, THREAD, THREAD + CHUNK + SIZE, 20_000])
+def test_the_memory_takes_no_more_than_it_may(capacity: int) -> None:
+    """A worker with many users would run out of memory."""
+    threads = KnownThreads(capacity)
+    for number in range(50):
+        learn(threads, f"thread {number}", number % 7)
+        assert size(threads) <= capacity
+    learn(threads, "large", 100)
+    assert size(threads) <= capacity
+
+
+def test_the_thread_that_was_not_used_for_longest_is_forgotten_first() -> None:
+    """A busy conversation would be sent whole at each turn, while idle ones are remembered."""
+    threads = KnownThreads(3 * (THREAD + CHUNK + SIZE))
+    for thread_id in "abc":
+        learn(threads, thread_id)
+    threads.of("a")
+    learn(threads, "d")
+    assert remembered(threads) == ["c", "a", "d"]
+    assert threads.of("b").chunks == {}
+
+
+def test_what_is_learned_twice_counts_once() -> None:
+    """The memory would seem full while it holds next to nothing."""
+    threads = KnownThreads(10**6)
+    data = b"".join(some_chunks("a", 5).values())
+    for _ in range(5):
+        known = learn(threads, "a", 5)
+        pieces = cut(data, None, known.chunks)
+        threads.learn("a", known, pieces.nodes)
+        threads.learn("a", known, pieces.pieces)
+        threads.learn_ropes("a", known, "", {"c": pieces.rope})
+    assert size(threads) == _size_of(known)
+    assert known.ropes_of("") == {"c": pieces.rope}
+    assert known.missing([pieces.nodes, pieces.pieces, some_chunks("a", 5)]) == {}
+    assert known.missing([some_chunks("b")]) == some_chunks("b")
+
+
+def test_what_is_in_use_survives_being_forgotten() -> None:
+    """A call would fail when another thread needs the memory at the same moment."""
+    threads = KnownThreads(10**6)
+    known = learn(threads, "a", 3)
+    threads.forget("a")
+    threads.learn("a", known, some_chunks("later"))
+    threads.learn_ropes("a", known, "", {"c": cut(b"value", None, {}).rope})
+    assert len(known.chunks) == 4
+    assert known.ropes_of("")
+    assert size(threads) == 0
+    assert threads.of("a") is not known
+    assert threads.of("a").chunks == {}
+    threads.learn("a", known, some_chunks("even later"))
+    assert size(threads) == THREAD
+    threads.forget("never known")
+
+
+def test_many_threads_at_once_leave_the_size_right() -> None:
+    """The memory would grow without end, or stop remembering anything."""
+    threads = KnownThreads(50_000)
+
+    def hammer(seed: int) -> None:
+        random = Random(seed)
+        for number in range(2000):
+            thread_id = random.choice("abcdefgh")
+            known = threads.of(thread_id)
+            threads.learn(thread_id, known, some_chunks(random.randrange(50), 2))
+            threads.learn_ropes(thread_id, known, str(number % 3), {"c": cut(b"v", None, {}).rope})
+            known.levels(str(number % 3))
+            if random.random() < 0.1:
+                threads.forget(thread_id)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(hammer, range(8)))
+    assert size(threads) <= 50_000
+    for thread_id in "abcdefgh":
+        threads.forget(thread_id)
+    assert size(threads) == 0
+
+
+def test_the_runs_of_a_thread_count_as_well() -> None:
+    """A thread that runs every minute would take more memory of a worker from day to day."""
+    capacity = 10_000
+    saver = RedisSaver("redis://localhost")  # nothing is sent
+    saver._shared = saver._shared._replace(threads=KnownThreads(capacity))
+    for number in range(1000):
+        metadata = generate_metadata(run_id=f"{number:036}")
+        put = saver._operations.put(generate_config("a"), generate_checkpoint(), metadata, {})
+        next(put)  # the command that indexes the run
+        put.send([1])
+    runs = [run for known in saver._shared.threads._threads.values() for run in known.runs]
+    assert sum(map(len, runs)) <= capacity
+
+
+# Savers that remember nothing
+
+
+@pytest.fixture
+def forgetful(
+    raw_saver: RedisSaver | AsyncRedisSaver, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Has the saver's memory evicted all the time."""
+    shared = raw_saver._shared._replace(threads=KnownThreads(0))
+    monkeypatch.setattr(raw_saver, "_shared", shared)
+    yield
+    assert shared.threads._size == 0
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_saver_without_memory_works_as_any_other(drive: Driver) -> None:
+    """With many large threads at a time, graphs would fail."""
+
+    def story(drive: Driver) -> list[object]:
+        asking = Session(drive, sequence(a=asks("a?"), b=asks("b?")), "b")
+        seen: list[object] = [asking.run({"log": ["in"]})]
+        talk = Session(drive, chat())
+        seen += [talk.say(f"turn {turn} " * 100)["messages"][-1].text for turn in range(10)]
+        talk.update({"messages": [("user", "by hand")]}, talk.history()[4].config)
+        seen.append([state.next for state in talk.history()])
+        return [*seen, asking.state(), talk.history(filter={"source": "input"})]
+
+    alike(drive, story)
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_saver_without_memory_stores_what_any_other_does(
+    drive: Driver, client: redis.Redis, prefix: str
+) -> None:
+    """What does not fit in the memory of a worker would fill up the server."""
+    remembering = DirectDriver(RedisSaver(client, prefix=prefix))
+    for thread_id, one in (("a", drive), ("b", remembering)):
+        talk = Session(one, chat(), thread_id)
+        for turn in range(10):
+            talk.say(f"turn {turn} " * 100)
+    chunks, others = (client.hkeys(Keyspace(prefix).thread(name).chunks) for name in "ab")
+    assert len(chunks) > 10
+    assert {*chunks} == {*others}
