@@ -8,6 +8,7 @@ ARGS ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 OLDEST := 'langgraph==1.0.*' 'langgraph-checkpoint==4.3.0' 'redis==5.1.0'
+OLDEST_TESTS := $(addprefix tests/test_,graphs.py conformance.py errors.py clients.py cluster.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-servers test-oldest lint check format clean
@@ -30,7 +31,7 @@ test-servers: $(VENV)/.test ## run the tests on every server found
 test-oldest: ## run the tests with the oldest LangGraph and redis-py that are supported
 	@$(MAKE) VENV=.venv-oldest .venv-oldest/.test
 	.venv-oldest/bin/pip install --quiet --disable-pip-version-check $(OLDEST)
-	.venv-oldest/bin/pytest -n auto $(ARGS)
+	.venv-oldest/bin/pytest -n auto $(ARGS) $(OLDEST_TESTS)
 
 lint: $(VENV)/.test ## check style and types
 	$(BIN)/ruff check
