@@ -131,7 +131,7 @@ class _Zstd(local):
     def decompress(self, packed: bytes) -> bytes:
         try:
             return self._decompress(packed)
-        except zstandard.ZstdError as error:
+        except (zstandard.ZstdError, MemoryError) as error:  # a damaged header may ask for a lot
             raise ValueError(str(error)) from error
 
 

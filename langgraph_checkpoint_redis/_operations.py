@@ -153,6 +153,7 @@ class _Reply:
     thread_id: str
     key: str
     chunks: Chunks
+    threads: KnownThreads
 
     def value(self, namespace: str, checkpoint_id: str, entry: Sequence[Any]) -> Any:
         return self._value_and_rope(namespace, checkpoint_id, entry)[0]
@@ -189,6 +190,7 @@ class _Reply:
         try:
             typed, rope = _codec.typed(entry, self.chunks)
         except LookupError as error:
+            self.threads.forget(self.thread_id)  # so that it is read anew when it is repaired
             raise CorruptThreadError(
                 self.thread_id, namespace, checkpoint_id, self.key, str(error)
             ) from error
@@ -424,7 +426,8 @@ class Operations:
         self, thread_id: str, known: Known, digests: bytes, contents: Sequence[bytes | None]
     ) -> _Reply:
         self.shared.threads.learn(thread_id, known, _codec.chunks(digests, contents))
-        return _Reply(self.serde, thread_id, self._keys(thread_id).chunks.decode(), known.chunks)
+        key = self._keys(thread_id).chunks.decode()
+        return _Reply(self.serde, thread_id, key, known.chunks, self.shared.threads)
 
     # Deleting and copying
 

@@ -188,9 +188,9 @@ def _sent_twice(saver: RedisSaver, operation: Operation[RunnableConfig], look: L
     request = next(operation)
     while True:
         if isinstance(request, Call):
-            saver._call(request)
-            once = look()
-            reply = saver._call(request)
+            reply, once = saver._call(request), look()
+            is_stored, _, runs_gone = saver._call(request)
+            assert [is_stored, runs_gone] == reply[::2]
             assert look() == once
         else:
             reply = saver._send(request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
+from typing import Any
 
 import pytest
 import redis
@@ -14,12 +15,12 @@ from langgraph.checkpoint.conformance.test_utils import (
     generate_metadata,
 )
 
-from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
+from langgraph_checkpoint_redis import AsyncRedisSaver, CorruptThreadError, RedisSaver
 from langgraph_checkpoint_redis._chunks import Chunks, cut, digest_of
 from langgraph_checkpoint_redis._keys import Keyspace
 from langgraph_checkpoint_redis._known import CHUNK, ROPE, THREAD, Known, KnownThreads
 
-from .driving import DirectDriver, Driver
+from .driving import DirectDriver, Driver, Saver
 from .graphs import Session, alike, asks, chat, sequence
 
 SIZE = 1000  # bytes of a chunk
@@ -145,6 +146,25 @@ def test_the_runs_of_a_thread_count_as_well() -> None:
         put.send([1])
     runs = [run for known in saver._shared.threads._threads.values() for run in known.runs]
     assert sum(map(len, runs)) <= capacity
+
+
+def test_what_was_damaged_is_read_anew_when_it_is_repaired(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """After a backup is restored, each worker would still fail until it is started again."""
+    key, at = Keyspace(prefix).thread("a").chunks, generate_config("a")
+    checkpoint = generate_checkpoint(
+        channel_values={"c": ["v" * 1000] * 9}, channel_versions={"c": "1"}
+    )
+    RedisSaver(client, prefix=prefix).put(at, checkpoint, generate_metadata(), {"c": "1"})
+    chunks: Any = client.hgetall(key)
+    client.hset(key, mapping={digest: chunk[:-1] for digest, chunk in chunks.items()})
+    with pytest.raises(CorruptThreadError):
+        saver.get_tuple(at)
+    client.hset(key, mapping=chunks)
+    found = saver.get_tuple(at)
+    assert found
+    assert found.checkpoint == checkpoint
 
 
 # Savers that remember nothing

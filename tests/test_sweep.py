@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import count, islice, pairwise
+from itertools import count, islice, pairwise, product
 from typing import Any, NamedTuple
 
 import pytest
@@ -382,6 +382,32 @@ def test_a_put_during_a_removal_marks_all_that_it_refers_to(scene: Scene, stops:
             assert now.live.issuperset(now.digests(entry))
         list(rest)
         assert journal.found() >= journal.must_stay("prune", "delete_runs")
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_a_state_that_comes_back_during_a_removal_is_complete(scene: Scene, removal: str) -> None:
+    """Undoing a change would destroy the state, where a part of the old one is freed already."""
+    for start, calls in product(range(1000, 2500, 100), range(3, 8)):
+        texts = "".join(map(chr, range(start, start + 80)))
+        old = Act("put", "", 0, "c", DROPPED, texts)
+        journal = scene.begin([old, replace(old, run=KEPT, texts="z")])
+        rest = scene.calls(removal)
+        assert len([*islice(rest, calls)]) == calls
+        journal.do([replace(old, run=KEPT)])
+        list(rest)
+        assert journal.found() >= journal.must_stay("prune", "delete_runs")
+
+
+def test_a_removal_that_breaks_off_anywhere_is_ended_by_the_next_one(
+    scene: Scene, stops: Stops
+) -> None:
+    """What a worker had marked before it died would stay for ever."""
+    for journal, _ in stops:
+        for namespace in ("", "child"):
+            journal.do([Act("put", namespace, 9, "c", KEPT, "st")])
+        scene.make_room()
+        assert journal.found() == journal.must_stay("prune")
 
 
 def test_a_thread_that_is_deleted_during_a_removal_leaves_nothing(

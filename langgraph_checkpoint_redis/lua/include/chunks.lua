@@ -20,12 +20,19 @@ local function references_of(entry, references)
   end
 end
 
+-- While the thread is swept, only what is known to be live counts: the sweep may have freed what a
+-- chunk refers to, and be about to free the chunk.
 local function all_present(references, sent)
+  local is_swept = is_being_swept()
   for _, digests in ipairs(references) do
     for i = 1, #digests, 16 do
       local digest = string.sub(digests, i, i + 15)
-      if not sent[digest] and redis.call('HEXISTS', CHUNKS, digest) == 0 then
-        return false
+      if not sent[digest] then
+        if redis.call('HEXISTS', CHUNKS, digest) == 0 then
+          return false
+        elseif is_swept and redis.call('SISMEMBER', LIVE, digest) == 0 then
+          return false
+        end
       end
     end
   end
