@@ -30,7 +30,7 @@ PIECE = 512  # bytes: an item of this size is a piece of its own, smaller ones g
 DEEP = 8192  # bytes: items of this size are cut inside, as are containers that are most of a value
 DEPTH = 8  # containers within containers that are cut inside
 TINY = 24  # bytes: containers whose items are smaller on average are not worth cutting
-NODE_MIN, NODE_MAX = 3, 8  # references in a node
+NODE_MIN, NODE_MAX = 4, 12  # references in a node
 
 Chunks = Mapping[bytes, bytes]
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from random import random
 from struct import iter_unpack
 from typing import Any, NamedTuple, cast
@@ -285,10 +286,13 @@ def stored_writes(row: bytes) -> Iterator[Write]:
             yield Write(path.decode(), task_id.decode(), index, channel.decode(), entry)
 
 
-def chunks(digests: bytes, contents: Sequence[bytes | None]) -> dict[bytes, bytes]:
-    """The chunks of a reply that can be read: digests, and what is stored, in the same order."""
+def chunks(
+    digests: Sequence[bytes], groups: Sequence[Sequence[bytes | None]]
+) -> dict[bytes, bytes]:
+    """The chunks of a reply that can be read: groups of digests, and what is stored, likewise."""
+    names = iter_unpack("16s", b"".join(digests))
     found: dict[bytes, bytes] = {}
-    for (name,), chunk in zip(iter_unpack("16s", digests), contents, strict=True):
+    for (name,), chunk in zip(names, chain.from_iterable(groups), strict=True):
         if chunk is not None:
             try:
                 found[name] = content_of(chunk)

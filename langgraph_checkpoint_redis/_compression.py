@@ -85,9 +85,9 @@ def stored(content: bytes, compression: Compression | None) -> bytes:
 
 def content_of(chunk: bytes) -> bytes:
     """The content of a stored chunk; raises `ValueError` if it cannot be read."""
+    if chunk.startswith(PLAIN):
+        return chunk[1:]
     codec, packed = chunk[:1], chunk[1:]
-    if codec == PLAIN:
-        return packed
     if codec == ZLIB:
         return _inflated(packed)
     if codec == ZSTD:

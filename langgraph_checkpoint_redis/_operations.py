@@ -423,9 +423,9 @@ class Operations:
         return {channel: history.result() for channel, history in histories.items()}
 
     def _reply(
-        self, thread_id: str, known: Known, digests: bytes, contents: Sequence[bytes | None]
+        self, thread_id: str, known: Known, digests: Sequence[bytes], groups: Sequence[Any]
     ) -> _Reply:
-        self.shared.threads.learn(thread_id, known, _codec.chunks(digests, contents))
+        self.shared.threads.learn(thread_id, known, _codec.chunks(digests, groups))
         key = self._keys(thread_id).chunks.decode()
         return _Reply(self.serde, thread_id, key, known.chunks, self.shared.threads)
 

@@ -6,12 +6,14 @@ left in Redis is looked at as it is stored there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import cycle
 from operator import add
 from random import Random
 from string import ascii_letters
 from typing import Annotated, Any
+from uuid import uuid4
 
 import pytest
 import redis
@@ -133,6 +135,21 @@ def test_a_late_write_to_a_past_call_of_a_subgraph_leaves_nothing(saver: Saver, 
     before = look()
     saver.put_writes(call, [("c", "late" * 1000)], "slow")
     assert look() == before
+
+
+def test_past_calls_of_subgraphs_vanish_while_the_root_keeps_its_delta_channel(
+    saver: Saver, look: Look
+) -> None:
+    """Between two snapshots, every call of a subgraph would stay."""
+    root = put(saver, generate_config("a"))
+    for _ in range(3):
+        written = generate_checkpoint(channel_versions={"c": saver.get_next_version(None, None)})
+        metadata = generate_metadata(counters_since_delta_snapshot={"c": (1, 1)})
+        root = saver.put(root, written, metadata, written["channel_versions"])
+        called = {"parents": {"": root["configurable"]["checkpoint_id"]}}
+        put(saver, generate_config("a", checkpoint_ns=f"child:{uuid4()}"), **called)
+    assert Counter(record.namespace == "" for record in look().records) == {True: 4, False: 1}
+    assert look().garbage() == set()
 
 
 def test_a_write_that_comes_before_its_checkpoint_waits_for_it(saver: Saver, look: Look) -> None:

@@ -410,6 +410,14 @@ def test_a_removal_that_breaks_off_anywhere_is_ended_by_the_next_one(
         assert journal.found() == journal.must_stay("prune")
 
 
+def test_what_a_removal_that_broke_off_has_marked_expires(scene: Scene, stops: Stops) -> None:
+    """The marks would grow with every turn of a thread that is never cleaned up again."""
+    for journal, _ in stops:
+        journal.do([Act("put", "", 9, "c", KEPT, "st")])
+        live = Keyspace(scene.prefix).thread("a").live
+        assert not scene.stored().live or 0 < scene.client.pttl(live) <= 60_000
+
+
 def test_a_thread_that_is_deleted_during_a_removal_leaves_nothing(
     scene: Scene, stops: Stops
 ) -> None:

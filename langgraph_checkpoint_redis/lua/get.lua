@@ -3,9 +3,9 @@
 -- KEYS     timeline, writes, chunks, runs, live of the thread
 -- ARGV[1]  the levels of ropes whose chunks the caller knows
 -- ARGV[2...] namespace and checkpoint id of each; an empty id is the latest
--- Returns  {done, rows, digests, contents}: done is how many were looked for before the reply was
+-- Returns  {done, rows, digests, groups}: done is how many were looked for before the reply was
 --          large enough; a row is {row, has_parent, {writes, ...}}, and what is not there has none;
---          digests and contents are those of all chunks that the rows are made of
+--          groups are all chunks that the rows are made of, digests a string for each
 
 -- include rows
 -- include slices

@@ -7,7 +7,7 @@
 -- ARGV[4]  how many ancestors to visit at most
 -- ARGV[5]  the levels of ropes whose chunks the caller knows
 -- ARGV[6...] channels
--- Returns  {ancestors, next_id, digests, contents}: an ancestor is {writes, seeds}, with seeds a
+-- Returns  {ancestors, next_id, digests, groups}: an ancestor is {writes, seeds}, with seeds a
 --          flat list of channel and msgpack entry; next_id is where to go on, or empty at the end
 
 -- include rows

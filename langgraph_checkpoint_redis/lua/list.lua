@@ -7,7 +7,7 @@
 -- ARGV[5]  rows in a page
 -- ARGV[6]  1 for whole checkpoints, 0 for their rows alone
 -- ARGV[7]  the levels of ropes whose chunks the caller knows
--- Returns  {more, rows, digests, contents}: more is 1 when there are older checkpoints; the rest is
+-- Returns  {more, rows, digests, groups}: more is 1 when there are older checkpoints; the rest is
 --          as in get.lua, but where only rows are asked for, they are {row, 0, {}}
 
 -- include rows

@@ -14,11 +14,15 @@ local function want(level, digests, first)
     seen[level], wanted[level] = {}, {}
   end
   local list, before = wanted[level], seen[level]
-  for i = first or 1, #digests - DIGEST + 1, DIGEST do
-    local digest = string.sub(digests, i, i + DIGEST - 1)
-    if not before[digest] then
-      before[digest] = true
-      list[#list + 1] = digest
+  for start = first or 1, #digests - DIGEST + 1, SLICE * DIGEST do
+    local count = math.min(SLICE, math.floor((#digests - start + 1) / DIGEST))
+    local slice = {struct.unpack(string.rep('c16', count), digests, start)}
+    for i = 1, count do
+      local digest = slice[i]
+      if not before[digest] then
+        before[digest] = true
+        list[#list + 1] = digest
+      end
     end
   end
 end
@@ -38,20 +42,9 @@ local function want_entry(entry)
   end
 end
 
--- The chunks of some digests, in their order; false where there is none.
-local function chunks_of(digests)
-  local chunks = {}
-  each_slice(#digests, function(first, last)
-    local slice = redis.call('HMGET', CHUNKS, unpack(digests, first, last))
-    for i = 1, #slice do
-      chunks[first + i - 1] = slice[i]
-    end
-  end)
-  return chunks
-end
-
 -- Takes what is wanted of the levels down to `lowest`, and what nodes refer to. Calls
--- visit(digests, chunks) for each level.
+-- visit(digests, chunks) for slices of it, with the digests as one string; a chunk that is missing
+-- is false.
 local function expand(lowest, visit)
   local top = -1
   for level in pairs(wanted) do
@@ -60,16 +53,16 @@ local function expand(lowest, visit)
   for level = top, lowest, -1 do
     local digests = wanted[level] or {}
     wanted[level] = {}
-    local chunks = chunks_of(digests)
-    if level > 0 then
-      for i = 1, #digests do
+    each_slice(#digests, function(first, last)
+      local chunks = redis.call('HMGET', CHUNKS, unpack(digests, first, last))
+      for i = 1, level > 0 and #chunks or 0 do
         if chunks[i] then
           want(level - 1, chunks[i], 2)
         end
       end
-    end
-    if visit then
-      visit(digests, chunks)
-    end
+      if visit then
+        visit(table.concat(digests, '', first, last), chunks)
+      end
+    end)
   end
 end

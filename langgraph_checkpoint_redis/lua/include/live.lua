@@ -1,8 +1,8 @@
 -- What a sweep of several calls has found to be live so far: the members of the set LIVE are digests
 -- of chunks, and the sweep's token behind 'sweep:'. While there is such a set, whoever adds a row adds
--- what it refers to.
+-- what it refers to. It goes some time after a sweep that was abandoned.
 
-local LIVE = KEYS[5]
+local LIVE, ABANDONED = KEYS[5], 60000
 
 -- Adds what is wanted, with all that it refers to, to LIVE.
 local function leave_marks(token)
@@ -14,6 +14,9 @@ local function leave_marks(token)
     end
   end
   call_with_all('SADD', LIVE, marks)
+  if token then
+    redis.call('PEXPIRE', LIVE, ABANDONED)
+  end
 end
 
 local function is_being_swept()

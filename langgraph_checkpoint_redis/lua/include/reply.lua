@@ -3,15 +3,13 @@
 -- A reply ends early when it holds this many bytes of chunks, so that no script runs for long.
 local BUDGET = 4 * 1024 * 1024
 
-local digests, contents, bytes = {}, {}, 0
+local digests, groups, bytes = {}, {}, 0
 
-local function add_to_reply(new_digests, new_contents)
-  local count = #digests
-  for i = 1, #new_digests do
-    local content = new_contents[i]
-    digests[count + i] = new_digests[i]
-    contents[count + i] = content
-    bytes = bytes + (content and #content or 0)
+local function add_to_reply(new_digests, chunks)
+  digests[#digests + 1] = new_digests
+  groups[#groups + 1] = chunks
+  for _, chunk in ipairs(chunks) do
+    bytes = bytes + (chunk and #chunk or 0)
   end
 end
 
@@ -34,8 +32,8 @@ local function whole_row(row)
   return {row, has_parent, writes}
 end
 
--- The digests of all chunks as one string, and their contents in the same order; a chunk that is
--- missing has none: whoever needs it says so, knowing what for.
+-- All chunks in groups: the digests of each group as one string, and its chunks in the same order.
+-- A chunk that is missing is nil there: whoever needs it says so, knowing what for.
 local function fetched()
-  return table.concat(digests), contents
+  return digests, groups
 end

@@ -86,11 +86,11 @@ local function sweep(token, stage, continued)
   stage = step(stage, 'writes', 'chunks', WRITES, mark_writes)
   local is_live = live_test(continued)
   if stage == 'chunks' and free_chunks(is_live) then
-    redis.call('DEL', LIVE)
+    redis.call('UNLINK', LIVE)
     return {'', '', runs_gone()}
   end
   if not continued then
-    redis.call('DEL', LIVE)
+    redis.call('UNLINK', LIVE)
   end
   leave_marks(token)
   return {stage, position, {}}

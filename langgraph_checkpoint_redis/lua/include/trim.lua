@@ -24,10 +24,10 @@ end
 local function trim(ns, count)
   local oldest_root = oldest_root_of(count)
   local trimmed = trim_namespace(ns, count, oldest_root)
-  if ns == '' and trimmed then
+  if ns == '' then
     each_namespace(function(other, first_row)
       if is_of_past_call(other, first_row, oldest_root) then
-        trim_namespace(other, count, oldest_root)
+        trimmed = trim_namespace(other, count, oldest_root) or trimmed
       end
     end)
   end
