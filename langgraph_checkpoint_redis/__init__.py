@@ -3,12 +3,17 @@
 from .aio import AsyncRedisSaver
 from .errors import (
     ConfigError,
+    ConflictError,
     CorruptThreadError,
     EventLoopError,
     EvictionWarning,
+    LeaseLostError,
     MissingLibraryError,
     RedisSaverError,
+    ThreadDeletedError,
     ThreadExistsError,
+    ThreadLeasedError,
+    ThreadNotFoundError,
     UnknownFormatError,
     UnsupportedServerError,
 )
@@ -17,13 +22,18 @@ from .saver import RedisSaver
 __all__ = [
     "AsyncRedisSaver",
     "ConfigError",
+    "ConflictError",
     "CorruptThreadError",
     "EventLoopError",
     "EvictionWarning",
+    "LeaseLostError",
     "MissingLibraryError",
     "RedisSaver",
     "RedisSaverError",
+    "ThreadDeletedError",
     "ThreadExistsError",
+    "ThreadLeasedError",
+    "ThreadNotFoundError",
     "UnknownFormatError",
     "UnsupportedServerError",
 ]

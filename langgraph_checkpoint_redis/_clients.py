@@ -10,14 +10,28 @@ from typing import Any
 from redis.client import NEVER_DECODE
 from redis.exceptions import ResponseError
 
+from ._keys import thread_id
 from ._scripts import Argument, Call
-from .errors import UnknownFormatError
+from .errors import (
+    ConflictError,
+    LeaseLostError,
+    RedisSaverError,
+    ThreadDeletedError,
+    ThreadLeasedError,
+    UnknownFormatError,
+)
 
 CONNECTIONS = 64  # that one saver uses at a time; a client's pool refuses more than 100 by default
 
 RAW: dict[str, Any] = {NEVER_DECODE: True}  # replies are bytes, whatever `decode_responses` says
 
 _UNKNOWN_FORMAT = re.compile(r"UNKNOWNFORMAT (\w+)")
+_REFUSED = re.compile(r"\b(THREADLEASED|LEASELOST|THREADDELETED|THREADMOVEDON) (\S+) ?(\S*) ?(\S*)")
+_REFUSALS: dict[str, type[RedisSaverError]] = {
+    "THREADLEASED": ThreadLeasedError,
+    "LEASELOST": LeaseLostError,
+    "THREADDELETED": ThreadDeletedError,
+}
 
 
 def connection_limit(client: Any) -> int:
@@ -50,4 +64,12 @@ def explained_errors() -> Iterator[None]:
     except ResponseError as error:
         if found := _UNKNOWN_FORMAT.search(str(error)):
             raise UnknownFormatError(found[1]) from error
+        if found := _REFUSED.search(str(error)):
+            raise _refusal(*found.groups()) from error
         raise
+
+
+def _refusal(code: str, key: str, parent: str, latest: str) -> RedisSaverError:
+    if code == "THREADMOVEDON":
+        return ConflictError(thread_id(key), parent, latest)
+    return _REFUSALS[code](thread_id(key))

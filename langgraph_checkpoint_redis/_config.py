@@ -8,11 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 
 from .errors import ConfigError
+
+LONGEST = 10 * 365 * 24 * 60 * 60  # seconds that a thread may be told to live
+IGNORED = ("sweep_interval_minutes", "sweep_limit", "strategy")  # Redis expires keys by itself
+
+
+class Life(NamedTuple):
+    """How long threads live after they were used last, in milliseconds; 0 for ever."""
+
+    ttl: int
+    refresh_on_read: bool
+
+    @property
+    def index_ttl(self) -> int:
+        """How long the index of runs lives: longer than any thread it leads to, see life.lua."""
+        return 3 * self.ttl
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +184,49 @@ def strategy(value: str) -> str:
     if value not in ("keep_latest", "delete", "delete_all"):
         raise ConfigError(f'strategy must be "keep_latest" or "delete", not {value!r:.200}')
     return value
+
+
+Duration = int | float | timedelta
+
+
+def milliseconds(name: str, value: object) -> int:
+    """A time in seconds, or a timedelta, in milliseconds: at least one."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise ConfigError(f"{name} must be seconds (above 0) or a timedelta, not {value!r:.200}")
+    if seconds > LONGEST:
+        raise ConfigError(f"{name} must be at most {LONGEST} seconds, not {value!r:.200}")
+    return max(round(seconds * 1000), 1)
+
+
+def life(value: Duration | Mapping[str, Any] | None, refresh_on_read: object) -> Life:
+    """How long threads live; LangGraph's own dictionary says it in minutes."""
+    if isinstance(value, Mapping):
+        if unknown := value.keys() - {"default_ttl", "refresh_on_read", *IGNORED}:
+            raise ConfigError(f"ttl must not have {sorted(unknown)}")
+        minutes = value.get("default_ttl")
+        if refresh_on_read is None:
+            refresh_on_read = value.get("refresh_on_read")
+        value = None if minutes is None else _minutes(minutes)
+    if not isinstance(refresh_on_read, bool | None):
+        raise ConfigError(f"refresh_on_read must be a bool, not {refresh_on_read!r:.200}")
+    return Life(0 if value is None else milliseconds("ttl", value), bool(refresh_on_read))
+
+
+def _minutes(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f'ttl["default_ttl"] must be minutes, a number, not {value!r:.200}')
+    return value * 60
+
+
+def own_ttl(config: RunnableConfig) -> int | None:
+    """The milliseconds that a config gives its thread."""
+    value = _configurable(config).get("ttl")
+    return None if value is None else milliseconds('config["configurable"]["ttl"]', value)
+
+
+def on_conflict(value: str) -> bool:
+    """Whether a checkpoint is refused when its namespace has moved on past its parent."""
+    if value not in ("fork", "error"):
+        raise ConfigError(f'on_conflict must be "fork" or "error", not {value!r:.200}')
+    return value == "error"

@@ -1,6 +1,6 @@
 """Every key name, and nothing else.
 
-A thread lives in up to four keys, all in one cluster slot because of the hash tag `{t}`:
+A thread lives in up to five keys, all in one cluster slot because of the hash tag `{t}`:
 
 | key             | type       | holds                                                             |
 |-----------------|------------|-------------------------------------------------------------------|
@@ -9,6 +9,7 @@ A thread lives in up to four keys, all in one cluster slot because of the hash t
 | lg:{t}:chunks   | hash       | digest -> chunk: the pieces of all values, shared by content      |
 | lg:{t}:runs     | hash       | run id -> how many checkpoints it has here                        |
 | lg:{t}:live     | set        | what a long sweep found to be in use; for a minute at most        |
+| lg:{t}:control  | hash       | its own time to live, its lease, its deletion: most have none     |
 
 Beside them there are, for each run, the set of threads it has checkpoints in, `lg:run:{r}`, and for
 a minute after a copy the mark `lg:{t}:copy` of its target. `lg` is the prefix.
@@ -36,6 +37,7 @@ class ThreadKeys(NamedTuple):
     chunks: bytes
     runs: bytes
     live: bytes
+    control: bytes
 
 
 def _tag(text: str) -> str:
@@ -68,7 +70,12 @@ class Keyspace:
     def thread_id(self, timeline: bytes | str) -> str:
         """The thread whose timeline this is, as a client returned it, decoded or not."""
         name = timeline if isinstance(timeline, str) else timeline.decode()
-        return unquote(name[len(self.prefix) + 2 : -len("}:timeline")])
+        return thread_id(name)
+
+
+def thread_id(key: str) -> str:
+    """The thread that a key belongs to; no prefix has braces, and no tag."""
+    return unquote(key[key.index("{") + 1 : key.index("}")])
 
 
 def same_slot(one: bytes, other: bytes) -> bool:

@@ -8,7 +8,7 @@ known, and the server leaves out their chunks.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from threading import Lock
 
@@ -22,15 +22,17 @@ class Known:
     """What is known of one thread.
 
     `chunks` has chunks by digest; `ropes` the last value seen of each channel, by namespace, whose
-    chunks are all known; `runs` the runs that the index of runs leads to the thread from.
+    chunks are all known; `runs` the runs that the index of runs leads to the thread from;
+    `addressed` the checkpoints that were read by their id, to fork the thread there.
     """
 
-    __slots__ = ("chunks", "ropes", "runs", "size")
+    __slots__ = ("addressed", "chunks", "ropes", "runs", "size")
 
     def __init__(self) -> None:
         self.chunks: dict[bytes, bytes] = {}
         self.ropes: dict[str, dict[str, Rope]] = {}
         self.runs: set[str] = set()
+        self.addressed: deque[tuple[str, str]] = deque(maxlen=100)
         self.size = 0
 
     def ropes_of(self, namespace: str) -> Mapping[str, Rope]:

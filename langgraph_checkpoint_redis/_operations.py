@@ -24,11 +24,11 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from . import _codec, _config
+from . import _codec, _config, _lease
 from ._chunks import Chunks, Rope, pack_levels
 from ._codec import Record, Value, Write
 from ._compression import Compression, check, stored
-from ._config import Place
+from ._config import Duration, Life, Place
 from ._keys import Keyspace, ThreadKeys, same_slot
 from ._known import Known, KnownThreads
 from ._scripts import (
@@ -39,19 +39,30 @@ from ._scripts import (
     DUMP,
     FORGET_RUNS,
     GET,
+    GET_AND_REFRESH,
     HISTORY,
+    INDEX,
+    LEASE,
     LIST,
     PRUNE,
     PUT,
     PUT_LAST,
     PUT_WRITES,
     RESTORE,
+    SET_LIFE,
     Argument,
     Commands,
     Operation,
     Script,
 )
-from .errors import CorruptThreadError, ThreadExistsError, UnsupportedServerError
+from .errors import (
+    CorruptThreadError,
+    LeaseLostError,
+    ThreadExistsError,
+    ThreadLeasedError,
+    ThreadNotFoundError,
+    UnsupportedServerError,
+)
 
 PAGE = 100  # checkpoints in a page of `list`
 ANCESTORS = 1000  # checkpoints that one call walks back for a delta channel
@@ -61,28 +72,54 @@ OLDEST_SERVER = (6, 2)  # the first with COPY
 LAST = b"\xff"  # sorts behind all ids and namespaces, which are UTF-8
 
 
+class Options(NamedTuple):
+    """What a saver was told; times are in milliseconds, 0 for none."""
+
+    keep_last: int | None
+    compression: Compression | None
+    life: Life
+    tombstone: int
+    refuses_conflicts: bool
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        keep_last: int | None,
+        compression: Compression | None,
+        ttl: Duration | Mapping[str, Any] | None,
+        refresh_on_read: bool | None,
+        tombstone: Duration | None,
+        on_conflict: str,
+    ) -> Options:
+        """These options, unless one of them is wrong."""
+        check(compression)
+        return cls(
+            _config.keep_last(keep_last),
+            compression,
+            _config.life(ttl, refresh_on_read),
+            0 if tombstone is None else _config.milliseconds("tombstone", tombstone),
+            _config.on_conflict(on_conflict),
+        )
+
+
 class Shared(NamedTuple):
     """What all copies of a saver share: where and how it stores, and what it knows of threads."""
 
     keyspace: Keyspace
     is_cluster: bool
-    keep_last: int | None
-    compression: Compression | None
+    options: Options
     threads: KnownThreads
 
+    def token(self, thread_id: str) -> bytes:
+        """The token of the lease that the caller has of a thread; empty for none."""
+        return _lease.token(self.threads, thread_id)
 
-def shared(
-    prefix: str, keep_last: int | None, compression: Compression | None, *, is_cluster: bool
-) -> Shared:
+
+def shared(prefix: str, options: Options, *, is_cluster: bool) -> Shared:
     """The beginning of a saver, which knows nothing yet."""
-    check(compression)
-    return Shared(
-        Keyspace(_config.prefix(prefix)),
-        is_cluster,
-        _config.keep_last(keep_last),
-        compression,
-        KnownThreads(KNOWN_BYTES),
-    )
+    check(options.compression)
+    return Shared(Keyspace(_config.prefix(prefix)), is_cluster, options, KnownThreads(KNOWN_BYTES))
 
 
 class Cursor(NamedTuple):
@@ -240,14 +277,19 @@ class Operations:
         checkpoint_id = _config.text('checkpoint["id"]', checkpoint["id"])
         metadata = get_checkpoint_metadata(config, metadata)
         run = _config.run_id(metadata)
+        own_ttl = _config.own_ttl(config)
         draft = _codec.Draft(parent, checkpoint, metadata, run, new_versions)
         tail = _codec.tail(self.serde, draft)
+        refuses = int(self._refuses_conflict(parent))
 
         def store(channels: Iterable[str]) -> Operation[Any]:
             known = self.shared.threads.of(parent.thread_id)
             values = self._encoded(checkpoint, channels, known, parent.namespace)
-            keep_last = self.shared.keep_last or 0
-            args = (parent.namespace, checkpoint_id, _codec.head(draft, values), tail, keep_last)
+            keep_last = self.shared.options.keep_last or 0
+            args = (
+                *(parent.namespace, checkpoint_id, _codec.head(draft, values), tail, keep_last),
+                *(*self._terms(parent.thread_id, own_ttl), refuses),
+            )
             script = PUT_LAST if keep_last else PUT
             reply = yield from self._store(script, parent.thread_id, known, args, values.values())
             ropes = {channel: value.cut.rope for channel, value in values.items()}
@@ -255,13 +297,16 @@ class Operations:
             return reply
 
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
-        indexed = yield from self._index_new(parent.thread_id, run)
-        is_stored, run_is_new, gone = yield from store(new_versions)
+        lifetime = self.shared.options.life.index_ttl if own_ttl is None else 3 * own_ttl
+        indexed = yield from self._index_new(parent.thread_id, run, lifetime)
+        is_stored, *stored = yield from store(new_versions)
         if not is_stored:  # the server lacks what it was thought to have: send all that there is
             self.shared.threads.forget(parent.thread_id)
-            is_stored, run_is_new, gone = yield from store(checkpoint["channel_values"])
+            _, *stored = yield from store(checkpoint["channel_values"])
+        run_is_new, runs, lifetime, gone = stored
         if run_is_new and not indexed:  # the run was deleted here meanwhile, and the index with it
-            yield from self._index(parent.thread_id, [run])
+            yield from self._index(parent.thread_id, [run], lifetime)
+        yield from self._index(parent.thread_id, _decoded(runs), lifetime)
         yield from self._unindex(parent.thread_id, _decoded(gone))
         return parent.config(checkpoint_id)
 
@@ -276,6 +321,7 @@ class Operations:
         place = _config.written_place(config)
         _config.text("task_id", task_id)
         _config.text("task_path", task_path, empty=True)
+        own_ttl = _config.own_ttl(config)
 
         def store() -> Operation[Any]:
             known = self.shared.threads.of(place.thread_id)
@@ -285,13 +331,32 @@ class Operations:
                 for channel, value in writes
             ]
             groups = _codec.groups(task_path, [channel for channel, _ in writes], values)
-            trims = int(self.shared.keep_last is not None)
-            args = (place.namespace, place.checkpoint_id, task_id, groups, trims)
+            trims = int(self.shared.options.keep_last is not None)
+            args = (
+                *(place.namespace, place.checkpoint_id, task_id, groups, trims),
+                *self._terms(place.thread_id, own_ttl),
+            )
             return self._store(PUT_WRITES, place.thread_id, known, args, values)
 
-        if writes and not (yield from store()):  # as in `put`
+        if not writes:
+            return
+        is_stored, *renewed = yield from store()
+        if not is_stored:  # as in `put`
             self.shared.threads.forget(place.thread_id)
-            yield from store()
+            _, *renewed = yield from store()
+        runs, lifetime = renewed
+        yield from self._index(place.thread_id, _decoded(runs), lifetime)
+
+    def _terms(self, thread_id: str, own_ttl: int | None) -> tuple[Argument, ...]:
+        """What write scripts are told of a thread's lease and of how long it lives."""
+        own = "" if own_ttl is None else own_ttl
+        return self.shared.token(thread_id), self.shared.options.life.ttl, own
+
+    def _refuses_conflict(self, parent: Place) -> bool:
+        """Whether a checkpoint may not fork its thread: it may where it was read by its id."""
+        known = self.shared.threads.of(parent.thread_id)
+        is_fork = (parent.namespace, parent.checkpoint_id) in known.addressed
+        return self.shared.options.refuses_conflicts and not is_fork
 
     def _encoded(
         self, checkpoint: Checkpoint, channels: Iterable[str], known: Known, namespace: str
@@ -319,7 +384,7 @@ class Operations:
         for digest, content in nodes.items():
             chunks += digest, stored(content, None)
         for digest, content in pieces.items():
-            chunks += digest, stored(content, self.shared.compression)
+            chunks += digest, stored(content, self.shared.options.compression)
         reply = yield from script(self._keys(thread_id), [*args, len(nodes), *chunks])
         self.shared.threads.learn(thread_id, known, nodes | pieces)
         return reply
@@ -330,16 +395,26 @@ class Operations:
         """Read the checkpoint that a config names, or the latest."""
         place = _config.place(config)
         known = self.shared.threads.of(place.thread_id)
-        _, rows, *chunks = yield from GET(
-            self._keys(place.thread_id),
-            [known.levels(place.namespace), place.namespace, place.checkpoint_id],
-        )
+        if place.checkpoint_id:
+            known.addressed.append((place.namespace, place.checkpoint_id))
+        _, rows, *chunks = yield from self._get(place, known.levels(place.namespace))
         if not rows:
             return None
         reply = self._reply(place.thread_id, known, *chunks)
         found, ropes = reply.tuple_and_ropes(rows[0])
         self.shared.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
         return found
+
+    def _get(self, place: Place, levels: bytes) -> Operation[Sequence[Any]]:
+        keys = self._keys(place.thread_id)
+        wanted = (place.namespace, place.checkpoint_id)
+        life = self.shared.options.life
+        if not (life.refresh_on_read and life.ttl):
+            reply: Sequence[Any] = yield from GET(keys, [levels, *wanted])
+            return reply
+        *reply, runs, lifetime = yield from GET_AND_REFRESH(keys, [levels, life.ttl, *wanted])
+        yield from self._index(place.thread_id, _decoded(runs), lifetime)
+        return reply
 
     def page(self, thread_id: str, cursor: Cursor) -> Operation[Page]:
         """Read the next checkpoints of a listing."""
@@ -434,7 +509,8 @@ class Operations:
     def delete_thread(self, thread_id: str) -> Operation[None]:
         """Delete all of a thread."""
         _config.text("thread_id", thread_id)
-        runs = yield from DELETE(self._keys(thread_id))
+        args: list[Argument] = [self.shared.token(thread_id), self.shared.options.tombstone]
+        runs = yield from DELETE(self._keys(thread_id), args)
         yield from self._removed(thread_id, runs)
 
     def prune(self, thread_id: str, strategy: str) -> Operation[None]:
@@ -471,7 +547,8 @@ class Operations:
         stage, position, gone = b"rows", b"", ()
         while stage:
             stage, position, gone = yield from script(
-                self._keys(thread_id), [token, stage, position, *args]
+                self._keys(thread_id),
+                [token, stage, position, self.shared.token(thread_id), *args],
             )
         return gone
 
@@ -484,35 +561,81 @@ class Operations:
         _config.text("source_thread_id", source)
         _config.text("target_thread_id", target)
         keys, target_keys = self._keys(source), self._keys(target)
-        copied_keys = keys[:4]
-        marked_keys = (*target_keys[:4], self.shared.keyspace.copy_mark(target))
+        copied_keys = (*keys[:4], keys.control)
+        marked_keys = (
+            *target_keys[:4],
+            target_keys.control,
+            self.shared.keyspace.copy_mark(target),
+        )
         mark = (token_bytes(16), COPY_MARK)
-        (runs,) = yield from Commands((("HKEYS", keys.runs),))
-        yield from self._index(target, _decoded(runs))  # before the copy, as in `put`
+        runs, own_ttl = yield from Commands((("HKEYS", keys.runs), ("HGET", keys.control, "ttl")))
+        lifetime = self.shared.options.life.index_ttl if own_ttl is None else 3 * int(own_ttl)
+        yield from self._index(target, _decoded(runs), lifetime)  # before the copy, as in `put`
         if self.shared.is_cluster and not same_slot(keys[0], target_keys[0]):
-            runs_then, *dumps = yield from DUMP(copied_keys)
-            copied = yield from RESTORE(marked_keys, [*mark, *dumps])
+            runs_then, *thread = yield from DUMP(copied_keys)
+            copied = yield from RESTORE(marked_keys, [*mark, *thread])
         else:
             copied, runs_then = yield from COPY([*copied_keys, *marked_keys], mark)
         if not copied:
             yield from self._unindex(target, _decoded(runs))
             raise ThreadExistsError(target)
-        yield from self._index(target, set(_decoded(runs_then)).difference(_decoded(runs)))
+        new = set(_decoded(runs_then)).difference(_decoded(runs))
+        yield from self._index(target, new, lifetime)
+
+    # The life of a thread
+
+    def set_ttl(self, thread_id: str, ttl: Duration | None) -> Operation[None]:
+        """Give a thread a time to live of its own, or take it back."""
+        return self._set_life(thread_id, "" if ttl is None else _config.milliseconds("ttl", ttl))
+
+    def pin(self, thread_id: str) -> Operation[None]:
+        """Let a thread live for ever."""
+        return self._set_life(thread_id, 0)
+
+    def _set_life(self, thread_id: str, own: Argument) -> Operation[None]:
+        _config.text("thread_id", thread_id)
+        ttl = self.shared.options.life.ttl
+        args: list[Argument] = [self.shared.token(thread_id), own, ttl]
+        found, runs, lifetime = yield from SET_LIFE(self._keys(thread_id), args)
+        if not found:
+            raise ThreadNotFoundError(thread_id)
+        yield from self._index(thread_id, _decoded(runs), lifetime)
+
+    def take_lease(self, thread_id: str, token: bytes, span: int) -> Operation[None]:
+        """Take a lease that lasts `span` milliseconds after the last write."""
+        if not (yield from LEASE(self._keys(thread_id), [token, span, 1])):
+            raise ThreadLeasedError(thread_id)
+
+    def renew_lease(self, thread_id: str, token: bytes, span: int) -> Operation[None]:
+        """Let a lease last `span` milliseconds from now."""
+        if not (yield from LEASE(self._keys(thread_id), [token, span, 0])):
+            raise LeaseLostError(thread_id)
+
+    def give_back_lease(self, thread_id: str, token: bytes) -> Operation[None]:
+        """End a lease, if it has not ended."""
+        yield from LEASE(self._keys(thread_id), [token, 0, 0])
 
     # The index of runs: which threads a run has checkpoints in.
 
-    def _index_new(self, thread_id: str, run: str) -> Operation[bool]:
+    def _index_new(self, thread_id: str, run: str, lifetime: int) -> Operation[bool]:
         """Index a run, unless this was done already."""
         is_new = bool(run) and run not in self.shared.threads.of(thread_id).runs
         if is_new:
-            yield from self._index(thread_id, [run])
+            yield from self._index(thread_id, [run], lifetime)
         return is_new
 
-    def _index(self, thread_id: str, runs: Collection[str]) -> Operation[None]:
-        if runs:
-            run_key = self.shared.keyspace.run
-            yield from Commands(tuple(("SADD", run_key(run), thread_id) for run in runs))
-            self.shared.threads.learn_runs(thread_id, runs)
+    def _index(self, thread_id: str, runs: Collection[str], lifetime: int) -> Operation[None]:
+        """Let runs lead to a thread, for so many milliseconds at least; 0 is for ever."""
+        if not runs:
+            return
+        keys = [self.shared.keyspace.run(run) for run in runs]
+        if lifetime:
+            for key in keys:
+                yield from INDEX([key], [thread_id, lifetime])
+        else:
+            commands = [(("SADD", key, thread_id), ("PERSIST", key)) for key in keys]
+            yield from Commands(tuple(chain.from_iterable(commands)))
+        self.shared.threads.learn_runs(thread_id, runs)
 
     def _unindex(self, thread_id: str, runs: Sequence[str]) -> Operation[None]:
         if not runs:
@@ -522,7 +645,7 @@ class Operations:
         # The thread forgets them only now, so that a repeated removal finds them again. A put of
         # one of these runs may have come between: then its index entry goes back.
         back = yield from FORGET_RUNS(self._keys(thread_id), runs)
-        yield from self._index(thread_id, _decoded(back))
+        yield from self._index(thread_id, _decoded(back), self.shared.options.life.index_ttl)
 
     # The server
 

@@ -80,3 +80,47 @@ class EventLoopError(RedisSaverError, RuntimeError):
 
 class EvictionWarning(UserWarning):
     """The server may evict checkpoints when its memory is full."""
+
+
+class ThreadNotFoundError(RedisSaverError):
+    """There is no such thread."""
+
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(f"there is no thread {thread_id!r}")
+
+
+class ThreadDeletedError(RedisSaverError):
+    """A run that began before its thread was deleted has written to it."""
+
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(
+            f"thread {thread_id!r} was deleted since this run began: nothing was written"
+        )
+
+
+class ThreadLeasedError(RedisSaverError):
+    """Another has the lease of a thread."""
+
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(f"another has the lease of thread {thread_id!r}: nothing was written")
+
+
+class LeaseLostError(RedisSaverError):
+    """A lease has ended before its holder was done."""
+
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(
+            f"the lease of thread {thread_id!r} has ended, and another may have written since: "
+            "nothing was written"
+        )
+
+
+class ConflictError(RedisSaverError):
+    """A thread has moved on past the checkpoint that a run went on from."""
+
+    def __init__(self, thread_id: str, parent: str, latest: str) -> None:
+        self.parent, self.latest = parent, latest
+        super().__init__(
+            f"thread {thread_id!r} has moved on from {parent or 'its beginning'} to {latest} "
+            "since this run read it: nothing was written"
+        )

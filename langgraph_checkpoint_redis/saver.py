@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import BoundedSemaphore
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -26,10 +26,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis import Redis, RedisCluster
 from redis.exceptions import NoScriptError
 
-from . import _codec, _config
+from . import _codec, _config, _lease
 from ._clients import RAW, connection_limit, eval_, evalsha, explained_errors, is_cluster
 from ._compression import Compression
-from ._operations import Operations, Shared, cursor, shared
+from ._config import Duration
+from ._operations import Operations, Options, Shared, cursor, shared
 from ._scripts import Call, Commands, Operation
 from .errors import EvictionWarning
 
@@ -51,10 +52,18 @@ class RedisSaver(BaseCheckpointSaver[str]):
             with a conversation, to interrupt and to resume. Without it, all are kept.
         compression: How to store pieces of 256 bytes and more: `"zlib"`, or `"zstd"` (an extra).
             What is stored already is readable whatever this says.
+        ttl: Seconds, or a timedelta, after which a thread that nobody writes to expires, with all
+            that it has; or LangGraph's own `{"default_ttl": minutes, "refresh_on_read": bool}`.
+        refresh_on_read: Whether reading a thread by `get_tuple` counts as its use, too.
+        tombstone: Seconds, or a timedelta, after `delete_thread` for which runs that began before
+            it are refused with `ThreadDeletedError`.
+        on_conflict: What a checkpoint does whose namespace has moved on past its parent: `"fork"`,
+            as in LangGraph's own savers, or `"error"` for `ConflictError`. A run that goes on from
+            a checkpoint which it names by its id always forks.
 
     Raises:
         ConfigError: `prefix` is empty, or has braces or NUL characters in it; `keep_last` is less
-            than 1; `compression` is none that there is.
+            than 1; `compression` or `on_conflict` is none that there is; a time is not above 0.
         MissingLibraryError: The library for `compression` is not installed.
 
     All methods raise `ConfigError` for a bad argument, before anything is sent; what the server and
@@ -70,14 +79,24 @@ class RedisSaver(BaseCheckpointSaver[str]):
         serde: SerializerProtocol | None = None,
         keep_last: int | None = None,
         compression: Compression | None = None,
+        ttl: Duration | Mapping[str, Any] | None = None,
+        refresh_on_read: bool | None = None,
+        tombstone: Duration | None = None,
+        on_conflict: Literal["fork", "error"] = "fork",
     ) -> None:
         """Nothing is sent before the first call."""
         super().__init__(serde=serde)
         self._opened = isinstance(redis, str)
         self._client: Any = Redis.from_url(redis) if isinstance(redis, str) else redis
-        self._shared: Shared = shared(
-            prefix, keep_last, compression, is_cluster=is_cluster(self._client)
+        options = Options.checked(
+            keep_last=keep_last,
+            compression=compression,
+            ttl=ttl,
+            refresh_on_read=refresh_on_read,
+            tombstone=tombstone,
+            on_conflict=on_conflict,
         )
+        self._shared: Shared = shared(prefix, options, is_cluster=is_cluster(self._client))
         self._connections = BoundedSemaphore(connection_limit(self._client))
 
     @classmethod
@@ -244,6 +263,55 @@ class RedisSaver(BaseCheckpointSaver[str]):
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The version after `current`: text in LangGraph's own format, or a number for a number."""
         return cast("str", _codec.next_version(current))
+
+    # The life of a thread
+
+    def set_ttl(self, thread_id: str, ttl: Duration | None) -> None:
+        """Let a thread live for its own time after its last use, whatever savers say.
+
+        The same as `ttl` in the `configurable` of a config, for a thread that there is already.
+
+        Args:
+            thread_id: The thread.
+            ttl: Seconds, or a timedelta; `None` lets savers say again.
+
+        Raises:
+            ThreadNotFoundError: There is no such thread.
+        """
+        self._run(self._operations.set_ttl(thread_id, ttl))
+
+    def pin(self, thread_id: str) -> None:
+        """Let a thread live for ever; raises what `set_ttl` does."""
+        self._run(self._operations.pin(thread_id))
+
+    def unpin(self, thread_id: str) -> None:
+        """Let a thread expire again, as savers say; raises what `set_ttl` does."""
+        self._run(self._operations.set_ttl(thread_id, None))
+
+    @contextmanager
+    def lease(self, thread_id: str, *, ttl: Duration = 60) -> Iterator[Callable[[], None]]:
+        """Be the only one to write to a thread in this block, and in what it starts.
+
+        Each write renews the lease, as does a call of what the block is given. Once it has ended,
+        because there was neither for too long, writes raise `LeaseLostError`; while it lasts, those
+        of others raise `ThreadLeasedError`.
+
+        Args:
+            thread_id: The thread.
+            ttl: Seconds, or a timedelta, that the lease lasts after the last write.
+
+        Raises:
+            ThreadLeasedError: Another has the lease.
+        """
+        _config.text("thread_id", thread_id)
+        span = _config.milliseconds("ttl", ttl)
+        with _lease.held(self._shared.threads, thread_id) as token:
+            operations = self._operations
+            self._run(operations.take_lease(thread_id, token, span))
+            try:
+                yield lambda: self._run(operations.renew_lease(thread_id, token, span))
+            finally:
+                self._run(operations.give_back_lease(thread_id, token))
 
     # The same, awaited
 

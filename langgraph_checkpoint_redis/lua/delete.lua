@@ -1,9 +1,33 @@
 -- Deletes a thread, but for the ids of its runs: they stay until the index of runs is cleared.
 --
--- KEYS     timeline, writes, chunks, runs, live of the thread
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread
+-- ARGV[1]  the token of the caller's lease, or empty
+-- ARGV[2]  for how many milliseconds late writers are refused
 -- Returns  the ids of the runs that the thread had checkpoints of
 
+-- include rows
+-- include control
+-- include lease
+
+local function remember_deletion()
+  local newest = control.newest or ''
+  each_namespace(function(ns)
+    local id = id_of(latest_row(ns))
+    if is_before(newest, id) then
+      newest = id
+    end
+  end)
+  set_control('newest', newest)
+  set_control('deleted', integer(now() + ARGV[2]))
+end
+
+check_lease(ARGV[1])
+if ARGV[2] ~= '0' then
+  remember_deletion()
+end
 redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+forget_life()
+keep_control()
 local runs = redis.call('HKEYS', KEYS[4])
 for _, run in ipairs(runs) do
   redis.call('HSET', KEYS[4], run, 0)

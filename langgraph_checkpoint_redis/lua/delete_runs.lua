@@ -1,13 +1,16 @@
 -- Deletes a thread's checkpoints of some runs, with their writes, and frees what only they used.
 --
--- KEYS     timeline, writes, chunks, runs, live of the thread
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1]  a random token of this removal
 -- ARGV[2], ARGV[3]  stage and position: 'rows' and empty at first, then as returned
--- ARGV[4...] run ids
+-- ARGV[4]  the token of the caller's lease, or empty
+-- ARGV[5...] run ids
 -- Returns  {stage, position, gone}: an empty stage at the end; gone are the ids of the runs that have
 --          no checkpoint left in the thread
 
 -- include rows
+-- include control
+-- include lease
 -- include slices
 -- include closure
 -- include live
@@ -15,8 +18,9 @@
 -- include walk
 -- include sweep
 
+check_lease(ARGV[4])
 local runs = {}
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   runs[ARGV[i]] = true
 end
 

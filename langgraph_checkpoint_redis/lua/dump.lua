@@ -1,10 +1,12 @@
 -- Reads a thread as it is stored, to restore it elsewhere.
 --
--- KEYS     timeline, writes, chunks, runs of the thread
--- Returns  {runs, dump, dump, dump, dump}: a dump of each key, empty where there is none
+-- KEYS     timeline, writes, chunks, runs, control of the thread
+-- Returns  {runs, ttl, deadline, dump, dump, dump, dump}: how long it lives, as control.lua says, and a
+--          dump of each key; empty is what there is not
 
-local dumps = {redis.call('HKEYS', KEYS[4])}
+local life = redis.call('HMGET', KEYS[5], 'ttl', 'deadline')
+local dumps = {redis.call('HKEYS', KEYS[4]), life[1] or '', life[2] or ''}
 for i = 1, 4 do
-  dumps[i + 1] = redis.call('DUMP', KEYS[i]) or ''
+  dumps[i + 3] = redis.call('DUMP', KEYS[i]) or ''
 end
 return dumps

@@ -1,6 +1,6 @@
 -- Forgets runs that have no checkpoint left in a thread.
 --
--- KEYS     timeline, writes, chunks, runs, live of the thread
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1...] run ids
 -- Returns  the ids of those that have a checkpoint again
 

@@ -1,6 +1,6 @@
 -- Walks the ancestors of a checkpoint, collecting what channels wrote since their last stored value.
 --
--- KEYS     timeline, writes, chunks, runs, live of the thread
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1]  namespace
 -- ARGV[2]  checkpoint id; empty is the latest
 -- ARGV[3]  1 to begin at the checkpoint's parent, 0 to begin at the checkpoint itself

@@ -1,6 +1,6 @@
 -- Reads a page of checkpoints, newest first: by descending id, then by ascending namespace.
 --
--- KEYS     timeline, writes, chunks, runs, live of the thread
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1]  1 for one namespace, 0 for all
 -- ARGV[2]  that namespace
 -- ARGV[3], ARGV[4]  where the page before ended: checkpoint id, namespace

@@ -1,13 +1,16 @@
 -- Keeps the newest checkpoints of each namespace, and what reading them needs.
 --
--- KEYS     timeline, writes, chunks, runs, live of the thread
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1]  a random token of this removal
 -- ARGV[2], ARGV[3]  stage and position: 'rows' and empty at first, then as returned
--- ARGV[4]  how many checkpoints to keep
+-- ARGV[4]  the token of the caller's lease, or empty
+-- ARGV[5]  how many checkpoints to keep
 -- Returns  {stage, position, gone}: an empty stage at the end; gone are the ids of the runs that have
 --          no checkpoint left in the thread
 
 -- include rows
+-- include control
+-- include lease
 -- include slices
 -- include closure
 -- include live
@@ -16,7 +19,8 @@
 -- include sweep
 -- include retain
 
-local count = tonumber(ARGV[4])
+check_lease(ARGV[4])
+local count = tonumber(ARGV[5])
 local oldest_root = oldest_root_of(count)
 local kept = {}
 

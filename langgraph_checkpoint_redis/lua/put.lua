@@ -1,6 +1,6 @@
 -- Stores a checkpoint, complete or not at all.
 --
--- KEYS     timeline, writes, chunks, runs, live of the thread
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1]  namespace
 -- ARGV[2]  checkpoint id
 -- ARGV[3]  head: msgpack {format, parent, run, root, delta, {channel, version, entry, ...}}; the
@@ -8,13 +8,22 @@
 --          1 (the same, and it certainly has a value)
 -- ARGV[4]  tail
 -- ARGV[5]  0
--- ARGV[6]  how many of the chunks are nodes
--- ARGV[7...] digest and content of each chunk
--- Returns  {stored, run_is_new, gone}: stored is 0, and nothing was written, when something that the
---          checkpoint refers to is not in the thread; run_is_new is 1 when the run had no checkpoint
---          in this thread before; gone is empty
+-- ARGV[6]  the token of the caller's lease, or empty
+-- ARGV[7]  milliseconds that the thread lives on, 0 if the caller does not say
+-- ARGV[8]  the same for this thread from now on, whatever savers say; or empty
+-- ARGV[9]  1 to refuse a checkpoint whose namespace has moved on past its parent, or 0
+-- ARGV[10] how many of the chunks are nodes
+-- ARGV[11...] digest and content of each chunk
+-- Returns  {stored, run_is_new, runs, lifetime, gone}: stored is 0, and nothing was written, when something
+--          that the checkpoint refers to is not in the thread; run_is_new is 1 when the run had no
+--          checkpoint in this thread before; runs are those whose index has to be renewed, and for how
+--          many milliseconds; gone is empty
 
 -- include rows
+-- include control
+-- include lease
+-- include life
+-- include late
 -- include slices
 -- include closure
 -- include live
@@ -22,5 +31,5 @@
 -- include chunks
 -- include store
 
-local stored, run_is_new = store_checkpoint()
-return {stored, run_is_new, {}}
+local stored, run_is_new, runs, lifetime = store_checkpoint()
+return {stored, run_is_new, runs, lifetime, {}}

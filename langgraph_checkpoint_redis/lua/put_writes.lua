@@ -1,26 +1,34 @@
 -- Stores the writes of a task, complete or not at all.
 --
--- KEYS     timeline, writes, chunks, runs, live of the thread
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1]  namespace
 -- ARGV[2]  checkpoint id
 -- ARGV[3]  task id
 -- ARGV[4]  msgpack {format, {path, index, channel, entry, index, channel, entry, ...}}
 -- ARGV[5]  1 if old checkpoints are trimmed: then late writes to one of them are dropped
--- ARGV[6]  how many of the chunks are nodes
--- ARGV[7...] digest and content of each chunk
--- Returns  1, or 0 when something that the writes refer to is not in the thread: then nothing was
---          written
+-- ARGV[6]  the token of the caller's lease, or empty
+-- ARGV[7]  milliseconds that the thread lives on, 0 if the caller does not say
+-- ARGV[8]  the same for this thread from now on, whatever savers say; or empty
+-- ARGV[9]  how many of the chunks are nodes
+-- ARGV[10...] digest and content of each chunk
+-- Returns  {stored, runs, lifetime}: stored is 0, and nothing was written, when something that the writes
+--          refer to is not in the thread; runs are those whose index has to be renewed, and for how many
+--          milliseconds
 
 -- include rows
+-- include control
+-- include lease
+-- include life
+-- include late
 -- include slices
 -- include closure
 -- include live
 -- include chunks
 
-local FIRST_CHUNK = 7
+local FIRST_CHUNK = 10
 local place = prefix(ARGV[1], ARGV[2]) .. '\0' .. ARGV[3]
 local groups = cmsgpack.unpack(ARGV[4])
-local sent, references = chunks_sent(FIRST_CHUNK, tonumber(ARGV[6]))
+local sent, references = chunks_sent(FIRST_CHUNK, tonumber(ARGV[9]))
 
 -- Whether the checkpoint was there and is gone: then its namespace has moved on, or, where that was of
 -- a subgraph's call, the root has.
@@ -32,15 +40,17 @@ local function is_trimmed(ns, id)
   return latest and is_before(id, id_of(latest))
 end
 
+check_lease(ARGV[6])
+check_writes(ARGV[1], ARGV[2])
 if ARGV[5] == '1' and is_trimmed(ARGV[1], ARGV[2]) then
-  return 1
+  return {1, {}, 0}
 end
 
 each_write(groups, function(entry)
   references_of(entry, references)
 end)
 if not all_present(references, sent) then
-  return 0
+  return {0, {}, 0}
 end
 
 -- Old writes with an index of 0 or more stay as they are; special ones (below 0) are replaced.
@@ -93,4 +103,4 @@ if is_being_swept() then
   each_write(groups, want_entry)
   leave_marks()
 end
-return 1
+return {1, live_on_by(ARGV[7], ARGV[8])}

@@ -1,8 +1,8 @@
 -- Storing a checkpoint: the arguments of `put`, and what it does with them.
 
-local FIRST_CHUNK = 7
+local FIRST_CHUNK = 11
 local ns, id, head, tail = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3]), ARGV[4]
-local sent, references = chunks_sent(FIRST_CHUNK, tonumber(ARGV[6]))
+local sent, references = chunks_sent(FIRST_CHUNK, tonumber(ARGV[10]))
 
 -- What the values of unchanged channels are, by version and channel. The checkpoint itself comes
 -- first: a repeated put finds there what it found in the parent, even if that is gone by now.
@@ -46,10 +46,24 @@ local function fill_in_kept()
   return true
 end
 
--- Returns whether the checkpoint was stored, and whether its run had none in this thread before.
+-- Raises an error if the namespace has moved on past the checkpoint's parent.
+local function check_moved_on()
+  local latest = latest_row(ns)
+  if latest and not old_row and is_before(head[PARENT], id_of(latest)) then
+    error('THREADMOVEDON ' .. KEYS[1] .. ' ' .. head[PARENT] .. ' ' .. id_of(latest))
+  end
+end
+
+-- Returns whether the checkpoint was stored, whether its run had none in this thread before, and what
+-- `live_on` says.
 local function store_checkpoint()
+  check_lease(ARGV[6])
+  check_checkpoint(ns, id, head)
+  if ARGV[9] == '1' then
+    check_moved_on()
+  end
   if not fill_in_kept() or not all_present(references, sent) then
-    return 0, 0
+    return 0, 0, {}, 0
   end
   store_chunks(FIRST_CHUNK)
   local run_is_new = count_runs(old_row and head_of(old_row)[RUN], head[RUN])
@@ -61,5 +75,5 @@ local function store_checkpoint()
     each_value(head, want_entry)
     leave_marks()
   end
-  return 1, run_is_new and 1 or 0
+  return 1, run_is_new and 1 or 0, live_on_by(ARGV[7], ARGV[8])
 end

@@ -1,0 +1,61 @@
+-- What is special about a thread, in the hash CONTROL; most threads have none, which costs one command.
+--
+-- ttl       milliseconds that this thread lives after its last use, whatever savers say; 0: it is pinned
+-- deadline  when the thread expires
+-- indexed   until when the index of runs leads here, at least
+-- lease, until, span     the token of a lease, when it ends, and for how many milliseconds it is given
+-- deleted, newest  until when late writers of a thread that was deleted are refused, and the newest
+--           checkpoint that there was
+--
+-- All times are milliseconds of Unix time by the server's clock.
+
+local CONTROL = KEYS[6]
+
+local control = {}
+
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function integer(number)
+  return string.format('%.0f', number)
+end
+
+local function set_control(field, value)
+  control[field] = value
+  redis.call('HSET', CONTROL, field, value)
+end
+
+-- A time that a field tells, or 0.
+local function time_of(field)
+  return tonumber(control[field] or 0)
+end
+
+local function forget_life()
+  redis.call('HDEL', CONTROL, 'ttl', 'deadline', 'indexed')
+  control.ttl, control.deadline, control.indexed = nil, nil, nil
+end
+
+-- What was said of a thread that has expired does not hold for the next one of its id.
+local function read_control()
+  local fields = redis.call('HGETALL', CONTROL)
+  for i = 1, #fields, 2 do
+    control[fields[i]] = fields[i + 1]
+  end
+  if control.deadline and time_of('deadline') <= now() then
+    forget_life()
+  end
+end
+read_control()
+
+-- CONTROL stays as long as anything in it has a meaning. A time to live of its own has one as long as
+-- the thread is there, for which there is a deadline.
+local function keep_control()
+  if control.ttl == '0' then
+    redis.call('PERSIST', CONTROL)
+  else
+    local last = math.max(time_of('deadline'), time_of('until'), time_of('deleted'))
+    redis.call('PEXPIREAT', CONTROL, integer(last))
+  end
+end

@@ -1,0 +1,35 @@
+-- Late writers: runs that began before their thread was deleted, and do not know it. For a while after
+-- the deletion they are refused, so that nothing of the thread comes back.
+
+local function was_deleted()
+  return control.deleted and time_of('deleted') > now()
+end
+
+local function refuse()
+  error('THREADDELETED ' .. KEYS[1] .. ' ')
+end
+
+-- Raises an error if writes belong to a checkpoint of the deleted thread, or to one that was refused.
+local function check_writes(ns, id)
+  if was_deleted() and row_exists(ns, id) == 0 then
+    if control['late ' .. id] or not is_before(control.newest, id) then
+      refuse()
+    end
+  end
+end
+
+-- Raises an error if a checkpoint goes on from one of the deleted thread, or belongs to a call that such
+-- a one made. Writes that came before it go, and those that come later are known by its id.
+local function check_checkpoint(ns, id, head)
+  if not was_deleted() or row_exists(ns, id) == 1 then
+    return
+  end
+  local from_parent = head[PARENT] ~= '' and row_exists(ns, head[PARENT]) == 0
+  local from_root = ns ~= '' and head[ROOT] and row_exists('', head[ROOT]) == 0
+  if from_parent or from_root then
+    local key = prefix(ns, id)
+    redis.call('ZREMRANGEBYLEX', WRITES, '[' .. key .. '\0', '(' .. key .. '\1')
+    set_control('late ' .. id, '1')
+    refuse()
+  end
+end
