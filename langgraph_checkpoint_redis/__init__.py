@@ -1,5 +1,6 @@
 """LangGraph checkpoints on plain Redis: `RedisSaver` and `AsyncRedisSaver`."""
 
+from ._threads import Stats, ThreadInfo
 from .aio import AsyncRedisSaver
 from .errors import (
     ConfigError,
@@ -23,7 +24,9 @@ __all__ = [
     "MissingLibraryError",
     "RedisSaver",
     "RedisSaverError",
+    "Stats",
     "ThreadExistsError",
+    "ThreadInfo",
     "UnknownFormatError",
     "UnsupportedServerError",
 ]

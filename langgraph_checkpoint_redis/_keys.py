@@ -36,6 +36,7 @@ class ThreadKeys(NamedTuple):
     chunks: bytes
     runs: bytes
     live: bytes
+    control: bytes
 
 
 def _tag(text: str) -> str:

@@ -31,12 +31,13 @@ from ._clients import RAW, connection_limit, eval_, evalsha, explained_errors, i
 from ._compression import Compression
 from ._operations import Operations, Shared, cursor, shared
 from ._scripts import Call, Commands, Operation
+from ._threads import Threads
 from .errors import EvictionWarning
 
 T = TypeVar("T")
 
 
-class RedisSaver(BaseCheckpointSaver[str]):
+class RedisSaver(BaseCheckpointSaver[str], Threads):
     """Keeps the checkpoints of LangGraph graphs in Redis.
 
     Any number of threads and tasks may share one saver, and any number of savers one server. Plain

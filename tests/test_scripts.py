@@ -94,6 +94,13 @@ def story(saver: Saver) -> Iterator[object]:
     yield saver.prune(["a"])
     yield (found := [*saver.list(thread("a", checkpoint_ns=""))])
     assert len(found) == 1
+    yield (known := saver.thread_info("b"))
+    assert known
+    assert known.namespaces == {"": 2, "child:1": 1}
+    yield (pruned := saver.prune_threads(keep_last=1, idle=3600))
+    assert pruned == 1
+    yield (pruned := saver.prune_threads(idle=1e-6, prefix="b"))
+    assert pruned == 1
     yield saver.prune(["b"], strategy="delete")
     yield saver.delete_thread("a")
 
