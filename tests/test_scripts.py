@@ -446,6 +446,7 @@ OPERATIONS: dict[str, Callable[[Saver, RunnableConfig], object]] = {
         config=thread("a"), channels=["unknown"]
     ),
     "put": put,
+    "thread_info": lambda saver, at: saver.thread_info("a"),
     "prune": lambda saver, at: saver.prune(["a"]),
     "delete_for_runs": lambda saver, at: saver.delete_for_runs(["run 1"]),
 }
@@ -474,7 +475,7 @@ def test_a_checkpoint_of_an_unknown_format_is_neither_misread_nor_changed(
 
 
 @pytest.mark.parametrize(
-    "operation", ["get_tuple of the latest", "list", "prune", "delete_for_runs"]
+    "operation", ["get_tuple of the latest", "list", "thread_info", "prune", "delete_for_runs"]
 )
 def test_writes_of_an_unknown_format_are_neither_misread_nor_changed(
     saver: Saver, client: redis.Redis, prefix: str, operation: str
