@@ -272,7 +272,7 @@ class _ThreadOperations(Operations):
         return [_Namespace(*namespace) for namespace in namespaces], state
 
     def info(self, thread_id: str) -> Operation[ThreadInfo | None]:
-        """Look at all of a thread, a thousand rows in a call."""
+        """Look at all of a thread, some hundred rows in a call."""
         _config.text("thread_id", thread_id)
         namespaces, _ = yield from self._namespaces(thread_id)
         stage, position, sums = b"timeline", b"", Counter[str]()

@@ -13,11 +13,12 @@
 -- include walk
 -- include control
 
-local stage, writes, whole = ARGV[1], 0, 0
-position = ARGV[2]
+-- How many rows a call visits, and how many members of a key the server weighs, the others being
+-- estimated: each takes it some milliseconds.
+local ROWS, SAMPLES = 300, 5000
 
--- Looking at this many members of a key takes the server a millisecond; the rest is estimated.
-local SAMPLES = 5000
+local stage, writes, whole = ARGV[1], 0, 0
+steps, position = ROWS, ARGV[2]
 
 local function count_value(entry)
   whole = whole + (entry[3] and entry[3] - #entry[2] or 0)

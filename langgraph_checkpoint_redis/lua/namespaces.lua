@@ -8,7 +8,7 @@
 -- include rows
 -- include state
 
-local NAMESPACES = 300
+local NAMESPACES = 200 -- in a call
 
 local from, namespaces = ARGV[1], {}
 while from ~= '' and #namespaces < NAMESPACES do
