@@ -1,5 +1,6 @@
 """LangGraph checkpoints on plain Redis: `RedisSaver` and `AsyncRedisSaver`."""
 
+from ._threads import Stats, ThreadInfo
 from .aio import AsyncRedisSaver
 from .errors import (
     ConfigError,
@@ -30,8 +31,10 @@ __all__ = [
     "MissingLibraryError",
     "RedisSaver",
     "RedisSaverError",
+    "Stats",
     "ThreadDeletedError",
     "ThreadExistsError",
+    "ThreadInfo",
     "ThreadLeasedError",
     "ThreadNotFoundError",
     "UnknownFormatError",

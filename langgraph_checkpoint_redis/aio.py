@@ -43,6 +43,7 @@ from ._config import Duration
 from ._loops import Connections
 from ._operations import Operations, Options, Shared, cursor, shared
 from ._scripts import Call, Commands, Operation
+from ._threads import AsyncThreads
 from .errors import EventLoopError, EvictionWarning
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ T = TypeVar("T")
 SECONDS_TO_FINISH = 1.0  # that a cancelled call waits for what it has sent
 
 
-class AsyncRedisSaver(BaseCheckpointSaver[str]):
+class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreads):
     """Keeps the checkpoints of LangGraph graphs in Redis, for graphs that are awaited.
 
     Any number of tasks, event loops and threads may share one saver, and any number of savers one

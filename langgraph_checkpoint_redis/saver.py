@@ -32,12 +32,13 @@ from ._compression import Compression
 from ._config import Duration
 from ._operations import Operations, Options, Shared, cursor, shared
 from ._scripts import Call, Commands, Operation
+from ._threads import Threads
 from .errors import EvictionWarning
 
 T = TypeVar("T")
 
 
-class RedisSaver(BaseCheckpointSaver[str]):
+class RedisSaver(BaseCheckpointSaver[str], Threads):
     """Keeps the checkpoints of LangGraph graphs in Redis.
 
     Any number of threads and tasks may share one saver, and any number of savers one server. Plain

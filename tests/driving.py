@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -21,7 +21,9 @@ from langgraph.checkpoint.base import (
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import StateSnapshot
 
-from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
+from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, Stats, ThreadInfo
+
+T = TypeVar("T")
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -44,8 +46,11 @@ class AwaitedSaver:
 
     def list(self, config: RunnableConfig | None, **options: Any) -> Iterator[CheckpointTuple]:
         found = self.saver.alist(config, **options)
-        while (tuple_ := self.loop.run_until_complete(_next(found))) is not None:
-            yield tuple_
+        return self._each(found)
+
+    def _each(self, found: AsyncIterator[T]) -> Iterator[T]:
+        while (item := self.loop.run_until_complete(_next(found))) is not None:
+            yield item
 
     def put(
         self,
@@ -79,6 +84,27 @@ class AwaitedSaver:
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         self.loop.run_until_complete(self.saver.aprune(thread_ids, strategy=strategy))
 
+    def set_ttl(self, thread_id: str, ttl: Any) -> None:
+        self.loop.run_until_complete(self.saver.aset_ttl(thread_id, ttl))
+
+    def pin(self, thread_id: str) -> None:
+        self.loop.run_until_complete(self.saver.apin(thread_id))
+
+    def unpin(self, thread_id: str) -> None:
+        self.loop.run_until_complete(self.saver.aunpin(thread_id))
+
+    def list_threads(self, **options: Any) -> Iterator[str]:
+        return self._each(self.saver.alist_threads(**options))
+
+    def thread_info(self, thread_id: str) -> ThreadInfo | None:
+        return self.loop.run_until_complete(self.saver.athread_info(thread_id))
+
+    def stats(self, **options: Any) -> Stats:
+        return self.loop.run_until_complete(self.saver.astats(**options))
+
+    def prune_threads(self, **options: Any) -> int:
+        return self.loop.run_until_complete(self.saver.aprune_threads(**options))
+
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
@@ -90,7 +116,7 @@ class AwaitedSaver:
         return self.saver.get_next_version(current, channel)
 
 
-async def _next(found: AsyncIterator[CheckpointTuple]) -> CheckpointTuple | None:
+async def _next(found: AsyncIterator[T]) -> T | None:
     return await anext(found, None)
 
 

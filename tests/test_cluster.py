@@ -138,6 +138,22 @@ def test_runs_are_deleted_on_all_nodes(saver: Saver) -> None:
     assert left == ["kept"] * 10
 
 
+def test_threads_of_all_nodes_are_seen_and_pruned(saver: Saver) -> None:
+    """Operators would see a part of what is stored, and not know it."""
+    ids = [f"thread-{number}" for number in range(30)]
+    for thread_id in ids:
+        _put(saver, thread_id)
+        _put(saver, thread_id)
+    assert sorted(saver.list_threads()) == sorted(ids)
+    infos = [saver.thread_info(thread_id) for thread_id in ids]
+    stats = saver.stats()
+    assert (stats.threads, stats.checkpoints, stats.pending_writes) == (30, 60, 60)
+    assert stats.bytes == sum(info.bytes or 0 for info in infos if info)
+    assert saver.prune_threads(keep_last=1) == 30
+    assert saver.prune_threads(idle=1e-6, prefix="thread-1") == 11
+    assert saver.stats().checkpoints == 19
+
+
 def test_pruning_and_deleting_leave_nothing_behind(saver: Saver, cluster: Address) -> None:
     """Keys would pile up on some node."""
     ids = [f"thread-{number}" for number in range(10)]

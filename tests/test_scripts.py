@@ -65,11 +65,11 @@ def put(saver: Saver, at: RunnableConfig, *, version: str = "1", **metadata: Any
 
 def conversation(saver: Saver, thread_id: str) -> RunnableConfig:
     """Some checkpoints of two runs, and writes of them."""
-    first = put(saver, generate_config(thread_id), run_id="run 1")
+    first = put(saver, generate_config(thread_id), run_id="run-1")
     child = generate_config(thread_id, checkpoint_ns="child:1")
-    put(saver, child, run_id="run 1", parents={"": first["configurable"]["checkpoint_id"]})
-    second = put(saver, first, version="2", run_id="run 1")
-    last = put(saver, second, version="3", run_id="run 2")
+    put(saver, child, run_id="run-1", parents={"": first["configurable"]["checkpoint_id"]})
+    second = put(saver, first, version="2", run_id="run-1")
+    last = put(saver, second, version="3", run_id="run-2")
     for text in ("old", "new"):
         writes = [("small", text), ("large", [f"{text} {number:400}" for number in range(40)])]
         saver.put_writes(last, writes, "task")
@@ -83,17 +83,24 @@ def story(saver: Saver) -> Iterator[object]:
     yield (last := conversation(saver, "a"))
     yield saver.get_tuple(last)
     yield (runs := [found.metadata["run_id"] for found in saver.list(thread("a"))])
-    assert runs == ["run 2", "run 1", "run 1", "run 1"]
-    yield (found := [*saver.list(thread("a"), filter={"run_id": "run 2"})])
+    assert runs == ["run-2", "run-1", "run-1", "run-1"]
+    yield (found := [*saver.list(thread("a"), filter={"run_id": "run-2"})])
     assert [one.config for one in found] == [last]
     yield saver.get_delta_channel_history(config=last, channels=["large"])
     yield saver.copy_thread("a", "b")
-    yield saver.delete_for_runs(["run 2"])
+    yield saver.delete_for_runs(["run-2"])
     yield (found := [*saver.list(thread("b"))])
     assert len(found) == 3
     yield saver.prune(["a"])
     yield (found := [*saver.list(thread("a", checkpoint_ns=""))])
     assert len(found) == 1
+    yield (known := saver.thread_info("b"))
+    assert known
+    assert known.namespaces == {"": 2, "child:1": 1}
+    yield (pruned := saver.prune_threads(keep_last=1, idle=3600))
+    assert pruned == 1
+    yield (pruned := saver.prune_threads(idle=1e-6, prefix="b"))
+    assert pruned == 1
     yield saver.prune(["b"], strategy="delete")
     yield saver.delete_thread("a")
 
@@ -150,6 +157,21 @@ def tell(watched: WatchedRedis, prefix: str) -> None:
     """The story, and a conversation that is kept short."""
     assert [*story(RedisSaver(watched, prefix=prefix))]
     conversation(RedisSaver(watched, prefix=prefix, keep_last=1), "c")
+    live(RedisSaver(watched, prefix=prefix, ttl=3600, refresh_on_read=True, tombstone=60))
+
+
+def live(saver: RedisSaver) -> None:
+    """The life of a thread."""
+    with saver.lease("d") as renew:
+        last = conversation(saver, "d")
+        renew()
+        saver.pin("d")
+        assert saver.get_tuple(last)
+        saver.unpin("d")
+        assert saver.get_tuple(last)
+        saver.copy_thread("d", "e")
+        saver.prune(["d"])
+    saver.delete_thread("d")
 
 
 def contents(client: redis.Redis, prefix: str) -> Contents:
@@ -346,7 +368,7 @@ def test_a_call_that_is_sent_again_changes_nothing_more(
     saver = RedisSaver(watched, prefix=prefix, keep_last=keep_last)
     last = conversation(saver, "a")
     saver.copy_thread("a", "b")
-    saver.delete_for_runs(["run 1"])
+    saver.delete_for_runs(["run-1"])
     saver.prune(["b"])
     assert saver.get_tuple(last)
     for thread_id in "ab":
@@ -439,8 +461,9 @@ OPERATIONS: dict[str, Callable[[Saver, RunnableConfig], object]] = {
         config=thread("a"), channels=["unknown"]
     ),
     "put": put,
+    "thread_info": lambda saver, at: saver.thread_info("a"),
     "prune": lambda saver, at: saver.prune(["a"]),
-    "delete_for_runs": lambda saver, at: saver.delete_for_runs(["run 1"]),
+    "delete_for_runs": lambda saver, at: saver.delete_for_runs(["run-1"]),
 }
 
 
@@ -458,7 +481,7 @@ def test_a_checkpoint_of_an_unknown_format_is_neither_misread_nor_changed(
     saver: Saver, client: redis.Redis, prefix: str, operation: str
 ) -> None:
     """While versions of this package change, an old process would spoil what a new one wrote."""
-    at = put(saver, put(saver, generate_config("a"), run_id="run 1"), run_id="run 2")
+    at = put(saver, put(saver, generate_config("a"), run_id="run-1"), run_id="run-2")
     make_unknown(client, Keyspace(prefix).thread("a").timeline, 2)
     before = contents(client, prefix)
     with pytest.raises(UnknownFormatError, match="99"):
@@ -467,13 +490,13 @@ def test_a_checkpoint_of_an_unknown_format_is_neither_misread_nor_changed(
 
 
 @pytest.mark.parametrize(
-    "operation", ["get_tuple of the latest", "list", "prune", "delete_for_runs"]
+    "operation", ["get_tuple of the latest", "list", "thread_info", "prune", "delete_for_runs"]
 )
 def test_writes_of_an_unknown_format_are_neither_misread_nor_changed(
     saver: Saver, client: redis.Redis, prefix: str, operation: str
 ) -> None:
     """While versions of this package change, an old process would spoil what a new one wrote."""
-    at = put(saver, put(saver, generate_config("a"), run_id="run 1"), run_id="run 2")
+    at = put(saver, put(saver, generate_config("a"), run_id="run-1"), run_id="run-2")
     saver.put_writes(at, [("small", "w")], "task")
     make_unknown(client, Keyspace(prefix).thread("a").writes, 3)
     before = contents(client, prefix)
@@ -514,7 +537,7 @@ def test_deleting_a_thread_takes_it_out_of_the_index_of_its_runs(operations: Ope
     """Runs would lead to threads that are gone."""
     operation = operations.delete_thread("a")
     run = Keyspace("lg").run("r")
-    assert next(operation) == DELETE(KEYS)
+    assert next(operation) == DELETE(KEYS, [b"", 0])
     assert operation.send([b"r"]) == Commands((("SREM", run, "a"),))
     assert operation.send([1]) == FORGET_RUNS(KEYS, ["r"])
     assert finish(operation, []) is None
@@ -523,7 +546,7 @@ def test_deleting_a_thread_takes_it_out_of_the_index_of_its_runs(operations: Ope
 def test_a_thread_without_runs_is_deleted_by_one_call(operations: Operations) -> None:
     """Deleting would take more round trips than it needs."""
     operation = operations.delete_thread("a")
-    assert next(operation) == DELETE(KEYS)
+    assert next(operation) == DELETE(KEYS, [b"", 0])
     assert finish(operation, []) is None
 
 
@@ -532,8 +555,9 @@ def test_a_put_is_indexed_before_it_is_stored(operations: Operations) -> None:
     operation = operations.put(
         thread("a"), generate_checkpoint(), generate_metadata(run_id="r"), {}
     )
-    assert next(operation) == Commands((("SADD", Keyspace("lg").run("r"), "a"),))
-    call = operation.send([1])
+    run = Keyspace("lg").run("r")
+    assert next(operation) == Commands((("SADD", run, "a"), ("PERSIST", run)))
+    call = operation.send([1, 0])
     assert isinstance(call, Call)
     assert (call.script, call.keys) == (PUT, KEYS)
 
@@ -546,12 +570,12 @@ def test_a_put_that_lacks_something_on_the_server_is_sent_again_with_all_of_it(
     checkpoint = generate_checkpoint(channel_values={"old": large}, channel_versions={"old": "1"})
     operation = operations.put(thread("a"), checkpoint, generate_metadata(), {})
     lean = next(operation)
-    whole = operation.send([0, 0, []])
+    whole = operation.send([0, 0, [], 0, []])
     assert isinstance(lean, Call)
     assert isinstance(whole, Call)
     assert not [arg for arg in lean.args if len(str(arg)) > 600]
     assert len([arg for arg in whole.args if len(str(arg)) > 600]) == 3
-    assert finish(operation, [1, 0, []]) == thread(
+    assert finish(operation, [1, 0, [], 0, []]) == thread(
         "a", checkpoint_ns="", checkpoint_id=checkpoint["id"]
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from datetime import timedelta
 
 import redis
 from langchain_core.runnables import RunnableConfig
@@ -27,7 +28,9 @@ from langgraph_checkpoint_redis import (
     CorruptThreadError,
     RedisSaver,
     RedisSaverError,
+    Stats,
     ThreadExistsError,
+    ThreadInfo,
 )
 
 CONFIG: RunnableConfig = {"configurable": {"thread_id": "a"}}
@@ -87,6 +90,10 @@ def sync_methods_have_results(
         Mapping[str, DeltaChannelHistory],
     )
     assert_type(saver.get_next_version(None, None), str)
+    assert_type(saver.list_threads(prefix="a", idle=timedelta(days=1)), Iterator[str])
+    assert_type(saver.thread_info("a"), ThreadInfo | None)
+    assert_type(saver.stats(progress=print), Stats)
+    assert_type(saver.prune_threads(keep_last=1, idle=1.5, prefix="a", progress=print), int)
     saver.setup()
     saver.put_writes(CONFIG, [("c", 1)], "task", "path")
     saver.delete_thread("a")
@@ -109,6 +116,10 @@ async def async_methods_have_results(
         await saver.aget_delta_channel_history(config=CONFIG, channels=["c"]),
         Mapping[str, DeltaChannelHistory],
     )
+    assert_type(saver.alist_threads(prefix="a", idle=1), AsyncIterator[str])
+    assert_type(await saver.athread_info("a"), ThreadInfo | None)
+    assert_type(await saver.astats(progress=print), Stats)
+    assert_type(await saver.aprune_threads(keep_last=1, idle=1.5), int)
     await saver.aput_writes(CONFIG, [("c", 1)], "task", "path")
     await saver.adelete_thread("a")
     await saver.adelete_for_runs(["r"])

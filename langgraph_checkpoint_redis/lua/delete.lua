@@ -8,6 +8,7 @@
 -- include rows
 -- include control
 -- include lease
+-- include delete_all
 
 local function remember_deletion()
   local newest = control.newest or ''
@@ -25,11 +26,4 @@ check_lease(ARGV[1])
 if ARGV[2] ~= '0' then
   remember_deletion()
 end
-redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
-forget_life()
-keep_control()
-local runs = redis.call('HKEYS', KEYS[4])
-for _, run in ipairs(runs) do
-  redis.call('HSET', KEYS[4], run, 0)
-end
-return runs
+return delete_all()

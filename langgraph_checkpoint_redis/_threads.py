@@ -1,0 +1,555 @@
+"""What is stored, for those who run the server: which threads there are, what they take, and order.
+
+Here are the results that callers see (`ThreadInfo`, `Stats`), the operations that make them, and a
+base class for each saver with the methods. All go from thread to thread as `SCAN` finds them, in
+calls that each look at a bounded part of one thread; so they may run beside the traffic, and what
+changes meanwhile is counted as it is found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from heapq import nlargest
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from . import _config
+from ._keys import ThreadKeys
+from ._operations import Operations, Shared
+from ._scripts import DELETE_UNUSED, INFO, NAMESPACES, PRUNE, Argument, Operation
+from .errors import ConfigError
+
+T = TypeVar("T")
+
+BIGGEST = 10  # threads that `stats` names
+
+Idle = float | timedelta | None  # time since the last checkpoint
+Progress = Callable[[int], object] | None  # is told how many threads were looked at so far
+
+
+# Results
+
+
+@dataclass(frozen=True)
+class ThreadInfo:
+    """What is stored of a thread.
+
+    Times are those in the ids of checkpoints, which LangGraph makes as UUIDs of version 6. With
+    other ids, in any namespace, they are not known.
+
+    Attributes:
+        thread_id: Its id.
+        namespaces: How many checkpoints each namespace has; the root's is the empty string.
+        pending_writes: How many writes of tasks are stored, on top of whatever checkpoint.
+        first: When the oldest checkpoint was made, in UTC; `None` if that is not known.
+        last: When the newest one was made.
+        runs: How many runs made the checkpoints, as far as they had a `run_id`.
+        bytes_by_key: The memory of each of its keys, by kind (`timeline`, `writes`, `chunks`,
+            `runs`, `live`, `control`), as `MEMORY USAGE` tells it: exactly for keys of up to 5,000
+            members, estimated beyond. `None` if the server does not allow to ask.
+        shared_bytes: How many bytes less the chunks take than if each version of each value were
+            stored whole. `None` as above.
+        ttl: In how many seconds the thread expires; `None` for never.
+        pinned: Whether it was pinned, so that it never expires.
+        lease: For how many seconds more it is leased; `None` if it is not.
+    """
+
+    thread_id: str
+    namespaces: Mapping[str, int]
+    pending_writes: int
+    first: datetime | None
+    last: datetime | None
+    runs: int
+    bytes_by_key: Mapping[str, int] | None
+    shared_bytes: int | None
+    ttl: float | None
+    pinned: bool
+    lease: float | None
+
+    @property
+    def checkpoints(self) -> int:
+        """How many checkpoints it has in all."""
+        return sum(self.namespaces.values())
+
+    @property
+    def bytes(self) -> int | None:
+        """The memory of all its keys; `None` if the server does not allow to ask."""
+        return None if self.bytes_by_key is None else sum(self.bytes_by_key.values())
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What is stored of all threads under a prefix; attributes as of `ThreadInfo`, summed up.
+
+    The index that leads from runs to threads is not in it.
+
+    Attributes:
+        threads: How many threads there are.
+        checkpoints: How many checkpoints they have.
+        pending_writes: How many writes of tasks.
+        bytes_by_key: The memory of their keys, by kind.
+        shared_bytes: How many bytes their values take less than whole ones would.
+        pinned: How many threads are pinned.
+        expiring: How many threads expire some time.
+        biggest: The ten that take the most memory, the biggest first.
+    """
+
+    threads: int
+    checkpoints: int
+    pending_writes: int
+    bytes_by_key: Mapping[str, int] | None
+    shared_bytes: int | None
+    pinned: int
+    expiring: int
+    biggest: Sequence[ThreadInfo]
+
+    @property
+    def bytes(self) -> int | None:
+        """The memory of all threads; `None` if the server does not allow to ask."""
+        return None if self.bytes_by_key is None else sum(self.bytes_by_key.values())
+
+
+class _Tally:
+    """Adds up what is found of threads, and keeps the biggest only."""
+
+    def __init__(self) -> None:
+        self._counts = Counter[str]()
+        self._bytes = Counter[str](dict.fromkeys(ThreadKeys._fields, 0))
+        self._bytes_are_known = True
+        self._biggest: list[ThreadInfo] = []
+
+    def add(self, info: ThreadInfo | None) -> None:
+        """Count a thread, if it is still there."""
+        if info is None:
+            return
+        self._counts.update(
+            threads=1,
+            checkpoints=info.checkpoints,
+            pending_writes=info.pending_writes,
+            shared_bytes=info.shared_bytes or 0,
+            pinned=info.pinned,
+            expiring=info.ttl is not None,
+        )
+        self._bytes.update(info.bytes_by_key or {})
+        self._bytes_are_known &= info.bytes_by_key is not None
+        self._biggest = nlargest(BIGGEST, [*self._biggest, info], key=_size)
+
+    def stats(self) -> Stats:
+        """What was counted."""
+        counts, known = self._counts, self._bytes_are_known
+        return Stats(
+            threads=counts["threads"],
+            checkpoints=counts["checkpoints"],
+            pending_writes=counts["pending_writes"],
+            bytes_by_key=dict(self._bytes) if known else None,
+            shared_bytes=counts["shared_bytes"] if known else None,
+            pinned=counts["pinned"],
+            expiring=counts["expiring"],
+            biggest=tuple(self._biggest),
+        )
+
+
+def _size(info: ThreadInfo) -> tuple[int, int]:
+    return info.bytes or 0, info.checkpoints
+
+
+# Choosing threads
+
+
+class _Choice(NamedTuple):
+    """Threads whose ids begin with `prefix`, and that are idle for longer than `idle` seconds."""
+
+    prefix: str
+    idle: float | None
+
+    def is_idle(self, last: datetime | None) -> bool:
+        """Whether a thread with such a last checkpoint is idle; unknown times are not."""
+        if self.idle is None or last is None:
+            return False
+        return (datetime.now(timezone.utc) - last).total_seconds() > self.idle
+
+
+def _choice(prefix: str, idle: Idle) -> _Choice:
+    return _Choice(_config.text("prefix", prefix, empty=True), _seconds("idle", idle))
+
+
+def _seconds(name: str, value: Idle) -> float | None:
+    seconds: object = value.total_seconds() if isinstance(value, timedelta) else value
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise ConfigError(
+            f"{name} must be a positive number of seconds, a timedelta or None, not {value!r:.200}"
+        )
+    return seconds
+
+
+class _Limits(NamedTuple):
+    """What to keep of the threads of a choice."""
+
+    choice: _Choice
+    keep_last: int | None
+
+
+def _limits(prefix: str, idle: Idle, keep_last: int | None) -> _Limits:
+    if idle is None and keep_last is None:
+        raise ConfigError("prune_threads must be told what to keep: keep_last, idle or both")
+    return _Limits(_choice(prefix, idle), _config.keep_last(keep_last))
+
+
+def _reporter(progress: Progress) -> Callable[[int], object]:
+    if progress is None:
+        return lambda _: None
+    if not callable(progress):
+        raise ConfigError(f"progress must be callable with an int, or None, not {progress!r:.200}")
+    return progress
+
+
+# Times
+
+
+_TICKS = 10  # in a microsecond
+_START_OF_TICKS = datetime(1582, 10, 15, tzinfo=timezone.utc)
+
+
+def _time(checkpoint_id: bytes) -> datetime | None:
+    """When a checkpoint was made, if its id says so; those of other kinds than 6 do not sort."""
+    try:
+        uuid = UUID(checkpoint_id.decode())
+    except ValueError:
+        return None
+    if uuid.version != 6:  # noqa: PLR2004 - UUIDs that sort by their time
+        return None
+    ticks = uuid.int >> 80 << 12 | uuid.int >> 64 & 0xFFF
+    return _START_OF_TICKS + timedelta(microseconds=ticks // _TICKS)
+
+
+class _Namespace(NamedTuple):
+    name: bytes
+    checkpoints: int
+    oldest: bytes
+    newest: bytes
+
+
+def _span(namespaces: Sequence[_Namespace]) -> tuple[datetime | None, datetime | None]:
+    """When the first checkpoint was made and the last, if all of these ids tell it."""
+    firsts = [_time(namespace.oldest) for namespace in namespaces]
+    lasts = [_time(namespace.newest) for namespace in namespaces]
+    known = [time for time in (*firsts, *lasts) if time]
+    return (min(known), max(known)) if known and len(known) == 2 * len(lasts) else (None, None)
+
+
+# Operations
+
+
+class _ThreadOperations(Operations):
+    """Looking at threads, and removing what is old."""
+
+    __slots__ = ()
+
+    def is_chosen(self, thread_id: str, choice: _Choice) -> Operation[bool]:
+        """Whether a thread is one of those: only for an idle one the server has to be asked."""
+        if not thread_id.startswith(choice.prefix):
+            return False
+        if choice.idle is None:
+            return True
+        namespaces, _ = yield from self._namespaces(thread_id)
+        return choice.is_idle(_span(namespaces)[1])
+
+    def _namespaces(self, thread_id: str) -> Operation[tuple[list[_Namespace], bytes]]:
+        """The namespaces of a thread, hundreds in a call, and its state before the first call."""
+        start, namespaces, state = yield from NAMESPACES(self._keys(thread_id), ["-"])
+        while start:
+            start, more, _ = yield from NAMESPACES(self._keys(thread_id), [start])
+            namespaces += more
+        return [_Namespace(*namespace) for namespace in namespaces], state
+
+    def info(self, thread_id: str) -> Operation[ThreadInfo | None]:
+        """Look at all of a thread, some hundred rows in a call."""
+        _config.text("thread_id", thread_id)
+        namespaces, _ = yield from self._namespaces(thread_id)
+        stage, position, sums = b"timeline", b"", Counter[str]()
+        while stage:
+            stage, position, writes, whole, thread = yield from INFO(
+                self._keys(thread_id), [stage, position]
+            )
+            sums.update(writes=writes, whole=whole)
+        facts = _Facts(*thread)
+        return _info(thread_id, namespaces, sums, facts) if facts.exists else None
+
+    def prune_to(self, thread_id: str, limits: _Limits) -> Operation[bool]:
+        """Delete an idle thread, or the older checkpoints of another; whether anything went."""
+        if not thread_id.startswith(limits.choice.prefix):
+            return False
+        namespaces, state = yield from self._namespaces(thread_id)
+        if limits.choice.is_idle(_span(namespaces)[1]) and (
+            yield from self._delete_unused(thread_id, state)
+        ):
+            return True
+        before, most = _count(namespaces), limits.keep_last
+        if most is None or all(namespace.checkpoints <= most for namespace in namespaces):
+            return False
+        gone = yield from self._remove(PRUNE, thread_id, [most])
+        yield from self._removed(thread_id, gone)
+        namespaces, _ = yield from self._namespaces(thread_id)
+        return _count(namespaces) < before
+
+    def _delete_unused(self, thread_id: str, state: Argument) -> Operation[bool]:
+        deleted, runs = yield from DELETE_UNUSED(self._keys(thread_id), [state])
+        if deleted:
+            yield from self._removed(thread_id, runs)
+        return bool(deleted)
+
+
+class _Facts(NamedTuple):
+    """What the last call of the script says; -1 is what is not known, or not there."""
+
+    exists: int
+    runs: int
+    sizes: Sequence[int]
+    pinned: int
+    ttl: int
+    lease: int
+
+
+def _count(namespaces: Sequence[_Namespace]) -> int:
+    return sum(namespace.checkpoints for namespace in namespaces)
+
+
+def _info(
+    thread_id: str, namespaces: Sequence[_Namespace], sums: Mapping[str, int], facts: _Facts
+) -> ThreadInfo:
+    first, last = _span(namespaces)
+    allowed = min(facts.sizes) >= 0
+    by_key = dict(zip(ThreadKeys._fields, facts.sizes, strict=True)) if allowed else None
+    return ThreadInfo(
+        thread_id=thread_id,
+        namespaces={namespace.name.decode(): namespace.checkpoints for namespace in namespaces},
+        pending_writes=sums["writes"],
+        first=first,
+        last=last,
+        runs=facts.runs,
+        bytes_by_key=by_key,
+        shared_bytes=None if by_key is None else max(sums["whole"] - by_key["chunks"], 0),
+        ttl=_in_seconds(facts.ttl),
+        pinned=bool(facts.pinned),
+        lease=_in_seconds(facts.lease),
+    )
+
+
+def _in_seconds(milliseconds: int) -> float | None:
+    return milliseconds / 1000 if milliseconds >= 0 else None
+
+
+# Methods
+
+
+class Threads(ABC):
+    """The methods for operators of the synchronous saver, and their awaited names."""
+
+    serde: SerializerProtocol
+    _shared: Shared
+
+    @abstractmethod
+    def _run(self, operation: Operation[T]) -> T: ...
+
+    @abstractmethod
+    def _thread_ids(self) -> Iterator[str]: ...
+
+    @property
+    def _looking(self) -> _ThreadOperations:
+        return _ThreadOperations(self.serde, self._shared)
+
+    def list_threads(self, *, prefix: str = "", idle: Idle = None) -> Iterator[str]:
+        """The ids of threads, in no order, as the server is searched for them.
+
+        Args:
+            prefix: What they must begin with.
+            idle: For how long they must have had no new checkpoint, in seconds or as a timedelta.
+                A thread whose last time is not known (see `ThreadInfo`) is never idle.
+        """
+        choice = _choice(prefix, idle)
+        for thread_id in self._thread_ids():
+            if self._run(self._looking.is_chosen(thread_id, choice)):
+                yield thread_id
+
+    def thread_info(self, thread_id: str) -> ThreadInfo | None:
+        """What is stored of a thread; `None` if there is no such thread."""
+        return self._run(self._looking.info(thread_id))
+
+    def stats(self, *, progress: Progress = None) -> Stats:
+        """What is stored of all threads of this saver's prefix.
+
+        Args:
+            progress: Is called after each thread with how many there were so far.
+        """
+        report, tally = _reporter(progress), _Tally()
+        for number, thread_id in enumerate(self._thread_ids(), 1):
+            tally.add(self.thread_info(thread_id))
+            report(number)
+        return tally.stats()
+
+    def prune_threads(
+        self,
+        *,
+        keep_last: int | None = None,
+        idle: Idle = None,
+        prefix: str = "",
+        progress: Progress = None,
+    ) -> int:
+        """Delete what is old in many threads, and say of how many it deleted something.
+
+        Args:
+            keep_last: How many checkpoints of each namespace to keep, the newest, with the
+                ancestors that their delta channels are rebuilt from.
+            idle: Threads that had no new checkpoint for so long are deleted, in seconds or as a
+                timedelta; but not those that are pinned, leased, or used again this very moment.
+            prefix: What the ids of the threads must begin with.
+            progress: Is called after each thread that was looked at with how many there were.
+        """
+        limits, report, pruned = _limits(prefix, idle, keep_last), _reporter(progress), 0
+        for number, thread_id in enumerate(self._thread_ids(), 1):
+            pruned += self._run(self._looking.prune_to(thread_id, limits))
+            report(number)
+        return pruned
+
+    async def alist_threads(self, *, prefix: str = "", idle: Idle = None) -> AsyncIterator[str]:
+        """`list_threads` in a thread."""
+        thread_ids = self.list_threads(prefix=prefix, idle=idle)
+        while (thread_id := await asyncio.to_thread(next, thread_ids, None)) is not None:
+            yield thread_id
+
+    async def athread_info(self, thread_id: str) -> ThreadInfo | None:
+        """`thread_info` in a thread."""
+        return await asyncio.to_thread(self.thread_info, thread_id)
+
+    async def astats(self, *, progress: Progress = None) -> Stats:
+        """`stats` in a thread."""
+        return await asyncio.to_thread(self.stats, progress=progress)
+
+    async def aprune_threads(
+        self,
+        *,
+        keep_last: int | None = None,
+        idle: Idle = None,
+        prefix: str = "",
+        progress: Progress = None,
+    ) -> int:
+        """`prune_threads` in a thread."""
+        return await asyncio.to_thread(
+            self.prune_threads, keep_last=keep_last, idle=idle, prefix=prefix, progress=progress
+        )
+
+
+class AsyncThreads(ABC):
+    """The methods for operators of the asynchronous saver, and their synchronous names."""
+
+    serde: SerializerProtocol
+    _shared: Shared
+
+    @abstractmethod
+    async def _run(self, operation: Operation[T]) -> T: ...
+
+    @abstractmethod
+    def _thread_ids(self) -> AsyncIterator[str]: ...
+
+    @abstractmethod
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T: ...
+
+    @property
+    def _looking(self) -> _ThreadOperations:
+        return _ThreadOperations(self.serde, self._shared)
+
+    async def alist_threads(self, *, prefix: str = "", idle: Idle = None) -> AsyncIterator[str]:
+        """The ids of threads, in no order, as the server is searched for them.
+
+        Args:
+            prefix: What they must begin with.
+            idle: For how long they must have had no new checkpoint, in seconds or as a timedelta.
+                A thread whose last time is not known (see `ThreadInfo`) is never idle.
+        """
+        choice = _choice(prefix, idle)
+        async for thread_id in self._thread_ids():
+            if await self._run(self._looking.is_chosen(thread_id, choice)):
+                yield thread_id
+
+    async def athread_info(self, thread_id: str) -> ThreadInfo | None:
+        """What is stored of a thread; `None` if there is no such thread."""
+        return await self._run(self._looking.info(thread_id))
+
+    async def astats(self, *, progress: Progress = None) -> Stats:
+        """What is stored of all threads of this saver's prefix.
+
+        Args:
+            progress: Is called after each thread with how many there were so far.
+        """
+        report, tally, number = _reporter(progress), _Tally(), 0
+        async for thread_id in self._thread_ids():
+            tally.add(await self.athread_info(thread_id))
+            number += 1
+            report(number)
+        return tally.stats()
+
+    async def aprune_threads(
+        self,
+        *,
+        keep_last: int | None = None,
+        idle: Idle = None,
+        prefix: str = "",
+        progress: Progress = None,
+    ) -> int:
+        """Delete what is old in many threads, and say of how many it deleted something.
+
+        Args:
+            keep_last: How many checkpoints of each namespace to keep, the newest, with the
+                ancestors that their delta channels are rebuilt from.
+            idle: Threads that had no new checkpoint for so long are deleted, in seconds or as a
+                timedelta; but not those that are pinned, leased, or used again this very moment.
+            prefix: What the ids of the threads must begin with.
+            progress: Is called after each thread that was looked at with how many there were.
+        """
+        limits, report = _limits(prefix, idle, keep_last), _reporter(progress)
+        pruned, number = 0, 0
+        async for thread_id in self._thread_ids():
+            pruned += await self._run(self._looking.prune_to(thread_id, limits))
+            number += 1
+            report(number)
+        return pruned
+
+    def list_threads(self, *, prefix: str = "", idle: Idle = None) -> Iterator[str]:
+        """`alist_threads` from another thread than the event loop's."""
+        thread_ids = self.alist_threads(prefix=prefix, idle=idle)
+        while (thread_id := self._wait(_next(thread_ids))) is not None:
+            yield thread_id
+
+    def thread_info(self, thread_id: str) -> ThreadInfo | None:
+        """`athread_info` from another thread than the event loop's."""
+        return self._wait(self.athread_info(thread_id))
+
+    def stats(self, *, progress: Progress = None) -> Stats:
+        """`astats` from another thread than the event loop's, which is where `progress` runs."""
+        return self._wait(self.astats(progress=progress))
+
+    def prune_threads(
+        self,
+        *,
+        keep_last: int | None = None,
+        idle: Idle = None,
+        prefix: str = "",
+        progress: Progress = None,
+    ) -> int:
+        """`aprune_threads` from another thread than the event loop's, as `stats`."""
+        return self._wait(
+            self.aprune_threads(keep_last=keep_last, idle=idle, prefix=prefix, progress=progress)
+        )
+
+
+async def _next(items: AsyncIterator[T]) -> T | None:
+    return await anext(items, None)

@@ -1,0 +1,19 @@
+-- Deletes a thread as delete.lua does, unless it was used meanwhile, is pinned or has a lease.
+--
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread
+-- ARGV[1]  the state of the thread, as namespaces.lua returned it
+-- Returns  {deleted, runs}: deleted is 1 also when there was no thread any more; runs are the ids of
+--          the runs that the thread had checkpoints of
+
+-- include rows
+-- include state
+-- include control
+-- include lease
+-- include delete_all
+
+local is_pinned = control.ttl == '0'
+local is_used = is_pinned or has_lease() or state_of_thread() ~= ARGV[1]
+if is_used and redis.call('EXISTS', TIMELINE, WRITES) > 0 then
+  return {0, {}}
+end
+return {1, delete_all()}

@@ -1,0 +1,8 @@
+-- What shows whether a thread was used since somebody looked at it: whoever goes on with a thread adds
+-- a checkpoint to its first namespace, the root's, or a write.
+
+local function state_of_thread()
+  local row = redis.call('ZRANGEBYLEX', TIMELINE, '-', '+', 'LIMIT', 0, 1)[1]
+  local newest = row and id_of(latest_row((place_of(row)))) or ''
+  return redis.call('ZCARD', TIMELINE) .. ' ' .. redis.call('ZCARD', WRITES) .. ' ' .. newest
+end

@@ -1,0 +1,98 @@
+-- Sums up what is stored of a thread.
+--
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread
+-- ARGV[1], ARGV[2]  stage and position: 'timeline' and empty at first, then as returned
+-- Returns  {stage, position, writes, whole, thread}: an empty stage at the end; writes is how many
+--          writes this call came by, whole how many bytes of chunks the values that it came by would
+--          take, were each version of each stored by itself; thread is empty but for the end, then
+--          {exists, runs, bytes, pinned, ttl, lease}, with the number of runs, the bytes of each key,
+--          and the milliseconds until the thread expires and its lease ends; what is not known, or
+--          not there, is -1
+
+-- include rows
+-- include walk
+-- include control
+-- include lease
+
+-- How many rows a call visits, and how many members of a key the server weighs, the others being
+-- estimated: each takes it some milliseconds.
+local ROWS, SAMPLES = 300, 5000
+
+local stage, writes, whole = ARGV[1], 0, 0
+steps, position = ROWS, ARGV[2]
+
+local function count_value(entry)
+  whole = whole + (entry[3] and entry[3] - #entry[2] or 0)
+end
+
+-- The values of the namespace that were counted; the row before names those that stay the same.
+local namespace, counted
+
+local function each_version(row, visit)
+  local channels = head_of(row)[CHANNELS]
+  for i = 1, #channels, 3 do
+    if channels[i + 2] then
+      visit(channels[i + 1] .. channels[i], channels[i + 2])
+    end
+  end
+end
+
+local function enter_namespace(row)
+  local ns = place_of(row)
+  if ns ~= namespace then
+    namespace, counted = ns, {}
+  end
+end
+
+local function count_checkpoint(row)
+  enter_namespace(row)
+  each_version(row, function(version, entry)
+    if not counted[version] then
+      counted[version] = true
+      count_value(entry)
+    end
+  end)
+end
+
+local function count_writes(row)
+  each_write(groups_of(row), function(entry)
+    writes = writes + 1
+    count_value(entry)
+  end)
+end
+
+local function bytes_of(key)
+  local bytes = redis.pcall('MEMORY', 'USAGE', key, 'SAMPLES', SAMPLES)
+  if type(bytes) == 'table' then -- the server does not allow it
+    return -1
+  end
+  return bytes or 0
+end
+
+local function thread()
+  local bytes = {}
+  for i, key in ipairs(KEYS) do
+    bytes[i] = bytes_of(key)
+  end
+  local exists = redis.call('EXISTS', TIMELINE, WRITES)
+  local is_pinned = control.ttl == '0' and 1 or 0
+  local ttl = control.deadline and time_of('deadline') - now() or -1
+  local lease = has_lease() and time_of('until') - now() or -1
+  return {math.min(exists, 1), redis.call('HLEN', RUNS), bytes, is_pinned, ttl, lease}
+end
+
+if stage == 'timeline' then
+  if position ~= '' then
+    enter_namespace(position)
+    each_version(position, function(version)
+      counted[version] = true
+    end)
+  end
+  if walk(TIMELINE, count_checkpoint) then
+    stage, position = 'writes', ''
+  end
+end
+if stage == 'writes' and walk(WRITES, count_writes) then
+  return {'', '', writes, whole, thread()}
+end
+return {stage, position, writes, whole, {}}
