@@ -4,6 +4,7 @@ from .aio import AsyncRedisSaver
 from .errors import (
     ConfigError,
     CorruptThreadError,
+    EmbeddedServerError,
     EventLoopError,
     EvictionWarning,
     MissingLibraryError,
@@ -18,6 +19,7 @@ __all__ = [
     "AsyncRedisSaver",
     "ConfigError",
     "CorruptThreadError",
+    "EmbeddedServerError",
     "EventLoopError",
     "EvictionWarning",
     "MissingLibraryError",
