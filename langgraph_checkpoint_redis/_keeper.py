@@ -33,9 +33,9 @@ SOCKET = "socket"
 SECONDS_BETWEEN_LOOKS = 0.05  # half of what the server itself has between two looks at its clock
 
 
-def free(path: Path | str) -> IO[bytes] | None:
+def free(path: Path) -> IO[bytes] | None:
     """The file of a lock that nobody had, now locked until it is closed; or None."""
-    file = Path(path).open("ab")  # noqa: SIM115 - it is the caller's to close
+    file = path.open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -63,28 +63,28 @@ def ask(place: str, command: str) -> str:
         return ""
 
 
+def lock_of_server(directory: Path) -> IO[bytes]:
+    """The lock; a server that has it without a keeper, which was killed, is told to end."""
+    while not (lock := free(directory / SERVER)):
+        ask(str(directory / SOCKET), "SHUTDOWN")
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return lock
+
+
 def main(*command: str) -> None:
     """Go to the background as soon as no other server is left here, and be the keeper."""
     os.umask(0o077)  # whatever the directory allows, its new files are for the user alone
-    lock = _lock_of_server()
+    lock = lock_of_server(Path())
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         _keep(command, lock)
-
-
-def _lock_of_server() -> IO[bytes]:
-    """The lock; a server that has it has lost its keeper, and is told to end."""
-    while not (lock := free(SERVER)):
-        ask(SOCKET, "SHUTDOWN")
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    return lock
 
 
 def _keep(command: tuple[str, ...], lock: IO[bytes]) -> None:
     """Run the server, and again if it was killed, until nobody uses it or it fails by itself."""
     server = _started(command, lock)
     try:
-        while not (nobody := free(USERS)):
+        while not (nobody := free(Path(USERS))):
             time.sleep(SECONDS_BETWEEN_LOOKS)
             if server.poll() is not None:
                 if server.returncode > 0:
