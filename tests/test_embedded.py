@@ -13,7 +13,6 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from itertools import permutations
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -80,7 +79,7 @@ def opened(kind: str, loop: AbstractEventLoop) -> Open:
 @contextmanager
 def client_of(directory: Path) -> Iterator[redis.Redis]:
     """A client of the server that runs in a directory."""
-    with redis.Redis(unix_socket_path=str(directory / "socket")) as client:
+    with redis.Redis.from_url(f"unix://{directory}/socket") as client:
         yield client
 
 
@@ -280,10 +279,12 @@ def test_power_may_fail(tmp_path: Path) -> None:
     assert (settings["appendonly"], settings["appendfsync"]) == ("yes", "always")
 
 
-@pytest.mark.parametrize(
-    ("writer", "reader"),
-    [*permutations([name for name in available_servers() if name != "redis-6.2"], 2)],
-)
+SERVERS = [*available_servers()]
+READERS = [name for name in SERVERS if name != "redis-6.2"]  # its file is another from 7 on
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("writer", SERVERS)
 def test_any_server_reads_what_another_wrote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str, reader: str
 ) -> None:
@@ -357,18 +358,19 @@ def test_a_user_may_be_killed(tmp_path: Path, how: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_the_server_may_be_killed(tmp_path: Path, how: signal.Signals) -> None:
+def test_the_server_may_be_killed(opened: Open, tmp_path: Path, how: signal.Signals) -> None:
     """Users that are there would have to start anew, or what was acknowledged be lost."""
-    with RedisSaver.embedded(tmp_path) as saver:
+    with opened(tmp_path) as saver:
         for number in range(20):
             put(saver, f"{number}")
-        server = server_of(tmp_path)
-        os.kill(server, how)
-        assert ended(server)
-        assert within(lambda: (tmp_path / "socket").exists() and answers(tmp_path))
+        killed = server_of(tmp_path)
+        os.kill(killed, how)
+        assert ended(killed)
+        assert within(lambda: answers(tmp_path))
         put(saver, "x")
         assert threads(saver) == {"x", *(f"{number}" for number in range(20))}
         server = server_of(tmp_path)
+        assert server != killed
     assert ended(server)
 
 
