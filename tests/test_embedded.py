@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import stat
 import subprocess
@@ -13,7 +14,7 @@ import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -92,11 +93,14 @@ def server_of(directory: Path) -> int:
 
 def keeper_of(server: int) -> int:
     """The process that started a server."""
-    return int(ps("ppid=", server))
+    parent = int(ps("ppid=", server))
+    if "_keeper.py" not in ps("args=", parent):  # but whoever adopts orphans
+        raise ProcessLookupError(f"the keeper of {server} is gone")
+    return parent
 
 
 def ps(what: str, process: int) -> str:
-    command = ("ps", "-o", what, "-p", str(process))
+    command = ("ps", "-ww", "-o", what, "-p", str(process))
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
@@ -460,6 +464,49 @@ def test_a_start_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
 
     asyncio.run(cancelled())
     assert not answers(tmp_path)
+
+
+# Stores and stores, and notes what was acknowledged.
+STORING = """
+    from itertools import count
+    from langgraph_checkpoint_redis import EmbeddedServerError
+    from redis.exceptions import ConnectionError
+
+    log = os.open(os.path.join(directory, "acknowledged"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    numbers = count()
+    while True:
+        try:
+            with RedisSaver.embedded(directory) as saver:
+                for _ in range(50):
+                    config["configurable"]["thread_id"] = thread_id = f"{name}.{next(numbers)}"
+                    saver.put(config, empty_checkpoint(), {}, {})
+                    os.write(log, f"{thread_id} ".encode())
+        except (ConnectionError, EmbeddedServerError):  # what was killed is just starting again
+            pass
+    """
+
+
+@pytest.mark.slow
+def test_what_was_acknowledged_survives_whatever_is_killed(tmp_path: Path) -> None:
+    """Once in many crashes, messages would be lost, or a server left behind for ever."""
+    draw = random.Random(0)
+    servers = set[int]()
+    with ExitStack() as stack:
+        users = [stack.enter_context(running(tmp_path, f"{n}", STORING)) for n in range(4)]
+        for number in range(4, 40):
+            time.sleep(draw.random())
+            users.pop(draw.randrange(4)).kill()
+            users.append(stack.enter_context(running(tmp_path, f"{number}", STORING)))
+            with suppress(redis.exceptions.RedisError, ProcessLookupError, ValueError):
+                server = server_of(tmp_path)  # unless it is just starting
+                servers.add(server)
+                os.kill(draw.choice((server, keeper_of(server))), signal.SIGKILL)
+    with RedisSaver.embedded(tmp_path) as saver:
+        acknowledged = {*(tmp_path / "acknowledged").read_text().split()}
+        assert len(acknowledged) > 100
+        assert acknowledged <= threads(saver)
+        servers.add(server_of(tmp_path))
+    assert ended(*servers)
 
 
 # What goes wrong
