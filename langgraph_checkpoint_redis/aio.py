@@ -10,6 +10,7 @@ twin to the loop that uses the saver. That is what nodes and tools without `asyn
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
 from collections.abc import (
     AsyncIterator,
@@ -40,6 +41,7 @@ from . import _codec, _config, _lease
 from ._clients import RAW, eval_, evalsha, explained_errors, is_cluster
 from ._compression import Compression
 from ._config import Duration
+from ._embedded import EmbeddedServer
 from ._loops import Connections
 from ._operations import Operations, Options, Shared, cursor, shared
 from ._scripts import Call, Commands, Operation
@@ -121,6 +123,23 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreads):
             yield saver
         finally:
             await saver.aclose()
+
+    @classmethod
+    @asynccontextmanager
+    async def embedded(
+        cls, path: str | os.PathLike[str], **options: Any
+    ) -> AsyncIterator[AsyncRedisSaver]:
+        """A saver on a server that this package runs itself and keeps in a directory.
+
+        Everything as with `RedisSaver.embedded`, and with the same server in the same directory.
+        """
+        server = EmbeddedServer(path)
+        try:
+            async with cls.from_conn_string(server.url, **options) as saver:
+                await asyncio.to_thread(server.start)
+                yield saver
+        finally:
+            await asyncio.to_thread(server.stop)
 
     async def asetup(self) -> None:
         """Check that the server is reachable and can hold checkpoints; optional.

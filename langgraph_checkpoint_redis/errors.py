@@ -74,6 +74,10 @@ class MissingLibraryError(RedisSaverError, ImportError):
     """A library that an option needs, or that something was stored with, is not installed."""
 
 
+class EmbeddedServerError(RedisSaverError, RuntimeError):
+    """An embedded server did not start, or cannot run on this system."""
+
+
 class EventLoopError(RedisSaverError, RuntimeError):
     """A synchronous method of `AsyncRedisSaver` was called where it cannot work."""
 

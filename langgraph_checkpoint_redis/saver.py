@@ -7,6 +7,7 @@ compiled with this saver can be awaited as well.
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from . import _codec, _config, _lease
 from ._clients import RAW, connection_limit, eval_, evalsha, explained_errors, is_cluster
 from ._compression import Compression
 from ._config import Duration
+from ._embedded import EmbeddedServer
 from ._operations import Operations, Options, Shared, cursor, shared
 from ._scripts import Call, Commands, Operation
 from ._threads import Threads
@@ -109,6 +111,31 @@ class RedisSaver(BaseCheckpointSaver[str], Threads):
             yield saver
         finally:
             saver.close()
+
+    @classmethod
+    @contextmanager
+    def embedded(cls, path: str | os.PathLike[str], **options: Any) -> Iterator[RedisSaver]:
+        """A saver on a server that this package runs itself and keeps in a directory.
+
+        It is for one machine: all processes of a user that name the same directory share the
+        server, which starts with the first of them and ends with the last. What was stored stays
+        in the directory, also if power fails.
+
+        Args:
+            path: The directory; it is made if it is not there. A local disk, not a network's.
+            **options: The constructor's.
+
+        Raises:
+            MissingLibraryError: There is no server: `langgraph-checkpoint-redis-core[embedded]`.
+            EmbeddedServerError: It does not start, and says why; or this is Windows.
+        """
+        server = EmbeddedServer(path)
+        try:
+            with cls.from_conn_string(server.url, **options) as saver:
+                server.start()
+                yield saver
+        finally:
+            server.stop()
 
     def setup(self) -> None:
         """Check that the server is reachable and can hold checkpoints; optional.

@@ -4,9 +4,9 @@ A test is written once. It calls `saver` (or the graph driver `drive`) as if all
 and runs for `RedisSaver` and for `AsyncRedisSaver`, on each server.
 
 Which servers: those that `--servers` names, by default the newest Redis and the newest Valkey that
-were found in wheels or on PATH; `all` means every one. `REDIS_URL` overrides it, and where nothing
-is found but a Docker daemon answers, a container is started. A missing server is an error, never a
-skip.
+were found in wheels or on PATH; `all` means every one. A name with a colon in it, such as
+`redis:7.4`, is the image of a container. `REDIS_URL` overrides it, and where nothing is found, it
+is a container as well. A missing server, or a missing Docker, is an error, never a skip.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 from uuid import uuid4
 
@@ -27,9 +27,39 @@ from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 
 from .driving import AwaitedDriver, AwaitedSaver, DirectDriver, Driver, Saver
 
+IMAGE = "redis:8"  # where no server is found
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--servers", default="newest", help="newest, all, or names such as valkey-8.1")
+    parser.addoption(
+        "--servers", default="newest", help="newest, all, or names such as valkey-8.1 or redis:7.4"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse servers that there are not, before any test runs."""
+    for name in _chosen(config.getoption("--servers")):
+        if _is_image(name):
+            _check_docker(name)
+        elif name != "REDIS_URL" and name not in available_servers():
+            raise pytest.UsageError(f"--servers: no {name} here, only {[*available_servers()]}")
+
+
+def _is_image(name: str) -> bool:
+    return ":" in name
+
+
+def _check_docker(image: str) -> None:
+    # Slow, and needed here only; it has no types.
+    import docker  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    try:
+        with closing(docker.from_env()) as daemon:
+            daemon.ping()
+    except docker.errors.DockerException as error:
+        raise pytest.UsageError(
+            f"--servers: {image} is the image of a container, but no Docker daemon answers: {error}"
+        ) from error
 
 
 def _chosen(option: str) -> list[str]:
@@ -37,7 +67,7 @@ def _chosen(option: str) -> list[str]:
         return ["REDIS_URL"]
     found = sorted(available_servers(), key=_version, reverse=True)
     if not found:
-        return ["container"]
+        return [IMAGE]
     if option == "all":
         return found
     if option == "newest":
@@ -76,11 +106,11 @@ class _Servers(dict[str, str]):
     def _started(self, name: str) -> str:
         if name == "REDIS_URL":
             return os.environ["REDIS_URL"]
-        if name == "container":
+        if _is_image(name):
             # Docker's library is slow to import, and needed here only.
             from testcontainers.community.redis import RedisContainer  # noqa: PLC0415
 
-            container = self._stack.enter_context(RedisContainer("redis:8"))
+            container = self._stack.enter_context(RedisContainer(name))
             host, port = container.get_container_host_ip(), container.get_exposed_port(6379)
             return f"redis://{host}:{port}"
         return self._stack.enter_context(running_server(available_servers()[name]))

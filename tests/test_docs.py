@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
+import subprocess
+import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +42,13 @@ def empty_server() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(autouse=True)
+def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the documentation runs, and leaves what it leaves."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def run(page: str, url: str, loop: AbstractEventLoop) -> None:
     """Run the Python of a page, block by block, all in one namespace."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
@@ -71,6 +81,16 @@ def test_the_readme_goes_on_where_it_left_off(
         said.append(capsys.readouterr().out)
     first, second = (f"Messages in this thread: {number}\n" for number in (1, 3))
     assert said == [first * 2, second * 2]
+
+
+def test_the_tests_that_are_shown_pass(empty_directory: Path) -> None:
+    """Whoever begins with them would begin with a failure."""
+    tests = empty_directory / "test_shown.py"
+    tests.write_text("\n".join(python_blocks("docs/testing.md")))
+    command = (sys.executable, "-m", "pytest", "-W", "error", "-p", "no:asyncio", str(tests))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert " 2 passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -15,7 +15,7 @@ import redis
 from examples.local_server import available_servers, running_server
 
 ROOT = Path(__file__).parents[1]
-NOT_PROGRAMS = {"__init__", "local_model", "local_server"}
+NOT_PROGRAMS = {"__init__", "local_model", "local_server", "server_keeper"}
 PROGRAMS = sorted({path.stem for path in ROOT.glob("examples/*.py")} - NOT_PROGRAMS)
 
 # What each one prints, in this order.

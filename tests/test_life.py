@@ -94,6 +94,14 @@ def lives(client: redis.Redis, keys: ThreadKeys) -> Callable[[], set[int]]:
     return seconds
 
 
+def expire(client: redis.Redis, keys: ThreadKeys) -> None:
+    """Let a thread live for 50 seconds, as if it had been used some time ago."""
+    deadline = int(time.time() * 1000) + 50_000
+    client.hset(keys.control, "deadline", deadline)
+    for key in keys:
+        client.pexpireat(key, deadline)
+
+
 def left_over(client: redis.Redis, prefix: str) -> list[bytes]:
     return [*client.scan_iter(f"{prefix}:*")]
 
@@ -132,10 +140,7 @@ def test_whoever_writes_a_thread_stays_in_one_piece(
     """One channel of a thread would be gone while the rest goes on."""
     first = put(saver)
     assert lives() == {100}
-    deadline = int(time.time() * 1000) + 50_000
-    for key in keys:
-        client.pexpireat(key, deadline)
-    client.hset(keys.control, "deadline", deadline)
+    expire(client, keys)
     writer: Saver = saver if writer_says == "a time" else other
     last = put(writer, first, "new", run_id="run")  # a key more
     write(writer, last)  # and one more
@@ -154,8 +159,7 @@ def test_reading_counts_as_use_on_request(
 ) -> None:
     """A thread that is looked at every day would vanish, or one that a crawler reads never."""
     put(saver)
-    for key in keys:
-        client.pexpire(key, 50_000)
+    expire(client, keys)
     assert saver.get_tuple(A)
     assert lives() == {100 if "refresh_on_read" in saver_options else 50}
     assert saver.get_tuple(generate_config("nobody")) is None
@@ -172,8 +176,7 @@ def test_langgraphs_own_setting_is_understood(
     """A configuration that moves here would be read as seconds, or not at all."""
     put(saver)
     assert lives() == {90}
-    for key in keys:
-        client.pexpire(key, 50_000)
+    expire(client, keys)
     saver.get_tuple(A)
     assert lives() == {90}
 
