@@ -1,5 +1,7 @@
 """LangGraph checkpoints on plain Redis: `RedisSaver` and `AsyncRedisSaver`."""
 
+__version__ = "0.1.0"  # first, as connections tell it to the server
+
 from .aio import AsyncRedisSaver
 from .errors import (
     ConfigError,
@@ -27,5 +29,3 @@ __all__ = [
     "UnknownFormatError",
     "UnsupportedServerError",
 ]
-
-__version__ = "0.1.0"

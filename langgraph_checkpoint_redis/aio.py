@@ -26,14 +26,23 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import NoScriptError
 
 from . import _codec, _config
-from ._clients import RAW, eval_, evalsha, explained_errors, is_cluster
+from ._clients import (
+    PASSING,
+    RAW,
+    Patience,
+    checked,
+    eval_,
+    evalsha,
+    explained_errors,
+    is_cluster,
+    is_unknown_script,
+)
 from ._compression import Compression
-from ._loops import Connections
+from ._loops import Connection, Connections
 from ._operations import Operations, Shared, cursor, shared
-from ._scripts import Call, Commands, Operation
+from ._scripts import Call, Commands, Operation, Request
 from .errors import EventLoopError, EvictionWarning
 
 T = TypeVar("T")
@@ -48,8 +57,9 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
     server. Plain Redis 6.2 or newer is enough, or Valkey, single or as a cluster.
 
     Args:
-        redis: A URL (`redis://`, `rediss://`, `unix://`) or a client: `redis.asyncio.Redis` or
-            `redis.asyncio.RedisCluster`. A client works in one event loop only, a URL in any.
+        redis: A URL (`redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://`)
+            or a client: `redis.asyncio.Redis`, `redis.asyncio.RedisCluster`, or those of valkey-py.
+            A client works in one event loop only, a URL in any.
         prefix: What all keys begin with; savers with different prefixes share nothing.
         serde: The serializer of values, metadata and checkpoints; LangGraph's own by default.
         keep_last: How many checkpoints of each namespace to keep, the newest; 1 is enough to go on
@@ -58,8 +68,8 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
             What is stored already is readable whatever this says.
 
     Raises:
-        ConfigError: `prefix` is empty, or has braces or NUL characters in it; `keep_last` is less
-            than 1; `compression` is none that there is.
+        ConfigError: `redis` is neither; `prefix` is empty, or has braces or NUL characters in it;
+            `keep_last` is less than 1; `compression` is none that there is.
         MissingLibraryError: The library for `compression` is not installed.
 
     All methods raise `ConfigError` for a bad argument, before anything is sent; what the server and
@@ -79,6 +89,7 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
     ) -> None:
         """Nothing is sent before the first call, and no event loop is needed."""
         super().__init__(serde=serde)
+        redis = checked(redis, asynchronous=True)
         self._connections = Connections(redis)
         self._shared: Shared = shared(prefix, keep_last, compression, is_cluster=is_cluster(redis))
 
@@ -122,9 +133,17 @@ class AsyncRedisSaver(BaseCheckpointSaver[str]):
             except StopIteration as done:
                 result: T = done.value
                 return result
-            async with connection.limit:
-                with explained_errors():
-                    reply = await _finished(_sent(connection.client, request))
+            reply = await self._reply(connection, request)
+
+    async def _reply(self, connection: Connection, request: Request) -> Any:
+        patience = Patience(self._connections.redis)
+        while True:
+            try:
+                async with connection.limit:
+                    with explained_errors():
+                        return await _finished(_sent(connection.client, request))
+            except PASSING as error:  # noqa: PERF203 - the loop is for trying again
+                await asyncio.sleep(patience.pause(error))
 
     async def _thread_ids(self) -> AsyncIterator[str]:
         seen = set[str]()  # SCAN may return a key twice
@@ -331,15 +350,17 @@ async def _finished(sending: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-async def _sent(client: Any, request: Call | Commands) -> Any:
+async def _sent(client: Any, request: Request) -> Any:
     return await (_call(client, request) if isinstance(request, Call) else _send(client, request))
 
 
 async def _call(client: Any, call: Call) -> Any:
     try:
         return await client.execute_command(*evalsha(call), **RAW)
-    except NoScriptError:
-        return await client.execute_command(*eval_(call), **RAW)
+    except Exception as error:
+        if not is_unknown_script(error):
+            raise
+    return await client.execute_command(*eval_(call), **RAW)
 
 
 async def _send(client: Any, request: Commands) -> list[Any]:
