@@ -166,7 +166,7 @@ def _sentinel(host: str, port: int) -> Iterator[Address]:
             f"bind 127.0.0.1\nport {own_port}\ndir {directory}\n"
             f"sentinel monitor {SERVICE} {host} {port} 2\n"
             f"sentinel down-after-milliseconds {SERVICE} 1000\n"
-            f"sentinel failover-timeout {SERVICE} 4000\n"
+            f"sentinel failover-timeout {SERVICE} 1500\n"
         )
         command = (str(any_binary()), str(settings), "--sentinel")
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
