@@ -19,12 +19,14 @@ from langgraph.checkpoint.base.id import uuid6
 from redis.cluster import ClusterNode
 from redis.crc import key_slot
 
-from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, ThreadExistsError
+from langgraph_checkpoint_redis import ThreadExistsError
 from langgraph_checkpoint_redis._keys import Keyspace
 
-from .driving import AwaitedSaver, Saver
+from .driving import Saver
 from .servers import SLOTS, Address, Cluster, address, kill, node_id, running_cluster
 from .story import chat, thread, use
+
+SaverOn = Callable[..., Saver]
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +44,18 @@ def cluster(running: Cluster) -> Address:
 
 @pytest.fixture(params=["url", "client"])
 def saver(
-    request: pytest.FixtureRequest, running: Cluster, kind: str, loop: AbstractEventLoop
+    request: pytest.FixtureRequest,
+    running: Cluster,
+    kind: str,
+    loop: AbstractEventLoop,
+    saver_on: SaverOn,
 ) -> Iterator[Saver]:
     """A saver of either kind, made in either way, on an empty cluster."""
     with ExitStack() as stack:
         for node in running.nodes:
             node.flushall()
         of = running.url() if request.param == "url" else _client(running, kind, loop, stack)
-        yield _saver(of, kind, loop, stack)
+        yield saver_on(of)
 
 
 def _client(running: Cluster, kind: str, loop: AbstractEventLoop, stack: ExitStack) -> object:
@@ -60,16 +66,6 @@ def _client(running: Cluster, kind: str, loop: AbstractEventLoop, stack: ExitSta
     client = redis.asyncio.RedisCluster(startup_nodes=[node])
     stack.callback(lambda: loop.run_until_complete(client.aclose()))
     return client
-
-
-def _saver(of: object, kind: str, loop: AbstractEventLoop, stack: ExitStack) -> Saver:
-    if kind == "sync":
-        saver = RedisSaver(of)  # type: ignore[arg-type] # one of several kinds of clients
-        stack.callback(saver.close)
-        return saver
-    asynchronous = AsyncRedisSaver(of)  # type: ignore[arg-type] # as above
-    stack.callback(lambda: loop.run_until_complete(asynchronous.aclose()))
-    return AwaitedSaver(asynchronous, loop)
 
 
 def _put(saver: Saver, thread_id: str, run_id: str = "run", text: str = "hi") -> None:
@@ -159,7 +155,7 @@ def test_a_url_needs_one_node_that_answers(
     use(saver_on(f"redis+cluster://127.0.0.1:1,{here}?socket_timeout=2"))
 
 
-def test_nothing_is_sent_when_a_saver_is_made(saver_on: Callable[..., Saver]) -> None:
+def test_nothing_is_sent_when_a_saver_is_made(saver_on: SaverOn) -> None:
     """Programs could not be imported while a cluster is away."""
     saver_on("redis+cluster://127.0.0.1:1")
 
@@ -187,11 +183,10 @@ def test_threads_are_spread_evenly() -> None:
 
 
 @pytest.mark.slow
-def test_runs_go_on_when_a_primary_is_killed(kind: str, loop: AbstractEventLoop) -> None:
+def test_runs_go_on_when_a_primary_is_killed(saver_on: SaverOn) -> None:
     """The loss of a machine would fail the runs on it, or lose what they had stored."""
-    with ExitStack() as stack:
-        cluster = stack.enter_context(running_cluster(replicas=3))
-        saver = _saver(cluster.url(), kind, loop, stack)
+    with running_cluster(replicas=3) as cluster:
+        saver = saver_on(cluster.url())
         before, after = range(30), range(30, 90)
         for number in before:
             saver.put(thread(str(number)), *chat(number))
@@ -222,11 +217,10 @@ def _assert_all_there(saver: Saver, numbers: list[int]) -> None:
 
 
 @pytest.mark.slow
-def test_a_slot_moves_while_its_thread_is_in_use(kind: str, loop: AbstractEventLoop) -> None:
+def test_a_slot_moves_while_its_thread_is_in_use(saver_on: SaverOn) -> None:
     """Adding a node to a cluster would fail the runs whose threads move there, or lose a part."""
-    with ExitStack() as stack:
-        cluster = stack.enter_context(running_cluster())
-        saver = _saver(cluster.url(), kind, loop, stack)
+    with running_cluster() as cluster:
+        saver = saver_on(cluster.url())
         saver.put(thread("a"), *chat(0))
         mover = Thread(target=_move_there_and_back, args=[cluster, Keyspace("lg").thread("a")[0]])
         mover.start()

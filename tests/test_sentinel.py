@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from redis.backoff import NoBackoff
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 
-from .driving import AwaitedSaver, Saver
+from .driving import Saver
 from .servers import SERVICE, Watched, kill, running_sentinels, wait_until
 from .story import chat, thread, use
 
@@ -76,23 +75,16 @@ def _clients_of_sentinels(watched: Watched) -> int:
 
 @pytest.fixture(params=["url", "client"])
 def failing_over(
-    request: pytest.FixtureRequest, kind: str, loop: AbstractEventLoop
+    request: pytest.FixtureRequest, kind: str, loop: AbstractEventLoop, saver_on: SaverOn
 ) -> Iterator[tuple[str, Saver, Watched]]:
     """A saver that was made in one of the two ways, and servers that may be killed."""
-    with ExitStack() as stack:
-        watched = stack.enter_context(running_sentinels())
-        of: Any = watched.url if request.param == "url" else _client(watched, kind)
-        saver: Saver
-        if kind == "sync":
-            saver = RedisSaver(of)
-            stack.callback(saver.close)
+    with running_sentinels() as watched:
+        if request.param == "url":
+            yield request.param, saver_on(watched.url), watched
         else:
-            asynchronous = AsyncRedisSaver(of)
-            stack.callback(lambda: loop.run_until_complete(asynchronous.aclose()))
-            saver = AwaitedSaver(asynchronous, loop)
-        if request.param == "client":
-            stack.callback(lambda: _close(of, loop))
-        yield request.param, saver, watched
+            client = _client(watched, kind)
+            yield request.param, saver_on(client), watched
+            _close(client, loop)
 
 
 def _client(watched: Watched, kind: str) -> Any:
