@@ -8,7 +8,7 @@ ARGS ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 OLDEST := 'langgraph==1.0.*' 'langgraph-checkpoint==4.3.0' 'redis==5.1.0'
-OLDEST_TESTS := $(addprefix tests/test_,graphs.py conformance.py errors.py clients.py cluster.py)
+OLDEST_TESTS := $(addprefix tests/test_,graphs.py conformance.py errors.py clients.py urls.py cluster.py sentinel.py tls.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-servers test-oldest lint check format clean

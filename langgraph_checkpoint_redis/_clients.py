@@ -52,6 +52,7 @@ PASSING = (
 )
 _LASTING = (AuthenticationError, AuthorizationError)
 
+_READ_ONLY = "-READONLY "  # in a script, before Redis 7: redis-py looks for it at the beginning
 _UNKNOWN_FORMAT = re.compile(r"UNKNOWNFORMAT (\w+)")
 
 
@@ -115,6 +116,8 @@ def explained_errors() -> Iterator[None]:
     except Exception as error:
         if found := _UNKNOWN_FORMAT.search(str(error)):
             raise UnknownFormatError(found[1]) from error
+        if _READ_ONLY in str(error):
+            raise ReadOnlyError(str(error)) from error
         raise
 
 

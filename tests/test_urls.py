@@ -5,6 +5,8 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import redis.asyncio
 import valkey
 import valkey.asyncio
 
+from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver
 from langgraph_checkpoint_redis._urls import parsed
 
@@ -166,6 +169,27 @@ def test_a_saver_waits_for_a_server_that_restarts(saver_on: SaverOn) -> None:
         saver.put(thread("b"), *chat(2))
         starting.join()
         assert saver.get_tuple(thread("b"))
+
+
+@pytest.mark.parametrize("binary", available_servers().values(), ids=available_servers())
+@pytest.mark.parametrize("serves_stale_data", ["yes", "no"])
+def test_a_saver_waits_for_a_replica_that_becomes_the_primary(
+    saver_on: SaverOn, binary: Path, serves_stale_data: str
+) -> None:
+    """In a failover there is a moment in which no server takes writes, and runs would fail."""
+    stale = ("--replica-serve-stale-data", serves_stale_data)
+    with running_server(binary, *stale) as url, redis.Redis.from_url(url) as client:
+        saver = saver_on(url)
+        at = saver.put(thread("a"), *chat(1))
+        saver.put_writes(at, [("c", 1)], "task")
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        promotion = Timer(0.2, lambda: client.execute_command("REPLICAOF", "NO", "ONE"))
+        promotion.start()
+        saver.put_writes(at, [("c", 2)], "other task")
+        promotion.join()
+        found = saver.get_tuple(at)
+        assert found
+        assert found.pending_writes == [("other task", "c", 2), ("task", "c", 1)]
 
 
 def test_a_client_that_was_passed_in_keeps_its_own_patience(
