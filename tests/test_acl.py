@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,14 +13,11 @@ from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, gen
 from examples.local_server import running_server
 from langgraph_checkpoint_redis import RedisSaver
 
+from .documented import COMMANDS
 from .driving import Saver
 from .servers import any_binary
 from .story import chat, thread, use
 
-OPERATIONS = Path(__file__).parent.parent / "docs" / "operations.md"
-DOCUMENTED = re.findall(
-    r"(?<= \+)\w+", OPERATIONS.read_text(encoding="utf-8").split("ACL SETUSER")[1].split("```")[0]
-)
 LONG = 2500  # messages of a thread that one call of a script cannot look through
 
 SaverOn = Callable[..., Saver]
@@ -69,18 +64,18 @@ def test_the_documented_commands_are_enough(
 ) -> None:
     """A user who was set up by our documentation would be refused, one day, in some operation."""
     client.script_flush()
-    with user(client, prefix, DOCUMENTED) as name:
+    with user(client, prefix, COMMANDS) as name:
         use_everything(url_of(server, name), prefix)
         use(saver_on(url_of(server, name), prefix=prefix))
 
 
-@pytest.mark.parametrize("command", DOCUMENTED)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_documented_command_is_needed(
     server: str, client: redis.Redis, prefix: str, command: str
 ) -> None:
     """Users would be allowed more than they need, where secrets of others are."""
     client.script_flush()
-    allowed = [one for one in DOCUMENTED if one != command]
+    allowed = [one for one in COMMANDS if one != command]
     denied = r"(?i)no permission|can't run this command"
     with user(client, prefix, allowed) as name, pytest.raises(redis.ResponseError, match=denied):
         use_everything(url_of(server, name), prefix)
@@ -90,7 +85,7 @@ def test_tenants_cannot_reach_each_other(
     server: str, client: redis.Redis, prefix: str, saver_on: SaverOn
 ) -> None:
     """One customer could read or delete what another has said."""
-    with user(client, f"{prefix}:a", DOCUMENTED) as a, user(client, f"{prefix}:b", DOCUMENTED) as b:
+    with user(client, f"{prefix}:a", COMMANDS) as a, user(client, f"{prefix}:b", COMMANDS) as b:
         saver_on(url_of(server, a), prefix=f"{prefix}:a").put(thread("secret"), *chat(1))
         intruder = saver_on(url_of(server, b), prefix=f"{prefix}:a")
         for attempt in (
@@ -111,7 +106,7 @@ def test_wrong_credentials_are_an_error_at_once(
     server: str, client: redis.Redis, prefix: str, saver_on: SaverOn
 ) -> None:
     """A typing error in a password would look like a server that is away."""
-    with user(client, prefix, DOCUMENTED) as name:
+    with user(client, prefix, COMMANDS) as name:
         saver = saver_on(url_of(server, name, "wrong"), prefix=prefix)
         with pytest.raises(redis.AuthenticationError, match=r"(?i)invalid username-password"):
             saver.setup()

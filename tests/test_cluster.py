@@ -22,6 +22,7 @@ from redis.crc import key_slot
 from langgraph_checkpoint_redis import ThreadExistsError
 from langgraph_checkpoint_redis._keys import Keyspace
 
+from .documented import COMMANDS, COMMANDS_OF_CLUSTERS
 from .driving import Saver
 from .servers import SLOTS, Address, Cluster, address, kill, node_id, running_cluster
 from .story import chat, thread, use
@@ -160,6 +161,21 @@ def test_nothing_is_sent_when_a_saver_is_made(saver_on: SaverOn) -> None:
     saver_on("redis+cluster://127.0.0.1:1")
 
 
+def test_a_user_with_the_documented_commands_may_do_all_that_savers_do(
+    running: Cluster, saver_on: SaverOn
+) -> None:
+    """Who sets up a user by our documentation could not use a cluster."""
+    use(saver_on(_limited_url(running)))
+
+
+def _limited_url(cluster: Cluster) -> str:
+    """For a user who may do what is documented, and no more."""
+    rules = [*(f"+{command}" for command in COMMANDS), *COMMANDS_OF_CLUSTERS]
+    for node in cluster.nodes:
+        node.execute_command("ACL SETUSER", "chats", "on", ">secret", "~lg:*", "-@all", *rules)
+    return cluster.url().replace("//", "//chats:secret@")
+
+
 # Slots, without a server
 
 
@@ -220,7 +236,7 @@ def _assert_all_there(saver: Saver, numbers: list[int]) -> None:
 def test_a_slot_moves_while_its_thread_is_in_use(saver_on: SaverOn) -> None:
     """Adding a node to a cluster would fail the runs whose threads move there, or lose a part."""
     with running_cluster() as cluster:
-        saver = saver_on(cluster.url())
+        saver = saver_on(_limited_url(cluster))
         saver.put(thread("a"), *chat(0))
         mover = Thread(target=_move_there_and_back, args=[cluster, Keyspace("lg").thread("a")[0]])
         mover.start()
