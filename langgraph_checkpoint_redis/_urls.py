@@ -8,7 +8,7 @@ handed to redis-py.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from socket import timeout as socket_timeout
 from types import ModuleType
@@ -56,7 +56,7 @@ class Url:
     """
 
     kind: str
-    plain: str
+    plain: str = field(repr=False)  # there may be a password in it
     hosts: tuple[tuple[str, int], ...]
     service: str
 

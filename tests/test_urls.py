@@ -97,6 +97,21 @@ def test_a_wrong_url_is_refused_at_once_and_its_password_not_shown(
     assert found.value.__cause__ is None
 
 
+def test_options_are_for_the_servers_and_for_their_sentinels() -> None:
+    """Sentinels behind TLS, or with a password of their own, could not be asked."""
+    url = parsed("rediss+sentinel://user:pass@a/chats/2?ssl_ca_certs=ca.pem&sentinel_password=word")
+    client = url.client(redis)
+    server = client.connection_pool.connection_kwargs
+    (sentinel,) = client.connection_pool.sentinel_manager.sentinels
+    asked = sentinel.connection_pool.connection_kwargs
+    assert (server["username"], server["password"], server["db"]) == ("user", "pass", 2)
+    assert (asked["username"], asked["password"], asked["db"]) == (None, "word", 0)
+    assert server["ssl_ca_certs"] == asked["ssl_ca_certs"] == "ca.pem"
+    for pool in (client.connection_pool, sentinel.connection_pool):
+        assert issubclass(pool.connection_class, redis.SSLConnection)
+    assert "pass" not in repr(url)
+
+
 # Clients
 
 
