@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONTAINERS ?= redis:6.2,redis:7.4,redis:8,valkey/valkey:8
 OLDEST := 'langgraph==1.0.*' 'langgraph-checkpoint==4.3.0' 'redis==5.1.0'
-OLDEST_TESTS := $(addprefix tests/test_,graphs.py conformance.py errors.py clients.py cluster.py)
+OLDEST_TESTS := $(addprefix tests/test_,graphs.py conformance.py errors.py clients.py urls.py cluster.py sentinel.py tls.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-servers test-containers test-oldest lint check format clean

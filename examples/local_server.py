@@ -51,14 +51,14 @@ def running_server(binary: Path, *args: str, port: int = 0) -> Iterator[str]:
         *args: Further settings, such as `"--maxmemory", "10mb"`; the last word is theirs.
         port: Where to listen; a free port if it is 0.
     """
-    port = port or _free_port()
+    port = port or free_port()
     directory = tempfile.mkdtemp(prefix="redis-")
     address = ("--bind", "127.0.0.1", "--port", str(port), "--dir", directory)
     with _kept(directory, (str(binary), *address, *_IN_MEMORY, *args)):
         yield f"redis://127.0.0.1:{port}"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port where nobody listens.
 
     It is drawn from below the range that systems use for outgoing connections, and so is the port

@@ -1,5 +1,7 @@
 """LangGraph checkpoints on plain Redis: `RedisSaver` and `AsyncRedisSaver`."""
 
+__version__ = "0.1.0"  # first, as connections tell it to the server
+
 from ._threads import Stats, ThreadInfo
 from .aio import AsyncRedisSaver
 from .errors import (
@@ -42,5 +44,3 @@ __all__ = [
     "UnknownFormatError",
     "UnsupportedServerError",
 ]
-
-__version__ = "0.1.0"

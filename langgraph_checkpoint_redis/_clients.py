@@ -1,18 +1,39 @@
-"""What we ask of client libraries, and what they are asked with, for both front ends."""
+"""What we ask of client libraries, and what they are asked with, for both front ends.
+
+The libraries are redis-py and valkey-py, which began as the same. They share an interface, but no
+classes: clients are known here by their methods, and errors that both have by their names.
+"""
 
 from __future__ import annotations
 
+import random
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import iscoroutinefunction
+from ssl import SSLCertVerificationError
 from typing import Any
 
 from redis.client import NEVER_DECODE
-from redis.exceptions import ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ClusterDownError,
+    ClusterError,
+    MasterDownError,
+    ReadOnlyError,
+    RedisClusterException,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ._keys import thread_id
 from ._scripts import Argument, Call
+from ._urls import Url, parsed
 from .errors import (
+    ConfigError,
     ConflictError,
     LeaseLostError,
     RedisSaverError,
@@ -22,9 +43,25 @@ from .errors import (
 )
 
 CONNECTIONS = 64  # that one saver uses at a time; a client's pool refuses more than 100 by default
+SECONDS_TO_RECOVER = 10.0  # that a server may take to restart, to fail over or to move a slot
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5  # seconds between one try and the next
 
 RAW: dict[str, Any] = {NEVER_DECODE: True}  # replies are bytes, whatever `decode_responses` says
 
+# What may pass by itself. Every script may run twice, so it is safe to ask again.
+PASSING = (
+    RedisConnectionError,  # LOADING as well
+    RedisTimeoutError,
+    ReadOnlyError,
+    MasterDownError,
+    ClusterDownError,
+    TryAgainError,
+    ClusterError,  # a slot that took longer to move than redis-py waits
+    RedisClusterException,  # no node can be reached
+)
+_LASTING = (AuthenticationError, AuthorizationError)
+
+_READ_ONLY = "-READONLY "  # in a script, before Redis 7: redis-py looks for it at the beginning
 _UNKNOWN_FORMAT = re.compile(r"UNKNOWNFORMAT (\w+)")
 _REFUSED = re.compile(r"\b(THREADLEASED|LEASELOST|THREADDELETED|THREADMOVEDON) (\S+) ?(\S*) ?(\S*)")
 _REFUSALS: dict[str, type[RedisSaverError]] = {
@@ -34,16 +71,41 @@ _REFUSALS: dict[str, type[RedisSaverError]] = {
 }
 
 
-def connection_limit(client: Any) -> int:
+def checked(redis: Any, *, asynchronous: bool) -> Any:
+    """A `Url` for a URL, or the client that was passed in."""
+    if isinstance(redis, str):
+        return parsed(redis)
+    send = getattr(redis, "execute_command", None)
+    if isinstance(redis, type) or not (send and hasattr(redis, "scan_iter")):
+        raise ConfigError(
+            f"redis must be a URL, or a client of redis-py or valkey-py, not {type(redis).__name__}"
+        )
+    if iscoroutinefunction(send) != asynchronous:
+        raise ConfigError(
+            "redis must be an asynchronous client (redis.asyncio) for AsyncRedisSaver, and a "
+            f"synchronous one for RedisSaver, not {type(redis).__module__}.{type(redis).__name__}"
+        )
+    return redis
+
+
+def connection_limit(redis: Any) -> int:
     """How many connections to use at a time, so that further calls wait instead of failing."""
-    if is_cluster(client):
+    if isinstance(redis, Url):
+        return min(CONNECTIONS, int(redis.options.get("max_connections", CONNECTIONS)))
+    if is_cluster(redis):
         return CONNECTIONS
-    return min(CONNECTIONS, int(client.connection_pool.max_connections))
+    return min(CONNECTIONS, int(redis.connection_pool.max_connections))
 
 
-def is_cluster(client: Any) -> bool:
-    """Whether a client talks to a cluster."""
-    return hasattr(client, "nodes_manager")
+def is_cluster(redis: Any) -> bool:
+    """Whether a client talks to a cluster, or one that is made from a URL will."""
+    return redis.kind == "cluster" if isinstance(redis, Url) else hasattr(redis, "nodes_manager")
+
+
+def sentinels(client: Any) -> list[Any]:
+    """The clients that a client has beside itself, to ask where its server is."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    return manager.sentinels if manager else []
 
 
 def evalsha(call: Call) -> tuple[Argument, ...]:
@@ -56,16 +118,23 @@ def eval_(call: Call) -> tuple[Argument, ...]:
     return ("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
 
 
+def is_unknown_script(error: Exception) -> bool:
+    """Whether the server does not know a script yet."""
+    return type(error).__name__ == "NoScriptError"
+
+
 @contextmanager
 def explained_errors() -> Iterator[None]:
     """Raise what our scripts complain about as our error; the server's own errors pass through."""
     try:
         yield
-    except ResponseError as error:
+    except Exception as error:
         if found := _UNKNOWN_FORMAT.search(str(error)):
             raise UnknownFormatError(found[1]) from error
         if found := _REFUSED.search(str(error)):
             raise _refusal(*found.groups()) from error
+        if _READ_ONLY in str(error):
+            raise ReadOnlyError(str(error)) from error
         raise
 
 
@@ -73,3 +142,28 @@ def _refusal(code: str, key: str, parent: str, latest: str) -> RedisSaverError:
     if code == "THREADMOVEDON":
         return ConflictError(thread_id(key), parent, latest)
     return _REFUSALS[code](thread_id(key))
+
+
+class Patience:
+    """How long to go on asking a server, with longer and longer pauses.
+
+    Only for clients that we made: others have the patience that they were given.
+    """
+
+    def __init__(self, redis: Any) -> None:
+        seconds = SECONDS_TO_RECOVER if isinstance(redis, Url) else 0
+        self._deadline = time.monotonic() + seconds
+        self._pause = FIRST_PAUSE
+
+    def pause(self, error: Exception) -> float:
+        """How many seconds to wait before asking again; raises an error that will not pass."""
+        if _will_last(error) or time.monotonic() + self._pause > self._deadline:
+            raise error
+        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
+        return pause * random.uniform(0.5, 1)  # noqa: S311 - not all clients at once, no secret
+
+
+def _will_last(error: BaseException | None) -> bool:
+    if isinstance(error, (*_LASTING, SSLCertVerificationError)):
+        return True
+    return error is not None and _will_last(error.__cause__ or error.__context__)

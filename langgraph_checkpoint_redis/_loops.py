@@ -16,9 +16,10 @@ from threading import Lock, Thread
 from typing import Any, NamedTuple
 from weakref import finalize
 
-from redis.asyncio import Redis, RedisCluster
+from redis import asyncio as redis_py
 
-from ._clients import connection_limit
+from ._clients import connection_limit, sentinels
+from ._urls import Url
 from .errors import EventLoopError
 
 
@@ -30,19 +31,20 @@ class Connection(NamedTuple):
     keeper: AsyncGenerator[None, None] | None
 
 
-async def _keep(client: Redis) -> AsyncGenerator[None, None]:
+async def _keep(client: Any) -> AsyncGenerator[None, None]:
     """Close a client when this generator is closed, by whomever."""
     try:
         yield
     finally:
-        await client.aclose()
+        for opened in (client, *sentinels(client)):
+            await opened.aclose()
 
 
 class Connections:
     """The clients of a saver, and the loop that synchronous calls go to."""
 
-    def __init__(self, redis: str | Redis | RedisCluster) -> None:
-        self._redis = redis
+    def __init__(self, redis: Any) -> None:
+        self.redis = redis
         self._lock = Lock()
         self._start()
 
@@ -65,10 +67,11 @@ class Connections:
         return self._by_loop[loop]
 
     def _connection(self) -> Connection:
-        if isinstance(self._redis, str):
-            client = Redis.from_url(self._redis)
-            return Connection(client, Semaphore(connection_limit(client)), _keep(client))
-        return Connection(self._redis, Semaphore(connection_limit(self._redis)), None)
+        limit = Semaphore(connection_limit(self.redis))
+        if isinstance(self.redis, Url):
+            client = self.redis.client(redis_py)
+            return Connection(client, limit, _keep(client))
+        return Connection(self.redis, limit, None)
 
     def _forget_closed_loops(self) -> None:
         for loop in [loop for loop in self._by_loop if loop.is_closed()]:
@@ -95,7 +98,7 @@ class Connections:
             return running[0] if running else self._start_own_loop()
 
     def _start_own_loop(self) -> AbstractEventLoop:
-        if not isinstance(self._redis, str):
+        if not isinstance(self.redis, Url):
             raise EventLoopError(
                 "no event loop that uses this AsyncRedisSaver is running, and its client works in "
                 "none but its own: make the saver from a URL, or use RedisSaver"

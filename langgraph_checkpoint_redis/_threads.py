@@ -177,18 +177,8 @@ class _Choice(NamedTuple):
 
 
 def _choice(prefix: str, idle: Idle) -> _Choice:
-    return _Choice(_config.text("prefix", prefix, empty=True), _seconds("idle", idle))
-
-
-def _seconds(name: str, value: Idle) -> float | None:
-    seconds: object = value.total_seconds() if isinstance(value, timedelta) else value
-    if seconds is None:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise ConfigError(
-            f"{name} must be a positive number of seconds, a timedelta or None, not {value!r:.200}"
-        )
-    return seconds
+    seconds = None if idle is None else _config.milliseconds("idle", idle) / 1000
+    return _Choice(_config.text("prefix", prefix, empty=True), seconds)
 
 
 class _Limits(NamedTuple):

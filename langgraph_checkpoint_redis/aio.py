@@ -35,16 +35,25 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import NoScriptError
 
 from . import _codec, _config, _lease
-from ._clients import RAW, eval_, evalsha, explained_errors, is_cluster
+from ._clients import (
+    PASSING,
+    RAW,
+    Patience,
+    checked,
+    eval_,
+    evalsha,
+    explained_errors,
+    is_cluster,
+    is_unknown_script,
+)
 from ._compression import Compression
 from ._config import Duration
 from ._embedded import EmbeddedServer
-from ._loops import Connections
+from ._loops import Connection, Connections
 from ._operations import Operations, Options, Shared, cursor, shared
-from ._scripts import Call, Commands, Operation
+from ._scripts import Call, Commands, Operation, Request
 from ._threads import AsyncThreads
 from .errors import EventLoopError, EvictionWarning
 
@@ -60,8 +69,9 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreads):
     server. Plain Redis 6.2 or newer is enough, or Valkey, single or as a cluster.
 
     Args:
-        redis: A URL (`redis://`, `rediss://`, `unix://`) or a client: `redis.asyncio.Redis` or
-            `redis.asyncio.RedisCluster`. A client works in one event loop only, a URL in any.
+        redis: A URL (`redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://`)
+            or a client: `redis.asyncio.Redis`, `redis.asyncio.RedisCluster`, or those of valkey-py.
+            A client works in one event loop only, a URL in any.
         prefix: What all keys begin with; savers with different prefixes share nothing.
         serde: The serializer of values, metadata and checkpoints; LangGraph's own by default.
         keep_last: How many checkpoints of each namespace to keep, the newest; 1 is enough to go on
@@ -78,8 +88,9 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreads):
             a checkpoint which it names by its id always forks.
 
     Raises:
-        ConfigError: `prefix` is empty, or has braces or NUL characters in it; `keep_last` is less
-            than 1; `compression` or `on_conflict` is none that there is; a time is not above 0.
+        ConfigError: `redis` is neither; `prefix` is empty, or has braces or NUL characters in it;
+            `keep_last` is less than 1; `compression` or `on_conflict` is none that there is; a time
+            is not above 0.
         MissingLibraryError: The library for `compression` is not installed.
 
     All methods raise `ConfigError` for a bad argument, before anything is sent; what the server and
@@ -103,6 +114,7 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreads):
     ) -> None:
         """Nothing is sent before the first call, and no event loop is needed."""
         super().__init__(serde=serde)
+        redis = checked(redis, asynchronous=True)
         self._connections = Connections(redis)
         options = Options.checked(
             keep_last=keep_last,
@@ -171,9 +183,17 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreads):
             except StopIteration as done:
                 result: T = done.value
                 return result
-            async with connection.limit:
-                with explained_errors():
-                    reply = await _finished(_sent(connection.client, request))
+            reply = await self._reply(connection, request)
+
+    async def _reply(self, connection: Connection, request: Request) -> Any:
+        patience = Patience(self._connections.redis)
+        while True:
+            try:
+                async with connection.limit:
+                    with explained_errors():
+                        return await _finished(_sent(connection.client, request))
+            except PASSING as error:  # noqa: PERF203 - the loop is for trying again
+                await asyncio.sleep(patience.pause(error))
 
     async def _thread_ids(self) -> AsyncIterator[str]:
         seen = set[str]()  # SCAN may return a key twice
@@ -431,15 +451,17 @@ async def _finished(sending: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-async def _sent(client: Any, request: Call | Commands) -> Any:
+async def _sent(client: Any, request: Request) -> Any:
     return await (_call(client, request) if isinstance(request, Call) else _send(client, request))
 
 
 async def _call(client: Any, call: Call) -> Any:
     try:
         return await client.execute_command(*evalsha(call), **RAW)
-    except NoScriptError:
-        return await client.execute_command(*eval_(call), **RAW)
+    except Exception as error:
+        if not is_unknown_script(error):
+            raise
+    return await client.execute_command(*eval_(call), **RAW)
 
 
 async def _send(client: Any, request: Commands) -> list[Any]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Any, Literal, TypeVar, cast
 
+import redis as redis_py
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     BaseCheckpointSaver,
@@ -25,16 +27,28 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis import Redis, RedisCluster
-from redis.exceptions import NoScriptError
 
 from . import _codec, _config, _lease
-from ._clients import RAW, connection_limit, eval_, evalsha, explained_errors, is_cluster
+from ._clients import (
+    PASSING,
+    RAW,
+    Patience,
+    checked,
+    connection_limit,
+    eval_,
+    evalsha,
+    explained_errors,
+    is_cluster,
+    is_unknown_script,
+    sentinels,
+)
 from ._compression import Compression
 from ._config import Duration
 from ._embedded import EmbeddedServer
 from ._operations import Operations, Options, Shared, cursor, shared
-from ._scripts import Call, Commands, Operation
+from ._scripts import Call, Commands, Operation, Request
 from ._threads import Threads
+from ._urls import Url
 from .errors import EvictionWarning
 
 T = TypeVar("T")
@@ -47,8 +61,8 @@ class RedisSaver(BaseCheckpointSaver[str], Threads):
     Redis 6.2 or newer is enough, or Valkey, single or as a cluster.
 
     Args:
-        redis: A URL (`redis://`, `rediss://`, `unix://`) or a client: `redis.Redis` or
-            `redis.RedisCluster`.
+        redis: A URL (`redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://`)
+            or a client: `redis.Redis`, `redis.RedisCluster`, or those of valkey-py.
         prefix: What all keys begin with; savers with different prefixes share nothing.
         serde: The serializer of values, metadata and checkpoints; LangGraph's own by default.
         keep_last: How many checkpoints of each namespace to keep, the newest; 1 is enough to go on
@@ -65,8 +79,9 @@ class RedisSaver(BaseCheckpointSaver[str], Threads):
             a checkpoint which it names by its id always forks.
 
     Raises:
-        ConfigError: `prefix` is empty, or has braces or NUL characters in it; `keep_last` is less
-            than 1; `compression` or `on_conflict` is none that there is; a time is not above 0.
+        ConfigError: `redis` is neither; `prefix` is empty, or has braces or NUL characters in it;
+            `keep_last` is less than 1; `compression` or `on_conflict` is none that there is; a time
+            is not above 0.
         MissingLibraryError: The library for `compression` is not installed.
 
     All methods raise `ConfigError` for a bad argument, before anything is sent; what the server and
@@ -89,8 +104,8 @@ class RedisSaver(BaseCheckpointSaver[str], Threads):
     ) -> None:
         """Nothing is sent before the first call."""
         super().__init__(serde=serde)
-        self._opened = isinstance(redis, str)
-        self._client: Any = Redis.from_url(redis) if isinstance(redis, str) else redis
+        redis = checked(redis, asynchronous=False)
+        self._source = _Source(redis)
         options = Options.checked(
             keep_last=keep_last,
             compression=compression,
@@ -99,8 +114,8 @@ class RedisSaver(BaseCheckpointSaver[str], Threads):
             tombstone=tombstone,
             on_conflict=on_conflict,
         )
-        self._shared: Shared = shared(prefix, options, is_cluster=is_cluster(self._client))
-        self._connections = BoundedSemaphore(connection_limit(self._client))
+        self._shared: Shared = shared(prefix, options, is_cluster=is_cluster(redis))
+        self._connections = BoundedSemaphore(connection_limit(redis))
 
     @classmethod
     @contextmanager
@@ -150,8 +165,7 @@ class RedisSaver(BaseCheckpointSaver[str], Threads):
 
     def close(self) -> None:
         """Close the connections, if the saver was made from a URL."""
-        if self._opened:
-            self._client.close()
+        self._source.close()
 
     # Driving operations
 
@@ -167,14 +181,28 @@ class RedisSaver(BaseCheckpointSaver[str], Threads):
             except StopIteration as done:
                 result: T = done.value
                 return result
-            with self._connections, explained_errors():
-                reply = self._call(request) if isinstance(request, Call) else self._send(request)
+            reply = self._reply(request)
+
+    def _reply(self, request: Request) -> Any:
+        patience = Patience(self._source.redis)
+        while True:
+            try:
+                with self._connections, explained_errors():
+                    return self._call(request) if isinstance(request, Call) else self._send(request)
+            except PASSING as error:  # noqa: PERF203 - the loop is for trying again
+                time.sleep(patience.pause(error))
+
+    @property
+    def _client(self) -> Any:
+        return self._source.get()
 
     def _call(self, call: Call) -> Any:
         try:
             return self._client.execute_command(*evalsha(call), **RAW)
-        except NoScriptError:
-            return self._client.execute_command(*eval_(call), **RAW)
+        except Exception as error:
+            if not is_unknown_script(error):
+                raise
+        return self._client.execute_command(*eval_(call), **RAW)
 
     def _send(self, request: Commands) -> list[Any]:
         with self._client.pipeline(transaction=False) as pipeline:
@@ -403,3 +431,28 @@ class RedisSaver(BaseCheckpointSaver[str], Threads):
         return await asyncio.to_thread(
             self.get_delta_channel_history, config=config, channels=channels
         )
+
+
+class _Source:
+    """Where a saver and its copies have their client from.
+
+    It is made when it is first used, as one of a cluster connects at once. Two threads may then
+    make one each; the one that is left over is closed when it is collected.
+    """
+
+    def __init__(self, redis: Any) -> None:
+        self.redis = redis
+        self._opened: Any = None
+
+    def get(self) -> Any:
+        if not isinstance(self.redis, Url):
+            return self.redis
+        if self._opened is None:
+            self._opened = self.redis.client(redis_py)
+        return self._opened
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        if self._opened is not None:
+            for client in (self._opened, *sentinels(self._opened)):
+                client.close()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from typing import Any
 from uuid import uuid4
@@ -190,6 +190,23 @@ def raw_saver(
 def saver(raw_saver: RedisSaver | AsyncRedisSaver, loop: asyncio.AbstractEventLoop) -> Saver:
     """A saver of either kind, called synchronously."""
     return raw_saver if isinstance(raw_saver, RedisSaver) else AwaitedSaver(raw_saver, loop)
+
+
+@pytest.fixture
+def saver_on(kind: str, loop: asyncio.AbstractEventLoop) -> Iterator[Callable[..., Saver]]:
+    """Makes savers of either kind, on whatever server a test has; all are closed at its end."""
+    with ExitStack() as stack:
+
+        def made(redis: Any, **options: Any) -> Saver:
+            if kind == "sync":
+                saver = RedisSaver(redis, **options)
+                stack.callback(saver.close)
+                return saver
+            asynchronous = AsyncRedisSaver(redis, **options)
+            stack.callback(lambda: loop.run_until_complete(asynchronous.aclose()))
+            return AwaitedSaver(asynchronous, loop)
+
+        yield made
 
 
 @pytest.fixture

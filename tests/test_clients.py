@@ -19,46 +19,14 @@ from uuid import uuid4
 
 import pytest
 import redis
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
 from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 
 from .driving import AwaitedSaver, Saver
+from .story import chat, thread, use
 
 THREADS, TASKS = 120, 300  # more than the 100 connections that a client's pool has by default
-
-
-def thread(thread_id: str, **configurable: Any) -> RunnableConfig:
-    return {"configurable": {"thread_id": thread_id, **configurable}}
-
-
-def chat(number: int) -> tuple[Any, ...]:
-    """A checkpoint with a large value, as `put` takes it."""
-    values = {"c": [f"{number} {item:600}" for item in range(5)]}
-    checkpoint = generate_checkpoint(channel_values=values, channel_versions={"c": 1})
-    return checkpoint, generate_metadata(run_id=f"run {number}"), {"c": 1}
-
-
-def use(saver: Saver) -> None:
-    """Store, read and delete in every way that there is."""
-    saver.setup()
-    checkpoint, *rest = chat(1)
-    at = saver.put(thread("größe"), checkpoint, *rest)
-    saver.put_writes(at, [("c", "w" * 1000)], "task")
-    found = saver.get_tuple(thread("größe"))
-    assert found
-    assert found.checkpoint == checkpoint
-    assert found.pending_writes == [("task", "c", "w" * 1000)]
-    assert [*saver.list(None)] == [*saver.list(at)] == [found]
-    assert [*saver.list(None, filter={"source": "input"})] == []
-    assert saver.get_delta_channel_history(config=at, channels=["c"])["c"]["writes"] == []
-    saver.copy_thread("größe", "copy")
-    saver.prune(["copy"])
-    saver.delete_thread("größe")
-    saver.delete_for_runs(["run 1"])
-    assert [*saver.list(None)] == []
 
 
 Make = Callable[..., Saver]
@@ -71,6 +39,11 @@ def make(kind: str, loop: AbstractEventLoop, prefix: str) -> Iterator[Make]:
 
         def client(url: str, *, blocking: bool = False, **options: Any) -> Any:
             of: Any = redis if kind == "sync" else redis.asyncio
+            if options.pop("without_hiredis", False):
+                parser = redis._parsers
+                options["parser_class"] = (
+                    parser._RESP2Parser if kind == "sync" else parser._AsyncRESP2Parser
+                )
             if blocking:
                 pool = of.BlockingConnectionPool.from_url(url, **options)
                 made = of.Redis.from_pool(pool)
@@ -116,6 +89,9 @@ def _closed(client: Any, loop: AbstractEventLoop) -> None:
         {"single_connection_client": True},
         {"health_check_interval": 1, "socket_timeout": 5},
         {"encoding": "latin-1"},
+        {"without_hiredis": True, "protocol": 2},
+        {"without_hiredis": True, "protocol": 3},
+        {"without_hiredis": True, "decode_responses": True},
     ],
     ids=str,
 )

@@ -1,81 +1,72 @@
-"""A cluster of three primaries, as real processes: the same savers, with the cluster's clients."""
+"""A cluster as real processes: the same savers, by URL and with the cluster's clients."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Iterator
+from asyncio import AbstractEventLoop
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import count
+from threading import Thread
 
 import pytest
 import redis
 import redis.asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
 from redis.cluster import ClusterNode
 from redis.crc import key_slot
 
-from examples.local_server import available_servers, running_server
-from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, ThreadExistsError
+from langgraph_checkpoint_redis import ThreadExistsError
+from langgraph_checkpoint_redis._keys import Keyspace
 
-from .driving import AwaitedSaver, Saver
+from .documented import COMMANDS, COMMANDS_OF_CLUSTERS
+from .driving import Saver
+from .servers import SLOTS, Address, Cluster, address, kill, node_id, running_cluster
+from .story import chat, thread, use
 
-SLOTS = 16384
-SECONDS_TO_FORM = 30
-Address = tuple[str, int]
+SaverOn = Callable[..., Saver]
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Address]:
-    """The address of a node of a cluster that is up."""
-    binary = next(iter(available_servers().values()))
-    settings = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-    with ExitStack() as stack:
-        urls = [stack.enter_context(running_server(binary, *settings)) for _ in range(3)]
-        nodes = [stack.enter_context(redis.Redis.from_url(url)) for url in urls]
-        _join(nodes)
-        _wait_until_formed(nodes)
-        yield _address(nodes[0])
-
-
-def _address(node: redis.Redis) -> Address:
-    arguments = node.connection_pool.connection_kwargs
-    return arguments["host"], arguments["port"]
-
-
-def _join(nodes: list[redis.Redis]) -> None:
-    share = -(-SLOTS // len(nodes))
-    for first, node in zip(count(0, share), nodes, strict=False):
-        node.execute_command("CLUSTER ADDSLOTSRANGE", first, min(first + share, SLOTS) - 1)
-        node.execute_command("CLUSTER MEET", *_address(nodes[0]))
-
-
-def _wait_until_formed(nodes: list[redis.Redis]) -> None:
-    deadline = time.monotonic() + SECONDS_TO_FORM
-    while not all(_is_formed(node, len(nodes)) for node in nodes):
-        assert time.monotonic() < deadline, "the cluster does not form"
-        time.sleep(0.05)
-
-
-def _is_formed(node: redis.Redis, size: int) -> bool:
-    info = node.execute_command("CLUSTER INFO")
-    return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(size))
+def running() -> Iterator[Cluster]:
+    """Three primaries."""
+    with running_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def saver(cluster: Address, kind: str, loop: asyncio.AbstractEventLoop) -> Iterator[Saver]:
-    """A saver of either kind on an empty cluster."""
-    with redis.RedisCluster(startup_nodes=[ClusterNode(*cluster)]) as client:
-        client.flushall(target_nodes=redis.RedisCluster.PRIMARIES)
-        if kind == "sync":
-            yield RedisSaver(client)
-        else:
-            asynchronous = redis.asyncio.RedisCluster(
-                startup_nodes=[redis.asyncio.cluster.ClusterNode(*cluster)]
-            )
-            yield AwaitedSaver(AsyncRedisSaver(asynchronous), loop)
-            loop.run_until_complete(asynchronous.aclose())
+def cluster(running: Cluster) -> Address:
+    """The address of a node."""
+    return address(running.nodes[0])
+
+
+@pytest.fixture(params=["url", "client"])
+def saver(
+    request: pytest.FixtureRequest,
+    running: Cluster,
+    kind: str,
+    loop: AbstractEventLoop,
+    saver_on: SaverOn,
+) -> Iterator[Saver]:
+    """A saver of either kind, made in either way, on an empty cluster."""
+    with ExitStack() as stack:
+        for node in running.nodes:
+            node.flushall()
+        of = running.url() if request.param == "url" else _client(running, kind, loop, stack)
+        yield saver_on(of)
+
+
+def _client(running: Cluster, kind: str, loop: AbstractEventLoop, stack: ExitStack) -> object:
+    if kind == "sync":
+        nodes = [ClusterNode(*address(running.nodes[0]))]
+        return stack.enter_context(redis.RedisCluster(startup_nodes=nodes))
+    node = redis.asyncio.cluster.ClusterNode(*address(running.nodes[0]))
+    client = redis.asyncio.RedisCluster(startup_nodes=[node])
+    stack.callback(lambda: loop.run_until_complete(client.aclose()))
+    return client
 
 
 def _put(saver: Saver, thread_id: str, run_id: str = "run", text: str = "hi") -> None:
@@ -166,3 +157,137 @@ def test_pruning_and_deleting_leave_nothing_behind(saver: Saver, cluster: Addres
         saver.delete_thread(thread_id)
     with redis.RedisCluster(startup_nodes=[ClusterNode(*cluster)]) as client:
         assert not list(client.scan_iter(match="*"))
+
+
+def test_every_operation_works(saver: Saver) -> None:
+    """Something would fail on a cluster that works on a single server."""
+    use(saver)
+
+
+def test_a_url_needs_one_node_that_answers(
+    running: Cluster, saver_on: Callable[..., Saver]
+) -> None:
+    """A node that is away would keep programs from starting."""
+    here = running.url().removeprefix("redis+cluster://")
+    use(saver_on(f"redis+cluster://127.0.0.1:1,{here}?socket_timeout=2"))
+
+
+def test_nothing_is_sent_when_a_saver_is_made(saver_on: SaverOn) -> None:
+    """Programs could not be imported while a cluster is away."""
+    saver_on("redis+cluster://127.0.0.1:1")
+
+
+def test_a_user_with_the_documented_commands_may_do_all_that_savers_do(
+    running: Cluster, saver_on: SaverOn
+) -> None:
+    """Who sets up a user by our documentation could not use a cluster."""
+    use(saver_on(_limited_url(running)))
+
+
+def _limited_url(cluster: Cluster) -> str:
+    """For a user who may do what is documented, and no more."""
+    rules = [*(f"+{command}" for command in COMMANDS), *COMMANDS_OF_CLUSTERS]
+    for node in cluster.nodes:
+        node.execute_command("ACL SETUSER", "chats", "on", ">secret", "~lg:*", "-@all", *rules)
+    return cluster.url().replace("//", "//chats:secret@")
+
+
+# Slots, without a server
+
+
+@given(st.text(min_size=1).filter(lambda text: text.isprintable()))
+def test_all_keys_of_a_thread_are_in_one_slot(thread_id: str) -> None:
+    """Some threads, by their names, could not be stored on a cluster at all."""
+    keyspace = Keyspace("lg")
+    keys = (*keyspace.thread(thread_id), keyspace.copy_mark(thread_id))
+    assert len({key_slot(key) for key in keys}) == 1
+    assert keyspace.thread_id(keys[0]) == thread_id
+
+
+def test_threads_are_spread_evenly() -> None:
+    """Some node would be full, and busy, long before the others."""
+    keys = [Keyspace("lg").thread(str(uuid6())).timeline for _ in range(10_000)]
+    nodes = Counter(key_slot(key) * 3 // SLOTS for key in keys)
+    assert all(3_100 < count < 3_600 for count in nodes.values())  # 5 deviations from a third
+
+
+# Failures
+
+
+@pytest.mark.slow
+def test_runs_go_on_when_a_primary_is_killed(saver_on: SaverOn) -> None:
+    """The loss of a machine would fail the runs on it, or lose what they had stored."""
+    with running_cluster(replicas=3) as cluster:
+        saver = saver_on(cluster.url())
+        before, after = range(30), range(30, 90)
+        for number in before:
+            saver.put(thread(str(number)), *chat(number))
+        for node, slot_key in zip(cluster.nodes[:3], _a_key_of_each_third(), strict=True):
+            node.set(slot_key, 1)
+            assert node.wait(1, 5000) == 1  # what came before it is on the replica, too
+        kill(cluster.nodes[0])
+        for number in after:
+            saver.put(thread(str(number)), *chat(number))
+        _assert_all_there(saver, [*before, *after])
+        assert len([*saver.list(None)]) == 90
+        saver.delete_for_runs([f"run {number}" for number in before])
+        assert len([*saver.list(None)]) == 60
+
+
+def _a_key_of_each_third() -> list[str]:
+    found: dict[int, str] = {}
+    for number in range(1000):
+        found.setdefault(key_slot(str(number).encode()) // -(-SLOTS // 3), str(number))
+    return [found[third] for third in range(3)]
+
+
+def _assert_all_there(saver: Saver, numbers: list[int]) -> None:
+    for number in numbers:
+        found = saver.get_tuple(thread(str(number)))
+        assert found
+        assert found.checkpoint["channel_values"]["c"][4] == f"{number} {4:600}"
+
+
+@pytest.mark.slow
+def test_a_slot_moves_while_its_thread_is_in_use(saver_on: SaverOn) -> None:
+    """Adding a node to a cluster would fail the runs whose threads move there, or lose a part."""
+    with running_cluster() as cluster:
+        saver = saver_on(_limited_url(cluster))
+        saver.put(thread("a"), *chat(0))
+        mover = Thread(target=_move_there_and_back, args=[cluster, Keyspace("lg").thread("a")[0]])
+        mover.start()
+        stored = 1
+        while mover.is_alive():
+            saver.put(thread("a"), *chat(stored))
+            assert saver.get_tuple(thread("a"))
+            stored += 1
+        mover.join()
+        listed = {found.metadata["run_id"] for found in saver.list(thread("a"))}
+        assert listed == {f"run {number}" for number in range(stored)}
+        assert stored > 6
+
+
+def _move_there_and_back(cluster: Cluster, key: bytes) -> None:
+    slot = key_slot(key)
+    home, other = _owner(cluster, slot), cluster.nodes[0]
+    if home is other:
+        other = cluster.nodes[1]
+    for _ in range(3):
+        _move(slot, home, other, cluster)
+        time.sleep(0.3)
+        _move(slot, other, home, cluster)
+        time.sleep(0.3)
+
+
+def _owner(cluster: Cluster, slot: int) -> redis.Redis:
+    return cluster.nodes[slot // -(-SLOTS // 3)]
+
+
+def _move(slot: int, source: redis.Redis, target: redis.Redis, cluster: Cluster) -> None:
+    target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", node_id(source))
+    source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", node_id(target))
+    while keys := source.execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
+        source.migrate(*address(target), keys, 0, 1000)
+        time.sleep(0.1)  # one at a time, so that some are here and some are there
+    for node in (target, source, *cluster.nodes):
+        node.execute_command("CLUSTER SETSLOT", slot, "NODE", node_id(target))

@@ -28,6 +28,7 @@ from langgraph_checkpoint_redis import (
     RedisSaverError,
     ThreadExistsError,
     UnsupportedServerError,
+    _clients,
     errors,
 )
 from langgraph_checkpoint_redis._keys import Keyspace
@@ -328,9 +329,10 @@ def saver_of(kind: str, loop: AbstractEventLoop) -> Iterator[Callable[[str], Sav
 
 @pytest.mark.parametrize("method", ["setup", *CALLS])
 def test_a_server_that_is_not_there_is_an_error_of_the_connection(
-    saver_of: Callable[[str], Saver], method: str
+    saver_of: Callable[[str], Saver], method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Programs that know what their client raises would have to learn other errors."""
+    monkeypatch.setattr(_clients, "SECONDS_TO_RECOVER", 0.1)
     saver = saver_of("redis://127.0.0.1:1")
     with pytest.raises(redis.exceptions.ConnectionError, match=r"connecting to 127\.0\.0\.1:1"):
         saver.setup() if method == "setup" else call(saver, method)

@@ -489,13 +489,6 @@ def test_a_bad_argument_is_named_before_anything_is_done(
     assert saver.get_tuple(config("a"))
 
 
-def test_any_time_is_long_enough(saver: Saver) -> None:
-    """`Never` could not be said with a large number."""
-    put(saver, "a", id_at(ago(9 * DAY)))
-    assert saver.prune_threads(idle=float("inf")) == 0
-    assert saver.prune_threads(idle=timedelta.max) == 0
-
-
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_a_client_that_decodes_answers_will_do(
     kind: str, server: str, prefix: str, loop: asyncio.AbstractEventLoop, protocol: int

@@ -1,0 +1,227 @@
+"""What may be passed in as `redis`: URLs, the clients of two libraries, and nothing else."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+import valkey
+import valkey.asyncio
+
+from examples.local_server import available_servers, running_server
+from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver
+from langgraph_checkpoint_redis._urls import parsed
+
+from .driving import Saver
+from .servers import Restarting
+from .story import chat, thread, use
+
+SaverOn = Callable[..., Saver]
+
+
+# URLs
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "service"),
+    [
+        ("redis://", [("localhost", 6379)], ""),
+        ("redis://h/3", [("h", 6379)], ""),
+        ("rediss://user:pass@h:1", [("h", 1)], ""),
+        ("redis://:p@ss@h:1/?protocol=3", [("h", 1)], ""),
+        ("redis://[::1]:7", [("::1", 7)], ""),
+        ("redis+cluster://a:1,b,[::1]:3", [("a", 1), ("b", 6379), ("::1", 3)], ""),
+        ("rediss+cluster://u:p@a:1,b:2/0?ssl_cert_reqs=none", [("a", 1), ("b", 2)], ""),
+        ("redis+sentinel://a,b:5/chats", [("a", 26379), ("b", 5)], "chats"),
+        ("rediss+sentinel://u:p@a/chats/2?sentinel_password=q", [("a", 26379)], "chats"),
+    ],
+)
+def test_a_url_says_where_the_servers_are(
+    url: str, hosts: list[tuple[str, int]], service: str
+) -> None:
+    """The form that a user's other programs have could not be read, or would lead elsewhere."""
+    found = parsed(url)
+    assert [*found.hosts] == hosts
+    assert found.service == service
+
+
+def test_what_is_special_in_a_password_is_percent_encoded() -> None:
+    """A generated password with such characters would be taken for a part of something else."""
+    options = parsed("redis+cluster://us%40er:p%2Fa%3As%3F%40@h:1,i:2").options
+    assert (options["username"], options["password"]) == ("us@er", "p/a:s?@")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        "hunter2",
+        "localhost:6379",
+        "http://:hunter2@h",
+        "redis:/h:hunter2",
+        "redis://:hunter2#@h",
+        "redis://:hunter2/@h",
+        "redis://:1/hunter2@h",
+        "redis://:hunter2@h:port",
+        "redis://:hunter2@h:99999",
+        "redis://:hunter2@h/name",
+        "redis://:hunter2@a,b",
+        "redis://:hunter2@h?db=one",
+        "redis://:hunter2@h?colour=red",
+        "rediss://:hunter2@h?ssl_cert_reqs=perhaps",
+        "unix://:hunter2@",
+        "unix+cluster://:hunter2@/socket",
+        "redis+cluster://:hunter2@",
+        "redis+cluster://:hunter2@a,,b",
+        "redis+cluster://:hunter2@a/1",
+        "redis+sentinel://:hunter2@a",
+        "redis+sentinel://:hunter2@a/chats/first",
+        "redis+sentinel:///chats",
+    ],
+)
+@pytest.mark.parametrize("saver_class", [RedisSaver, AsyncRedisSaver])
+def test_a_wrong_url_is_refused_at_once_and_its_password_not_shown(
+    saver_class: Any, wrong: str
+) -> None:
+    """A typing error would come up in production, or bring a password into the logs."""
+    with pytest.raises(ConfigError, match="redis") as found:
+        saver_class(wrong)
+    assert "hunter2" not in str(found.value)
+    assert found.value.__cause__ is None
+
+
+def test_options_are_for_the_servers_and_for_their_sentinels() -> None:
+    """Sentinels behind TLS, or with a password of their own, could not be asked."""
+    url = parsed("rediss+sentinel://user:pass@a/chats/2?ssl_ca_certs=ca.pem&sentinel_password=word")
+    client = url.client(redis)
+    server = client.connection_pool.connection_kwargs
+    (sentinel,) = client.connection_pool.sentinel_manager.sentinels
+    asked = sentinel.connection_pool.connection_kwargs
+    assert (server["username"], server["password"], server["db"]) == ("user", "pass", 2)
+    assert (asked["username"], asked["password"], asked["db"]) == (None, "word", 0)
+    assert server["ssl_ca_certs"] == asked["ssl_ca_certs"] == "ca.pem"
+    for pool in (client.connection_pool, sentinel.connection_pool):
+        assert issubclass(pool.connection_class, redis.SSLConnection)
+    assert "pass" not in repr(url)
+
+
+# Clients
+
+
+@pytest.fixture
+def valkey_client(kind: str, server: str, loop: AbstractEventLoop) -> Iterator[Callable[..., Any]]:
+    """Makes a client of valkey-py."""
+    made: list[Any] = []
+
+    def client(**options: Any) -> Any:
+        of: Any = valkey if kind == "sync" else valkey.asyncio
+        made.append(of.Valkey.from_url(server.replace("redis:", "valkey:"), **options))
+        return made[-1]
+
+    yield client
+    for opened in made:
+        if kind == "sync":
+            opened.close()
+        else:
+            loop.run_until_complete(opened.aclose())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"protocol": 3}, {"decode_responses": True}, {"db": 5}], ids=str
+)
+def test_a_client_of_the_other_library_will_do(
+    valkey_client: Callable[..., Any],
+    client: redis.Redis,
+    saver_on: SaverOn,
+    prefix: str,
+    options: dict[str, Any],
+) -> None:
+    """Who has moved to Valkey, and to its library, would have to install and set up another."""
+    client.script_flush()  # so that the scripts are not known
+    use(saver_on(valkey_client(**options), prefix=prefix))
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"redis://h", redis.Redis, {}], ids=str)
+def test_what_is_no_client_is_refused(saver_on: SaverOn, wrong: object) -> None:
+    """The first call would fail with an error from deep inside."""
+    with pytest.raises(ConfigError, match=r"^redis must be"):
+        saver_on(wrong)
+
+
+def test_a_client_of_the_other_kind_is_refused(saver_on: SaverOn, kind: str) -> None:
+    """A coroutine that nobody awaits would be taken for a reply, or a loop would be blocked."""
+    wrong = redis.asyncio.Redis() if kind == "sync" else redis.Redis()
+    with pytest.raises(ConfigError, match=r"^redis must be an? "):
+        saver_on(wrong)
+
+
+def test_connections_say_who_they_are(
+    saver_on: SaverOn, server: str, client: redis.Redis, prefix: str
+) -> None:
+    """Whoever looks for what keeps a server busy could not tell our connections from others."""
+    saver_on(server, prefix=prefix).get_tuple(thread("a"))
+    # Older servers keep no names of libraries: there, it must only do no harm.
+    names = [found["lib-name"] for found in client.client_list() if "lib-name" in found]
+    assert not names or any("langgraph-checkpoint-redis-core_v" in name for name in names)
+
+
+# Patience
+
+
+def test_a_saver_waits_for_a_server_that_restarts(saver_on: SaverOn) -> None:
+    """Every restart of a server would fail the runs that are on their way."""
+    with closing(Restarting()) as server:
+        saver = saver_on(server.url)
+        saver.put(thread("a"), *chat(1))
+        starting = server.restart_in(0.5)
+        saver.put(thread("b"), *chat(2))
+        starting.join()
+        assert saver.get_tuple(thread("b"))
+
+
+@pytest.mark.parametrize("binary", available_servers().values(), ids=available_servers())
+@pytest.mark.parametrize("serves_stale_data", ["yes", "no"])
+def test_a_saver_waits_for_a_replica_that_becomes_the_primary(
+    saver_on: SaverOn, binary: Path, serves_stale_data: str
+) -> None:
+    """In a failover there is a moment in which no server takes writes, and runs would fail."""
+    stale = ("--replica-serve-stale-data", serves_stale_data)
+    with running_server(binary, *stale) as url, redis.Redis.from_url(url) as client:
+        saver = saver_on(url)
+        at = saver.put(thread("a"), *chat(1))
+        saver.put_writes(at, [("c", 1)], "task")
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        promotion = Timer(0.2, lambda: client.execute_command("REPLICAOF", "NO", "ONE"))
+        promotion.start()
+        saver.put_writes(at, [("c", 2)], "other task")
+        promotion.join()
+        found = saver.get_tuple(at)
+        assert found
+        assert found.pending_writes == [("other task", "c", 2), ("task", "c", 1)]
+
+
+def test_a_client_that_was_passed_in_keeps_its_own_patience(
+    kind: str, loop: AbstractEventLoop
+) -> None:
+    """Programs that want errors at once could not have them."""
+    start = loop.time()
+    with pytest.raises(redis.ConnectionError):
+        loop.run_until_complete(_read(kind, "redis://127.0.0.1:1"))
+    assert loop.time() - start < 1
+
+
+async def _read(kind: str, url: str) -> None:
+    no_more = redis.backoff.NoBackoff(), 0
+    if kind == "sync":
+        RedisSaver(redis.Redis.from_url(url, retry=redis.retry.Retry(*no_more))).get(thread("a"))
+    else:
+        retry = redis.asyncio.retry.Retry(*no_more)
+        async with redis.asyncio.Redis.from_url(url, retry=retry) as client:
+            await AsyncRedisSaver(client).aget(thread("a"))
