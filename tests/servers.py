@@ -89,7 +89,7 @@ def node_id(node: redis.Redis) -> str:
 def _join(nodes: list[redis.Redis], primaries: int) -> None:
     share = -(-SLOTS // primaries)
     for first, node in zip(count(0, share), nodes[:primaries], strict=False):
-        node.execute_command("CLUSTER ADDSLOTSRANGE", first, min(first + share, SLOTS) - 1)
+        node.execute_command("CLUSTER ADDSLOTS", *range(first, min(first + share, SLOTS)))
     for node in nodes[1:]:
         node.execute_command("CLUSTER MEET", *address(nodes[0]))
 
@@ -133,7 +133,7 @@ def running_sentinels(*, replicas: int = 2) -> Iterator[Watched]:
     with ExitStack() as stack:
         first = stack.enter_context(running_server(any_binary()))
         host, port = first.removeprefix("redis://").split(":")
-        follow = ("--replicaof", f"{host} {port}")
+        follow = ("--replicaof", host, port)
         urls = [
             first,
             *(stack.enter_context(running_server(any_binary(), *follow)) for _ in range(replicas)),
