@@ -9,13 +9,16 @@ It prints the port where it listens, and ends when its standard input does.
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
 CHUNK = 1 << 18
 
 
@@ -23,7 +26,8 @@ CHUNK = 1 << 18
 def delayed(target: str, seconds: float) -> Iterator[int]:
     """Run the proxy in a process of its own; gives its port."""
     command = [sys.executable, "-m", "benchmarks.proxy", target, str(seconds)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=ROOT) as process:
         assert process.stdout  # noqa: S101 - for the type checker
         yield int(process.stdout.readline())
         process.communicate()
@@ -33,6 +37,7 @@ async def _serve(target: str, seconds: float) -> None:
     server = await asyncio.start_server(partial(_connect, target, seconds), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
+    os._exit(0)  # At once: connections that wait have nothing to finish.
 
 
 async def _connect(

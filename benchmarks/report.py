@@ -16,6 +16,12 @@ from pathlib import Path
 from typing import Any
 
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+PICTURES = """\
+![Time of a turn](images/turn.svg)
+![Memory of a conversation](images/memory.svg)
+![Reading over a network](images/delay.svg)
+![Many conversations at once](images/throughput.svg)
+"""
 TITLES = {
     "operations": "Single operations, by messages in the conversation",
     "delay": "The same with a millisecond of network",
@@ -23,8 +29,8 @@ TITLES = {
     "delta": "A conversation of so many turns in a delta channel",
     "interrupt": "Stop for a person and go on, by messages in the conversation",
     "large": "A value of so many megabytes",
-    "crowd": "Turns in a second with so many conversations at once in one process",
-    "processes": "Turns in a second with so many processes of ten conversations",
+    "crowd": "So many conversations at once in one process",
+    "processes": "So many processes of ten conversations at once",
 }
 Result = dict[str, Any]
 Cell = dict[str, Any]
@@ -32,12 +38,16 @@ Cell = dict[str, Any]
 
 def publish(result: Result, docs: Path) -> None:
     """Write a result into the documentation."""
-    page = docs / "benchmarks.md"
+    write_tables(result, docs / "benchmarks.md")
+    plots(result, docs / "images")
+
+
+def write_tables(result: Result, page: Path) -> None:
+    """Replace what stands between the marks of a page."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
-    text = f"{before}{BEGIN}\n\n{tables(result)}\n{END}{after}"
+    text = f"{before}{BEGIN}\n\n{PICTURES}\n{tables(result)}\n{END}{after}"
     page.write_text(text, encoding="utf-8")
-    plots(result, docs / "images")
 
 
 def tables(result: Result) -> str:
@@ -74,6 +84,7 @@ def _sections(cells: list[Cell], names: Sequence[str], problems: list[str]) -> I
         title, head = "mode", "operation"
     else:
         title, head = "operation", "size"
+    cells = sorted(cells, key=lambda cell: str(cell["mode"]), reverse=True)  # sync, async
     for value in dict.fromkeys(cell[title] for cell in cells):
         own = [cell for cell in cells if cell[title] == value]
         units = {cell["unit"] for cell in own if "unit" in cell}
@@ -188,7 +199,7 @@ def _lines(file: Path, result: Result, by_name: dict[Any, dict[str, Any]]) -> No
         points = sorted(
             (key[3], cell["median"])
             for key, cell in by_name.items()
-            if (key[0], key[4]) == ("crowd", name)
+            if (key[0], key[2], key[4]) == ("crowd", "turns in a second", name)
         )
         if points:
             width = 2.5 if name in _ours(result) else 1.2

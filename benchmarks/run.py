@@ -31,12 +31,11 @@ from typing import Any
 from . import report, workloads
 from .columns import COLUMNS, Column, Session
 from .measuring import Bench, Recorder
-from .proxy import delayed
+from .proxy import ROOT, delayed
 from .servers import Server, Unavailable
 from .workers import many_processes
 
 RESULTS = Path(__file__).parent / "results"
-ROOT = Path(__file__).parents[1]
 WORKLOADS = (
     "operations", "chat", "interrupt", "delta", "large", "delay", "crowd", "processes"
 )  # fmt: skip
@@ -118,9 +117,6 @@ SCALES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write, and fail if one of our columns did."""
     options = _options(arguments)
-    warnings.simplefilter("ignore")  # those of the peers are not what is asked here
-    logging.disable()
-    _allow_many_connections()
     recorder = Recorder()
     columns = [column for column in COLUMNS if column.name in options.columns]
     started = time.time()
@@ -208,7 +204,8 @@ async def _measure(
             await _in_sessions(recorder, sessions, scale, chosen)
         if "delay" in chosen:
             await _delayed(recorder, running, scale, awaited=awaited)
-    for _ in range(scale.repeats):
+    for repeat in range(scale.repeats):
+        running = running[repeat:] + running[:repeat]  # none is always the first
         if "crowd" in chosen:
             for runs in scale.crowds:
                 _tell("crowd", runs)
@@ -315,4 +312,7 @@ def _output(*command: str) -> str:
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # What peers warn of is not asked here,
+    logging.disable()  # and what they raise is in the result.
+    _allow_many_connections()
     sys.exit(main())

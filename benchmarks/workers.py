@@ -18,6 +18,7 @@ from typing import IO
 
 from .columns import COLUMNS, Column
 from .measuring import Cell, Recorder, WrongState
+from .proxy import ROOT
 from .servers import Server
 from .workloads import CONNECTIONS_OF_A_RUN, crowd
 
@@ -29,7 +30,7 @@ def many_processes(
 ) -> None:
     """Some conversations at once in each of so many processes."""
     for column, server in running:
-        cell = Cell("processes", "throughput", processes, "async", column.name)
+        cell = Cell("processes", "turns in a second", processes, "async", column.name)
         if server.url and not column.is_floor:
             with recorder.problems_of(cell):
                 recorder.add(cell, _throughput(column, server, processes, turns), "/s")
@@ -42,7 +43,7 @@ def _throughput(column: Column, server: Server, processes: int, turns: int) -> f
     with ExitStack() as stack:
         workers = [
             stack.enter_context(
-                subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+                subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
             )
             for _ in range(processes)
         ]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from secrets import token_bytes, token_hex
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
@@ -396,8 +396,15 @@ async def deltas(bench: Bench, *, turns: int) -> None:
 # Crowds
 
 
-async def crowd(saver: Any, *, runs: int, turns: int) -> float:
-    """Turns in a second, of so many conversations at once."""
+class Crowd(NamedTuple):
+    """How many conversations went on at once."""
+
+    turns_per_second: float
+    cpu_seconds: float  # of this process, for a turn
+
+
+async def crowd(saver: Any, *, runs: int, turns: int) -> Crowd:
+    """So many conversations at once."""
     graph = chat(True, saver)  # noqa: FBT003 - awaited
 
     async def talk() -> int:
@@ -406,14 +413,14 @@ async def crowd(saver: Any, *, runs: int, turns: int) -> float:
             state = await graph.ainvoke(said(), thread)
         return len(state["messages"])
 
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     lengths = await asyncio.gather(*(talk() for _ in range(runs)), return_exceptions=True)
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     for length in lengths:
         if isinstance(length, BaseException):
             raise length
     expect("messages", set(lengths), {2 * turns})
-    return runs * turns / seconds
+    return Crowd(runs * turns / seconds, cpu / (runs * turns))
 
 
 async def crowds(
@@ -421,15 +428,17 @@ async def crowds(
 ) -> None:
     """One process with many conversations at once."""
     for column, server in running:
-        cell = Cell("crowd", "throughput", runs, "async", column.name)
+        cell = Cell("crowd", "turns in a second", runs, "async", column.name)
         if not column.is_floor and cell not in recorder.problems:
             with recorder.problems_of(cell):
-                recorder.add(cell, await _throughput(recorder, column, server, runs, turns), "/s")
+                found = await _crowd_of(recorder, column, server, runs, turns)
+                recorder.add(cell, found.turns_per_second, "/s")
+                recorder.add(cell._replace(operation="CPU of the client"), found.cpu_seconds)
 
 
-async def _throughput(
+async def _crowd_of(
     recorder: Recorder, column: Column, server: Server, runs: int, turns: int
-) -> float:
+) -> Crowd:
     """With the settings that savers have by default, and if that fails, with enough connections."""
     try:
         return await warm_crowd(column, server.url, None, runs=runs, turns=turns)
@@ -444,7 +453,7 @@ async def _throughput(
 
 async def warm_crowd(
     column: Column, url: str, connections: int | None, *, runs: int, turns: int
-) -> float:
+) -> Crowd:
     """A crowd on a saver of its own, after a first run."""
     async with column.opened(url, True, connections) as saver:  # noqa: FBT003 - awaited
         await crowd(saver, runs=1, turns=1)
