@@ -12,7 +12,8 @@ OLDEST := 'langgraph==1.0.*' 'langgraph-checkpoint==4.3.0' 'redis==5.1.0'
 OLDEST_TESTS := $(addprefix tests/test_,graphs.py conformance.py errors.py clients.py urls.py cluster.py sentinel.py tls.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-servers test-containers test-oldest lint check format clean
+.PHONY: help demo test test-slow test-servers test-containers test-oldest lint check format bench
+.PHONY: bench-quick clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -48,8 +49,16 @@ format: $(VENV)/.test ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+bench: ## measure this and other savers side by side, and write docs/benchmarks.md (long)
+	@$(MAKE) VENV=.venv-bench .venv-bench/.bench
+	.venv-bench/bin/python -m benchmarks.run --name published --docs docs $(ARGS)
+
+bench-quick: ## the same in some minutes, with fewer sizes and samples, and only printed
+	@$(MAKE) VENV=.venv-bench .venv-bench/.bench
+	.venv-bench/bin/python -m benchmarks.run --scale quick --name quick $(ARGS)
+
 clean: ## remove what these commands made
-	rm -rf $(VENV) .venv-oldest build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-bench build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps: each stands for what was installed into the environment, for this pyproject.toml.
@@ -64,4 +73,8 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml benchmarks/requirements.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable . -r benchmarks/requirements.txt
 	@touch $@

@@ -1,0 +1,1 @@
+"""What the savers cost, measured: see `run.py` and `sharing.py`."""
