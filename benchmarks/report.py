@@ -25,6 +25,7 @@ PICTURES = """\
 TITLES = {
     "operations": "Single operations, by messages in the conversation",
     "delay": "The same with a millisecond of network",
+    "cpu": "CPU of single operations, by messages in the conversation",
     "chat": "A conversation of so many turns",
     "delta": "A conversation of so many turns in a delta channel",
     "interrupt": "Stop for a person and go on, by messages in the conversation",

