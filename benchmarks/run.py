@@ -94,7 +94,7 @@ SCALES = {
         delay_sizes=(20,),
         delay_rounds=1,
         crowds=(1, 50),
-        repeats=1,
+        repeats=2,
         processes=(2,),
     ),
     "smallest": Scale(
@@ -208,16 +208,17 @@ async def _measure(
         if "delay" in chosen:
             await _delayed(recorder, running, scale, awaited=awaited)
     for repeat in range(scale.repeats):
-        running = running[repeat:] + running[:repeat]  # none is always the first
+        first = repeat * len(running) // scale.repeats
+        order = running[first:] + running[:first]  # none is always the first
         if "crowd" in chosen:
             for runs in scale.crowds:
                 _tell("crowd", runs)
-                await workloads.crowds(recorder, running, runs=runs, turns=scale.turns_of(runs))
+                await workloads.crowds(recorder, order, runs=runs, turns=scale.turns_of(runs))
         if "processes" in chosen:
             for processes in scale.processes:
                 _tell("processes", processes)
                 turns = scale.turns_of(10)
-                many_processes(recorder, running, processes=processes, turns=turns)
+                many_processes(recorder, order, processes=processes, turns=turns)
 
 
 def _plan(scale: Scale) -> dict[str, tuple[tuple[int, ...], Callable[[Bench], Awaitable[None]]]]:

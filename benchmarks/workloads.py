@@ -6,6 +6,7 @@ Each workload is written once, for both kinds of savers (see `Session`), and che
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -493,7 +494,12 @@ async def _crowd_of(
 async def warm_crowd(
     column: Column, url: str, connections: int | None, *, runs: int, turns: int
 ) -> Crowd:
-    """A crowd on a saver of its own, when its connections are open."""
+    """A crowd on a saver of its own, when its connections are open.
+
+    Garbage is collected meanwhile, as in any program, but not that of workloads before.
+    """
+    gc.collect()
+    gc.freeze()
     async with column.opened(url, True, connections) as saver:  # noqa: FBT003 - awaited
         await crowd(saver, runs=runs, turns=1)
         return await crowd(saver, runs=runs, turns=turns)
