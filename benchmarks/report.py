@@ -25,6 +25,7 @@ PICTURES = """\
 TITLES = {
     "operations": "Single operations, by messages in the conversation",
     "delay": "The same with a millisecond of network",
+    "cpu": "CPU of single operations, by messages in the conversation",
     "chat": "A conversation of so many turns",
     "delta": "A conversation of so many turns in a delta channel",
     "interrupt": "Stop for a person and go on, by messages in the conversation",
@@ -32,6 +33,7 @@ TITLES = {
     "crowd": "So many conversations at once in one process",
     "processes": "So many processes of ten conversations at once",
 }
+MANY = 100  # numbers from here on need no decimals
 Result = dict[str, Any]
 Cell = dict[str, Any]
 
@@ -185,16 +187,22 @@ def _bars(file: Path, title: str, values: dict[str, float], ours: set[str]) -> N
     figure, axes = pyplot.subplots(figsize=(7, 0.35 * len(names) + 0.8))
     colours = ["#c0392b" if name in ours else "#8a94a0" for name in names]
     drawn = axes.barh(names, [values[name] for name in names], color=colours)
-    axes.bar_label(drawn, fmt="%.3g", padding=3)
+    labels = [_label(values[name]) for name in names]
+    axes.bar_label(drawn, labels, padding=3)
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.12)
     _save(figure, file)
 
 
+def _label(value: float) -> str:
+    return f"{value:.2f}" if value < MANY else f"{value:,.0f}"
+
+
 def _lines(file: Path, result: Result, by_name: dict[Any, dict[str, Any]]) -> None:
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(7, 4))
+    axes.set_prop_cycle(color=pyplot.get_cmap("tab20").colors)
     for name in result["columns"]:
         points = sorted(
             (key[3], cell["median"])
@@ -206,7 +214,7 @@ def _lines(file: Path, result: Result, by_name: dict[Any, dict[str, Any]]) -> No
             axes.plot(*zip(*points, strict=True), marker="o", label=name, linewidth=width)
     axes.set_xscale("log")
     axes.set_title("turns in a second, by conversations at once", fontsize=10)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, file)
 

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -36,9 +36,7 @@ from .servers import Server, Unavailable
 from .workers import many_processes
 
 RESULTS = Path(__file__).parent / "results"
-WORKLOADS = (
-    "operations", "chat", "interrupt", "delta", "large", "delay", "crowd", "processes"
-)  # fmt: skip
+WORKLOADS = tuple(report.TITLES)
 Running = list[tuple[Column, Server]]
 
 
@@ -49,6 +47,7 @@ class Scale:
     sizes: tuple[int, ...]  # messages in a conversation
     rounds: int
     steps: int  # checkpoints in a round
+    cpu: int  # samples of each operation
     turns: int
     counted: int  # turns that are measured in bytes and CPU
     interrupts: int
@@ -70,6 +69,7 @@ SCALES = {
         sizes=(0, 20, 200, 1000),
         rounds=5,
         steps=11,
+        cpu=100,
         turns=100,
         counted=20,
         interrupts=20,
@@ -78,13 +78,14 @@ SCALES = {
         delay_sizes=(0, 20, 200),
         delay_rounds=3,
         crowds=(1, 10, 50, 200, 1000),
-        repeats=3,
+        repeats=2,
         processes=(1, 2, 4, 8),
     ),
     "quick": Scale(
         sizes=(0, 20, 200),
         rounds=1,
         steps=11,
+        cpu=20,
         turns=30,
         counted=5,
         interrupts=5,
@@ -93,13 +94,14 @@ SCALES = {
         delay_sizes=(20,),
         delay_rounds=1,
         crowds=(1, 50),
-        repeats=1,
+        repeats=2,
         processes=(2,),
     ),
     "smallest": Scale(
         sizes=(0, 3),
         rounds=1,
         steps=2,
+        cpu=2,
         turns=2,
         counted=1,
         interrupts=1,
@@ -176,8 +178,9 @@ def _left_out(recorder: Recorder, column: Column) -> Iterator[None]:
     """Go on without a column that lacks something here."""
     try:
         yield
-    except (Unavailable, ImportError) as error:
-        recorder.note(f"`{column.name}` is left out: {error}.")
+    except (Unavailable, ImportError, RuntimeError) as error:
+        why = str(error).strip().splitlines()[-1]
+        recorder.note(f"`{column.name}` is left out: {why}.")
 
 
 async def _probe(column: Column, server: Server) -> None:
@@ -205,40 +208,50 @@ async def _measure(
         if "delay" in chosen:
             await _delayed(recorder, running, scale, awaited=awaited)
     for repeat in range(scale.repeats):
-        running = running[repeat:] + running[:repeat]  # none is always the first
+        first = repeat * len(running) // scale.repeats
+        order = running[first:] + running[:first]  # none is always the first
         if "crowd" in chosen:
             for runs in scale.crowds:
                 _tell("crowd", runs)
-                await workloads.crowds(recorder, running, runs=runs, turns=scale.turns_of(runs))
+                await workloads.crowds(recorder, order, runs=runs, turns=scale.turns_of(runs))
         if "processes" in chosen:
             for processes in scale.processes:
                 _tell("processes", processes)
                 turns = scale.turns_of(10)
-                many_processes(recorder, running, processes=processes, turns=turns)
+                many_processes(recorder, order, processes=processes, turns=turns)
+
+
+def _plan(scale: Scale) -> dict[str, tuple[tuple[int, ...], Callable[[Bench], Awaitable[None]]]]:
+    """The workloads for savers that are open side by side: each with its sizes."""
+    return {
+        "operations": (
+            scale.sizes,
+            lambda bench: workloads.operations(bench, rounds=scale.rounds, steps=scale.steps),
+        ),
+        "cpu": (scale.sizes, lambda bench: workloads.cpu(bench, samples=scale.cpu)),
+        "chat": (
+            (scale.turns,),
+            lambda bench: workloads.chats(bench, turns=scale.turns, counted=scale.counted),
+        ),
+        "interrupt": (
+            scale.sizes[1:3],
+            lambda bench: workloads.interrupts(bench, samples=scale.interrupts),
+        ),
+        "delta": ((scale.turns,), lambda bench: workloads.deltas(bench, turns=scale.turns)),
+        "large": (
+            scale.megabytes,
+            lambda bench: workloads.large_values(bench, samples=scale.large),
+        ),
+    }
 
 
 async def _in_sessions(
     recorder: Recorder, sessions: list[Session], scale: Scale, chosen: Sequence[str]
 ) -> None:
-    def bench(workload: str, size: int) -> Bench:
-        _tell(workload, size, sessions[0].mode)
-        return Bench(recorder, sessions, workload, size)
-
-    if "operations" in chosen:
-        for size in scale.sizes:
-            here = bench("operations", size)
-            await workloads.operations(here, rounds=scale.rounds, steps=scale.steps)
-    if "chat" in chosen:
-        here = bench("chat", scale.turns)
-        await workloads.chats(here, turns=scale.turns, counted=scale.counted)
-    if "interrupt" in chosen:
-        for size in scale.sizes[1:3]:
-            await workloads.interrupts(bench("interrupt", size), samples=scale.interrupts)
-    if "delta" in chosen:
-        await workloads.deltas(bench("delta", scale.turns), turns=scale.turns)
-    if "large" in chosen:
-        for megabytes in scale.megabytes:
-            await workloads.large_values(bench("large", megabytes), samples=scale.large)
+    for workload, (sizes, measure) in _plan(scale).items():
+        for size in sizes if workload in chosen else ():
+            _tell(workload, size, sessions[0].mode)
+            await measure(Bench(recorder, sessions, workload, size))
 
 
 async def _delayed(recorder: Recorder, running: Running, scale: Scale, *, awaited: bool) -> None:

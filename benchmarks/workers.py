@@ -73,7 +73,7 @@ async def _work(name: str, url: str, turns: int) -> None:
     column = next(column for column in COLUMNS if column.name == name)
     connections = CONNECTIONS_OF_A_RUN * RUNS
     async with column.opened(url, True, connections) as saver:  # noqa: FBT003 - awaited
-        await crowd(saver, runs=1, turns=1)
+        await crowd(saver, runs=RUNS, turns=1)
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         await crowd(saver, runs=RUNS, turns=turns)

