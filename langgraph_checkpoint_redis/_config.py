@@ -25,10 +25,9 @@ class Life(NamedTuple):
     ttl: int
     refresh_on_read: bool
 
-    @property
-    def index_ttl(self) -> int:
-        """How long the index of runs lives: longer than any thread it leads to, see life.lua."""
-        return 3 * self.ttl
+    def index_ttl(self, own_ttl: int | None = None) -> int:
+        """How long the index of runs lives: longer than the thread it leads to, see life.lua."""
+        return 3 * (self.ttl if own_ttl is None else own_ttl)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,6 @@ class Shared(NamedTuple):
 
 def shared(prefix: str, options: Options, *, is_cluster: bool) -> Shared:
     """The beginning of a saver, which knows nothing yet."""
-    check(options.compression)
     return Shared(Keyspace(_config.prefix(prefix)), is_cluster, options, KnownThreads(KNOWN_BYTES))
 
 
@@ -297,16 +296,17 @@ class Operations:
             return reply
 
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
-        lifetime = self.shared.options.life.index_ttl if own_ttl is None else 3 * own_ttl
+        lifetime = self.shared.options.life.index_ttl(own_ttl)
         indexed = yield from self._index_new(parent.thread_id, run, lifetime)
         is_stored, *stored = yield from store(new_versions)
         if not is_stored:  # the server lacks what it was thought to have: send all that there is
             self.shared.threads.forget(parent.thread_id)
             _, *stored = yield from store(checkpoint["channel_values"])
         run_is_new, runs, lifetime, gone = stored
+        unindexed = {*_decoded(runs)}
         if run_is_new and not indexed:  # the run was deleted here meanwhile, and the index with it
-            yield from self._index(parent.thread_id, [run], lifetime)
-        yield from self._index(parent.thread_id, _decoded(runs), lifetime)
+            unindexed.add(run)
+        yield from self._index(parent.thread_id, unindexed, lifetime)
         yield from self._unindex(parent.thread_id, _decoded(gone))
         return parent.config(checkpoint_id)
 
@@ -354,9 +354,10 @@ class Operations:
 
     def _refuses_conflict(self, parent: Place) -> bool:
         """Whether a checkpoint may not fork its thread: it may where it was read by its id."""
+        if not self.shared.options.refuses_conflicts:
+            return False
         known = self.shared.threads.of(parent.thread_id)
-        is_fork = (parent.namespace, parent.checkpoint_id) in known.addressed
-        return self.shared.options.refuses_conflicts and not is_fork
+        return (parent.namespace, parent.checkpoint_id) not in known.addressed
 
     def _encoded(
         self, checkpoint: Checkpoint, channels: Iterable[str], known: Known, namespace: str
@@ -395,7 +396,7 @@ class Operations:
         """Read the checkpoint that a config names, or the latest."""
         place = _config.place(config)
         known = self.shared.threads.of(place.thread_id)
-        if place.checkpoint_id:
+        if place.checkpoint_id and self.shared.options.refuses_conflicts:
             known.addressed.append((place.namespace, place.checkpoint_id))
         _, rows, *chunks = yield from self._get(place, known.levels(place.namespace))
         if not rows:
@@ -569,7 +570,7 @@ class Operations:
         )
         mark = (token_bytes(16), COPY_MARK)
         runs, own_ttl = yield from Commands((("HKEYS", keys.runs), ("HGET", keys.control, "ttl")))
-        lifetime = self.shared.options.life.index_ttl if own_ttl is None else 3 * int(own_ttl)
+        lifetime = self.shared.options.life.index_ttl(None if own_ttl is None else int(own_ttl))
         yield from self._index(target, _decoded(runs), lifetime)  # before the copy, as in `put`
         if self.shared.is_cluster and not same_slot(keys[0], target_keys[0]):
             runs_then, *thread = yield from DUMP(copied_keys)
@@ -645,7 +646,7 @@ class Operations:
         # The thread forgets them only now, so that a repeated removal finds them again. A put of
         # one of these runs may have come between: then its index entry goes back.
         back = yield from FORGET_RUNS(self._keys(thread_id), runs)
-        yield from self._index(thread_id, _decoded(back), self.shared.options.life.index_ttl)
+        yield from self._index(thread_id, _decoded(back), self.shared.options.life.index_ttl())
 
     # The server
 
