@@ -2,12 +2,14 @@
 
 __version__ = "0.1.0"  # first, as connections tell it to the server
 
+from ._confirm import Confirm
 from ._threads import Stats, ThreadInfo
 from .aio import AsyncRedisSaver
 from .errors import (
     ConfigError,
     ConflictError,
     CorruptThreadError,
+    DurabilityWarning,
     EmbeddedServerError,
     EventLoopError,
     EvictionWarning,
@@ -18,6 +20,7 @@ from .errors import (
     ThreadExistsError,
     ThreadLeasedError,
     ThreadNotFoundError,
+    UnconfirmedError,
     UnknownFormatError,
     UnsupportedServerError,
 )
@@ -26,8 +29,10 @@ from .saver import RedisSaver
 __all__ = [
     "AsyncRedisSaver",
     "ConfigError",
+    "Confirm",
     "ConflictError",
     "CorruptThreadError",
+    "DurabilityWarning",
     "EmbeddedServerError",
     "EventLoopError",
     "EvictionWarning",
@@ -41,6 +46,7 @@ __all__ = [
     "ThreadInfo",
     "ThreadLeasedError",
     "ThreadNotFoundError",
+    "UnconfirmedError",
     "UnknownFormatError",
     "UnsupportedServerError",
 ]

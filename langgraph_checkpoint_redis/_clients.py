@@ -9,8 +9,6 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from inspect import iscoroutinefunction
 from ssl import SSLCertVerificationError
 from typing import Any
@@ -30,7 +28,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ._keys import thread_id
-from ._scripts import Argument, Call
 from ._urls import Url, parsed
 from .errors import (
     ConfigError,
@@ -108,34 +105,26 @@ def sentinels(client: Any) -> list[Any]:
     return manager.sentinels if manager else []
 
 
-def evalsha(call: Call) -> tuple[Argument, ...]:
-    """The command that runs a script which the server knows."""
-    return ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
-
-
-def eval_(call: Call) -> tuple[Argument, ...]:
-    """The command that runs a script which the server may not know, and teaches it."""
-    return ("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
-
-
-def is_unknown_script(error: Exception) -> bool:
-    """Whether the server does not know a script yet."""
+def is_unknown_script(error: object) -> bool:
+    """Whether a reply says that the server does not know a script yet."""
     return type(error).__name__ == "NoScriptError"
 
 
-@contextmanager
-def explained_errors() -> Iterator[None]:
-    """Raise what our scripts complain about as our error; the server's own errors pass through."""
-    try:
-        yield
-    except Exception as error:
-        if found := _UNKNOWN_FORMAT.search(str(error)):
-            raise UnknownFormatError(found[1]) from error
-        if found := _REFUSED.search(str(error)):
-            raise _refusal(*found.groups()) from error
-        if _READ_ONLY in str(error):
-            raise ReadOnlyError(str(error)) from error
-        raise
+def is_read_only(error: Exception) -> bool:
+    """Whether a server has become a replica: another connection may lead to the new primary."""
+    return isinstance(error, ReadOnlyError) or _READ_ONLY in str(error)
+
+
+def explained(error: Exception) -> Exception:
+    """What our scripts complain about as our own error; others are as the client raised them."""
+    text = str(error)
+    if found := _UNKNOWN_FORMAT.search(text):
+        return UnknownFormatError(found[1])
+    if found := _REFUSED.search(text):
+        return _refusal(*found.groups())
+    if is_read_only(error) and not isinstance(error, ReadOnlyError):
+        return ReadOnlyError(text)
+    return error
 
 
 def _refusal(code: str, key: str, parent: str, latest: str) -> RedisSaverError:
@@ -145,25 +134,35 @@ def _refusal(code: str, key: str, parent: str, latest: str) -> RedisSaverError:
 
 
 class Patience:
-    """How long to go on asking a server, with longer and longer pauses.
+    """How long to go on asking a server, with longer and longer pauses, from a first error on.
 
     Only for clients that we made: others have the patience that they were given.
     """
 
     def __init__(self, redis: Any) -> None:
-        seconds = SECONDS_TO_RECOVER if isinstance(redis, Url) else 0
-        self._deadline = time.monotonic() + seconds
-        self._pause = FIRST_PAUSE
+        self._is_ours = isinstance(redis, Url)
+        self._deadline = time.monotonic() + SECONDS_TO_RECOVER
+        self._pause = 0.0  # at first none: a connection may have been closed while it was idle
 
     def pause(self, error: Exception) -> float:
         """How many seconds to wait before asking again; raises an error that will not pass."""
-        if _will_last(error) or time.monotonic() + self._pause > self._deadline:
-            raise error
-        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
+        explanation = explained(error)
+        if explanation is not error and _will_last(explanation):
+            raise explanation from error
+        if not self._is_ours or _will_last(explanation) or self._is_over():
+            raise explanation
+        pause, self._pause = self._pause, min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
         return pause * random.uniform(0.5, 1)  # noqa: S311 - not all clients at once, no secret
 
+    def _is_over(self) -> bool:
+        return time.monotonic() + self._pause > self._deadline
 
-def _will_last(error: BaseException | None) -> bool:
+
+def _will_last(error: BaseException) -> bool:
+    return not isinstance(error, PASSING) or _has_lasting_cause(error)
+
+
+def _has_lasting_cause(error: BaseException | None) -> bool:
     if isinstance(error, (*_LASTING, SSLCertVerificationError)):
         return True
-    return error is not None and _will_last(error.__cause__ or error.__context__)
+    return error is not None and _has_lasting_cause(error.__cause__ or error.__context__)

@@ -218,9 +218,14 @@ def _minutes(value: object) -> float:
     return value * 60
 
 
+def option(config: RunnableConfig, name: str) -> Any:
+    """What a config says for itself instead of the saver; `None` for nothing."""
+    return _configurable(config).get(name)
+
+
 def own_ttl(config: RunnableConfig) -> int | None:
     """The milliseconds that a config gives its thread."""
-    value = _configurable(config).get("ttl")
+    value = option(config, "ttl")
     return None if value is None else milliseconds('config["configurable"]["ttl"]', value)
 
 

@@ -10,34 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-from asyncio import AbstractEventLoop, Semaphore
+from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator
 from threading import Lock, Thread
 from typing import Any, NamedTuple
 from weakref import finalize
 
-from redis import asyncio as redis_py
-
-from ._clients import connection_limit, sentinels
+from ._links import AsyncLink, async_link
 from ._urls import Url
 from .errors import EventLoopError
 
 
 class Connection(NamedTuple):
-    """A client in one event loop, what limits its use there, and what closes it."""
+    """A link in one event loop, and what closes it."""
 
-    client: Any
-    limit: Semaphore
+    link: AsyncLink
     keeper: AsyncGenerator[None, None] | None
 
 
-async def _keep(client: Any) -> AsyncGenerator[None, None]:
-    """Close a client when this generator is closed, by whomever."""
+async def _keep(link: AsyncLink) -> AsyncGenerator[None, None]:
+    """Close a link when this generator is closed, by whomever."""
     try:
         yield
     finally:
-        for opened in (client, *sentinels(client)):
-            await opened.aclose()
+        await link.aclose()
 
 
 class Connections:
@@ -53,8 +49,8 @@ class Connections:
         self._own_loop: AbstractEventLoop | None = None
         self._process = os.getpid()
 
-    async def here(self) -> Connection:
-        """The connection of the running loop."""
+    async def here(self) -> AsyncLink:
+        """The link of the running loop."""
         self._leave_parent_process()
         loop = asyncio.get_running_loop()
         if loop not in self._by_loop:
@@ -64,14 +60,11 @@ class Connections:
                 self._by_loop[loop] = connection
             if connection.keeper:
                 await anext(connection.keeper)  # from now on, the loop knows it
-        return self._by_loop[loop]
+        return self._by_loop[loop].link
 
     def _connection(self) -> Connection:
-        limit = Semaphore(connection_limit(self.redis))
-        if isinstance(self.redis, Url):
-            client = self.redis.client(redis_py)
-            return Connection(client, limit, _keep(client))
-        return Connection(self.redis, limit, None)
+        link = async_link(self.redis)
+        return Connection(link, _keep(link) if isinstance(self.redis, Url) else None)
 
     def _forget_closed_loops(self) -> None:
         for loop in [loop for loop in self._by_loop if loop.is_closed()]:

@@ -31,6 +31,7 @@ from ._compression import Compression, check, stored
 from ._config import Duration, Life, Place
 from ._keys import Keyspace, ThreadKeys, same_slot
 from ._known import Known, KnownThreads
+from ._resp import Argument, Command
 from ._scripts import (
     CHECK,
     COPY,
@@ -50,7 +51,6 @@ from ._scripts import (
     PUT_WRITES,
     RESTORE,
     SET_LIFE,
-    Argument,
     Commands,
     Operation,
     Script,
@@ -66,6 +66,7 @@ from .errors import (
 
 PAGE = 100  # checkpoints in a page of `list`
 ANCESTORS = 1000  # checkpoints that one call walks back for a delta channel
+SCANNED = 1000  # keys that a call of SCAN looks at
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
 KNOWN_BYTES = 32 * 2**20  # memory for what is known of threads
 OLDEST_SERVER = (6, 2)  # the first with COPY
@@ -649,6 +650,13 @@ class Operations:
         yield from self._index(thread_id, _decoded(back), self.shared.options.life.index_ttl())
 
     # The server
+
+    def timelines(self, cursor: int) -> Operation[tuple[int, list[bytes]]]:
+        """Where to go on, 0 for the end, and some of the keys that each thread has one of."""
+        pattern = self.shared.keyspace.timelines()
+        scan: Command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)
+        ((next_cursor, keys),) = yield from Commands((scan,))
+        return int(next_cursor), keys
 
     def check(self) -> Operation[str]:
         """Raise an error if the server cannot hold checkpoints; a warning, if it may lose them."""

@@ -20,7 +20,9 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Any, TypeAlias, TypeVar
 
-Argument: TypeAlias = "bytes | str | int"
+from ._confirm import Confirm
+from ._keys import thread_id
+from ._resp import Argument, Command
 
 _INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
 _FILES = files(__package__) / "lua"
@@ -57,26 +59,65 @@ def _included(match: re.Match[str]) -> str:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a script."""
+    """One call of a script; with `confirm`, its write is waited for."""
 
     script: Script
     keys: tuple[bytes, ...]
     args: tuple[Argument, ...]
+    confirm: Confirm | None = None
 
     def __iter__(self) -> Generator[Request, Any, Any]:
         """Ask for this to be sent; the value of `yield from` is the reply."""
         return (yield self)
 
+    def commands(self) -> tuple[Command, ...]:
+        """What is sent to a server that knows the script."""
+        return self._with(("EVALSHA", self.script.sha))
+
+    def teaching_commands(self) -> tuple[Command, ...]:
+        """The same for a server that does not, which knows it from then on."""
+        return self._with(("EVAL", self.script.source))
+
+    def _with(self, script: Command) -> tuple[Command, ...]:
+        command = (*script, len(self.keys), *self.keys, *self.args)
+        return (command, *self.confirm.commands()) if self.confirm else (command,)
+
+    def result(self, replies: Sequence[Any]) -> Any:
+        """What the caller gets of the replies; raises an error that is among them."""
+        if isinstance(replies[0], Exception):
+            raise replies[0]
+        if self.confirm:
+            self.confirm.check(thread_id(self.keys[0].decode()), replies[1:])
+        return replies[0]
+
 
 @dataclass(frozen=True)
 class Commands:
-    """Plain commands of the server, each on one key, sent together; replies come as a list."""
+    """Plain commands of the server, each on one key, sent together; replies come as a list.
 
-    commands: tuple[tuple[Argument, ...], ...]
+    Where `may_fail`, an error of the server is the reply to the command that it refused.
+    """
+
+    each: tuple[Command, ...]
+    may_fail: bool = False
+    confirm: None = None
 
     def __iter__(self) -> Generator[Request, Any, Any]:
         """Ask for these to be sent; the value of `yield from` is the list of replies."""
         return (yield self)
+
+    def commands(self) -> tuple[Command, ...]:
+        """What is sent."""
+        return self.each
+
+    teaching_commands = commands
+
+    def result(self, replies: Sequence[Any]) -> Any:
+        """What the caller gets of the replies; raises an error that is among them."""
+        for reply in replies:
+            if isinstance(reply, Exception) and not self.may_fail:
+                raise reply
+        return replies
 
 
 Request: TypeAlias = "Call | Commands"

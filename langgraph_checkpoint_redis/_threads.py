@@ -23,7 +23,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from . import _config
 from ._keys import ThreadKeys
 from ._operations import Operations, Shared
-from ._scripts import DELETE_UNUSED, INFO, NAMESPACES, PRUNE, Argument, Operation
+from ._resp import Argument
+from ._scripts import DELETE_UNUSED, INFO, NAMESPACES, PRUNE, Operation
 from .errors import ConfigError
 
 T = TypeVar("T")

@@ -66,6 +66,12 @@ class Url:
         options: dict[str, Any] = parse_url(self.plain)
         return options
 
+    @property
+    def socket_timeout(self) -> float | None:
+        """How many seconds to wait for the server to say something; `None` for ever."""
+        seconds: float | None = self.options.get("socket_timeout", SECONDS_TO_ANSWER)
+        return seconds
+
     def client(self, of: ModuleType) -> Any:
         """A new client of `redis` or of `redis.asyncio`; that of a cluster may connect already."""
         if self.kind == "cluster":

@@ -37,29 +37,17 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis.asyncio import Redis, RedisCluster
 
 from . import _codec, _config, _lease
-from ._clients import (
-    PASSING,
-    RAW,
-    Patience,
-    checked,
-    eval_,
-    evalsha,
-    explained_errors,
-    is_cluster,
-    is_unknown_script,
-)
+from ._clients import Patience, checked, is_cluster
 from ._compression import Compression
 from ._config import Duration
 from ._embedded import EmbeddedServer
-from ._loops import Connection, Connections
-from ._operations import Operations, Options, Shared, cursor, shared
-from ._scripts import Call, Commands, Operation, Request
+from ._loops import Connections
+from ._operations import SCANNED, Operations, Options, Shared, cursor, shared
+from ._scripts import Operation, Request
 from ._threads import AsyncThreads
 from .errors import EventLoopError, EvictionWarning
 
 T = TypeVar("T")
-
-SECONDS_TO_FINISH = 1.0  # that a cancelled call waits for what it has sent
 
 
 class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreads):
@@ -176,38 +164,42 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreads):
 
     async def _run(self, operation: Operation[T]) -> T:
         reply = None
-        connection = await self._connections.here()
         while True:
             try:
                 request = operation.send(reply)
             except StopIteration as done:
                 result: T = done.value
                 return result
-            reply = await self._reply(connection, request)
+            reply = await self._reply(request)
 
-    async def _reply(self, connection: Connection, request: Request) -> Any:
-        patience = Patience(self._connections.redis)
+    async def _reply(self, request: Request) -> Any:
+        link, patience = await self._connections.here(), None
         while True:
             try:
-                async with connection.limit:
-                    with explained_errors():
-                        return await _finished(_sent(connection.client, request))
-            except PASSING as error:  # noqa: PERF203 - the loop is for trying again
+                return await link.reply(request)
+            except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
+                patience = patience or Patience(self._connections.redis)
                 await asyncio.sleep(patience.pause(error))
 
     async def _thread_ids(self) -> AsyncIterator[str]:
         seen = set[str]()  # SCAN may return a key twice
-        keyspace, connection = self._shared.keyspace, await self._connections.here()
-        keys = connection.client.scan_iter(match=keyspace.timelines(), count=1000)
-        while True:
-            async with connection.limit:
-                key = await anext(keys, None)
-            if key is None:
-                return
-            thread_id = keyspace.thread_id(key)
+        async for key in self._timelines():
+            thread_id = self._shared.keyspace.thread_id(key)
             if thread_id not in seen:
                 seen.add(thread_id)
                 yield thread_id
+
+    async def _timelines(self) -> AsyncIterator[bytes | str]:
+        if self._shared.is_cluster:  # its client knows which nodes there are to ask
+            pattern, link = self._shared.keyspace.timelines(), await self._connections.here()
+            async for key in link.client.scan_iter(match=pattern, count=SCANNED):
+                yield key
+            return
+        cursor = None
+        while cursor != 0:
+            cursor, keys = await self._run(self._operations.timelines(cursor or 0))
+            for key in keys:
+                yield key
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine, waited for from a thread without a running event loop."""
@@ -435,41 +427,6 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreads):
     ) -> Mapping[str, DeltaChannelHistory]:
         """`aget_delta_channel_history` from another thread than the event loop's."""
         return self._wait(self.aget_delta_channel_history(config=config, channels=channels))
-
-
-async def _finished(sending: Coroutine[Any, Any, T]) -> T:
-    """What was sent is not taken back: who cancels waits for it, so that nothing comes after.
-
-    Otherwise the server could still carry it out when the next run of the thread has begun.
-    """
-    task = asyncio.ensure_future(sending)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task], timeout=SECONDS_TO_FINISH)
-        task.cancel()
-        raise
-
-
-async def _sent(client: Any, request: Request) -> Any:
-    return await (_call(client, request) if isinstance(request, Call) else _send(client, request))
-
-
-async def _call(client: Any, call: Call) -> Any:
-    try:
-        return await client.execute_command(*evalsha(call), **RAW)
-    except Exception as error:
-        if not is_unknown_script(error):
-            raise
-    return await client.execute_command(*eval_(call), **RAW)
-
-
-async def _send(client: Any, request: Commands) -> list[Any]:
-    async with client.pipeline(transaction=False) as pipeline:
-        for command in request.commands:
-            pipeline.execute_command(*command, **RAW)
-        replies: list[Any] = await pipeline.execute()
-        return replies
 
 
 async def _only(item: T) -> AsyncIterator[T]:

@@ -54,6 +54,27 @@ class UnknownFormatError(RedisSaverError):
         )
 
 
+class UnconfirmedError(RedisSaverError):
+    """A write was stored, but not as safely as it was asked for within the time that it was given.
+
+    It may become so later. To try again is safe, and waits again.
+
+    Attributes:
+        thread_id: The thread that was written to.
+        on_disk: Whether the write was seen to be on disk, if that was asked for.
+        replicas: How many replicas were seen to have it, if that was asked for.
+    """
+
+    def __init__(
+        self, thread_id: str, reached: str, *, on_disk: bool = False, replicas: int = 0
+    ) -> None:
+        """Say what was reached."""
+        self.thread_id = thread_id
+        self.on_disk = on_disk
+        self.replicas = replicas
+        super().__init__(f"thread {thread_id!r} was written, but not confirmed: {reached}")
+
+
 class ThreadExistsError(RedisSaverError):
     """The target of a copy already has checkpoints or writes; nothing was copied."""
 
@@ -84,6 +105,10 @@ class EventLoopError(RedisSaverError, RuntimeError):
 
 class EvictionWarning(UserWarning):
     """The server may evict checkpoints when its memory is full."""
+
+
+class DurabilityWarning(UserWarning):
+    """The server cannot keep what `confirm` asks for."""
 
 
 class ThreadNotFoundError(RedisSaverError):

@@ -12,10 +12,8 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from threading import BoundedSemaphore
 from typing import Any, Literal, TypeVar, cast
 
-import redis as redis_py
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     BaseCheckpointSaver,
@@ -29,26 +27,14 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis import Redis, RedisCluster
 
 from . import _codec, _config, _lease
-from ._clients import (
-    PASSING,
-    RAW,
-    Patience,
-    checked,
-    connection_limit,
-    eval_,
-    evalsha,
-    explained_errors,
-    is_cluster,
-    is_unknown_script,
-    sentinels,
-)
+from ._clients import Patience, checked, is_cluster
 from ._compression import Compression
 from ._config import Duration
 from ._embedded import EmbeddedServer
-from ._operations import Operations, Options, Shared, cursor, shared
-from ._scripts import Call, Commands, Operation, Request
+from ._links import link
+from ._operations import SCANNED, Operations, Options, Shared, cursor, shared
+from ._scripts import Operation, Request
 from ._threads import Threads
-from ._urls import Url
 from .errors import EvictionWarning
 
 T = TypeVar("T")
@@ -105,7 +91,8 @@ class RedisSaver(BaseCheckpointSaver[str], Threads):
         """Nothing is sent before the first call."""
         super().__init__(serde=serde)
         redis = checked(redis, asynchronous=False)
-        self._source = _Source(redis)
+        self._redis = redis
+        self._link = link(redis)
         options = Options.checked(
             keep_last=keep_last,
             compression=compression,
@@ -115,7 +102,6 @@ class RedisSaver(BaseCheckpointSaver[str], Threads):
             on_conflict=on_conflict,
         )
         self._shared: Shared = shared(prefix, options, is_cluster=is_cluster(redis))
-        self._connections = BoundedSemaphore(connection_limit(redis))
 
     @classmethod
     @contextmanager
@@ -165,7 +151,7 @@ class RedisSaver(BaseCheckpointSaver[str], Threads):
 
     def close(self) -> None:
         """Close the connections, if the saver was made from a URL."""
-        self._source.close()
+        self._link.close()
 
     # Driving operations
 
@@ -184,46 +170,31 @@ class RedisSaver(BaseCheckpointSaver[str], Threads):
             reply = self._reply(request)
 
     def _reply(self, request: Request) -> Any:
-        patience = Patience(self._source.redis)
+        patience = None
         while True:
             try:
-                with self._connections, explained_errors():
-                    return self._call(request) if isinstance(request, Call) else self._send(request)
-            except PASSING as error:  # noqa: PERF203 - the loop is for trying again
+                return self._link.reply(request)
+            except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
+                patience = patience or Patience(self._redis)
                 time.sleep(patience.pause(error))
-
-    @property
-    def _client(self) -> Any:
-        return self._source.get()
-
-    def _call(self, call: Call) -> Any:
-        try:
-            return self._client.execute_command(*evalsha(call), **RAW)
-        except Exception as error:
-            if not is_unknown_script(error):
-                raise
-        return self._client.execute_command(*eval_(call), **RAW)
-
-    def _send(self, request: Commands) -> list[Any]:
-        with self._client.pipeline(transaction=False) as pipeline:
-            for command in request.commands:
-                pipeline.execute_command(*command, **RAW)
-            replies: list[Any] = pipeline.execute()
-            return replies
 
     def _thread_ids(self) -> Iterator[str]:
         seen = set[str]()  # SCAN may return a key twice
-        keyspace = self._shared.keyspace
-        keys = self._client.scan_iter(match=keyspace.timelines(), count=1000)
-        while True:
-            with self._connections:
-                key = next(keys, None)
-            if key is None:
-                return
-            thread_id = keyspace.thread_id(key)
+        for key in self._timelines():
+            thread_id = self._shared.keyspace.thread_id(key)
             if thread_id not in seen:
                 seen.add(thread_id)
                 yield thread_id
+
+    def _timelines(self) -> Iterator[bytes | str]:
+        if self._shared.is_cluster:  # its client knows which nodes there are to ask
+            pattern = self._shared.keyspace.timelines()
+            yield from self._link.client.scan_iter(match=pattern, count=SCANNED)
+            return
+        cursor = None
+        while cursor != 0:
+            cursor, keys = self._run(self._operations.timelines(cursor or 0))
+            yield from keys
 
     # LangGraph's interface
 
@@ -431,28 +402,3 @@ class RedisSaver(BaseCheckpointSaver[str], Threads):
         return await asyncio.to_thread(
             self.get_delta_channel_history, config=config, channels=channels
         )
-
-
-class _Source:
-    """Where a saver and its copies have their client from.
-
-    It is made when it is first used, as one of a cluster connects at once. Two threads may then
-    make one each; the one that is left over is closed when it is collected.
-    """
-
-    def __init__(self, redis: Any) -> None:
-        self.redis = redis
-        self._opened: Any = None
-
-    def get(self) -> Any:
-        if not isinstance(self.redis, Url):
-            return self.redis
-        if self._opened is None:
-            self._opened = self.redis.client(redis_py)
-        return self._opened
-
-    def close(self) -> None:
-        """Close what was opened here."""
-        if self._opened is not None:
-            for client in (self._opened, *sentinels(self._opened)):
-                client.close()

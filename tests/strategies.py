@@ -30,7 +30,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langgraph_checkpoint_redis import RedisSaver
-from langgraph_checkpoint_redis._scripts import Call
+from langgraph_checkpoint_redis._scripts import Call, Request
 
 from .driving import Saver
 
@@ -519,9 +519,10 @@ class Threads(RuleBasedStateMachine):
 class RepeatingSaver(RedisSaver):
     """Sends each script twice, as clients do whose first answer is lost with the connection."""
 
-    def _call(self, call: Call) -> Any:
-        super()._call(call)
-        return super()._call(call)
+    def _reply(self, request: Request) -> Any:
+        if isinstance(request, Call):
+            super()._reply(request)
+        return super()._reply(request)
 
 
 def run(machine: Callable[[], Threads], *, examples: int, steps: int) -> None:

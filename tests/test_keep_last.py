@@ -205,12 +205,12 @@ def _sent_twice(saver: RedisSaver, operation: Operation[RunnableConfig], look: L
     request = next(operation)
     while True:
         if isinstance(request, Call):
-            reply, once = saver._call(request), look()
-            is_stored, _, *rest = saver._call(request)
+            reply, once = saver._reply(request), look()
+            is_stored, _, *rest = saver._reply(request)
             assert [is_stored, *rest] == [reply[0], *reply[2:]]
             assert look() == once
         else:
-            reply = saver._send(request)
+            reply = saver._reply(request)
         try:
             request = operation.send(reply)
         except StopIteration as done:

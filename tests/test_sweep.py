@@ -187,7 +187,7 @@ class Journal:
     def found(self) -> set[Place]:
         """What is there, after making sure that it reads as it must, by a saver that is new."""
         places = set()
-        fresh = RedisSaver(self.saver._client, prefix=self.saver._shared.keyspace.prefix)
+        fresh = RedisSaver(self.saver._link.client, prefix=self.saver._shared.keyspace.prefix)
         for found in fresh.list(HERE):
             configurable = found.config["configurable"]
             place = configurable["checkpoint_ns"], configurable["checkpoint_id"]
@@ -244,7 +244,7 @@ class Scene:
             request = next(operation)
             while True:
                 yield request
-                reply = saver._call(request) if isinstance(request, Call) else saver._send(request)
+                reply = saver._reply(request)
                 request = operation.send(reply)
 
     def calls(self, removal: str) -> Iterator[Request]:

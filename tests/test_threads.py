@@ -27,7 +27,14 @@ from langgraph_checkpoint_redis import (
     _threads,
 )
 from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._scripts import DELETE_UNUSED, INFO, NAMESPACES, Call, Script
+from langgraph_checkpoint_redis._scripts import (
+    DELETE_UNUSED,
+    INFO,
+    NAMESPACES,
+    Call,
+    Request,
+    Script,
+)
 
 from .driving import AwaitedSaver, Saver
 from .strategies import RepeatingSaver, config, effort, names, several
@@ -346,7 +353,7 @@ USES: dict[str, Callable[[RedisSaver], object]] = {
         config("a", "", id_at(ago(9 * DAY))), [("c", 1)], "another task"
     ),
     "a short thread": lambda saver: put(
-        RedisSaver(saver._client, prefix=saver._shared.keyspace.prefix, keep_last=1), "a"
+        RedisSaver(saver._link.client, prefix=saver._shared.keyspace.prefix, keep_last=1), "a"
     ),
 }
 
@@ -357,10 +364,10 @@ class Meanwhile(RedisSaver):
     script: Script | None = None
     happens: Callable[[], object]
 
-    def _call(self, call: Call) -> Any:
-        if call.script == self.script:
+    def _reply(self, request: Request) -> Any:
+        if isinstance(request, Call) and request.script == self.script:
             self.happens()
-        return super()._call(call)
+        return super()._reply(request)
 
 
 @pytest.fixture

@@ -1,0 +1,219 @@
+"""Connections of our own in one event loop, each used by many calls at a time.
+
+redis-py makes the connections, as it knows TLS, logins and sentinels; from then on they are ours.
+What is asked for in one step of the event loop goes out in one write, and replies come in the order
+of the requests: nobody waits for a connection, and a call that is given up holds up no other.
+
+A saver has a few `Line`s, so that a large reply does not hold up others for long; and requests that
+are large themselves, or wait for more than a script, have lines of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future, Transport
+from collections import deque
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from ._clients import is_read_only
+from ._resp import replies
+
+SECONDS_TO_FINISH = 1.0  # that a cancelled call waits for what it has sent
+
+
+class Answer:
+    """The replies to some commands, which somebody waits for."""
+
+    __slots__ = ("expected", "future", "replies")
+
+    def __init__(self, future: Future[list[Any]], expected: int) -> None:
+        self.future = future
+        self.expected = expected
+        self.replies: list[Any] = []
+
+    def add(self, reply: Any) -> bool:
+        """Take a reply, and tell whether it was the last."""
+        self.replies.append(reply)
+        is_complete = len(self.replies) == self.expected
+        if is_complete and not self.future.done():
+            self.future.set_result(self.replies)
+        return is_complete
+
+    def fail(self, error: Exception) -> None:
+        """Tell who waits that there will be none."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    async def passed(self) -> None:
+        """Wait some time for replies that nobody wants any more."""
+        self.future = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self.future], timeout=SECONDS_TO_FINISH)
+        if not self.future.cancel():
+            self.future.exception()  # nobody wants that either
+
+
+class Line(asyncio.Protocol):
+    """An open connection and what was asked on it; `seconds` is how long the server may be silent.
+
+    Once it fails it stays closed, and all who wait on it are told.
+    """
+
+    def __init__(self, connection: Any, seconds: float | None) -> None:
+        self._connection = connection
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._replies = replies()
+        self._answers: deque[Answer] = deque()
+        self._unsent: list[bytes] = []
+        self._heard, self._unheard_bytes = 0.0, 0
+        self._is_watched = False
+        self._failure: Exception | None = None
+        self._transport: Transport = connection._writer.transport  # noqa: SLF001 - no other way
+        self._stream = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be asked."""
+        return self._failure is None
+
+    @property
+    def is_gathering(self) -> bool:
+        """Whether something is about to be sent, and more can go with it."""
+        return bool(self._unsent)
+
+    @property
+    def waiting(self) -> int:
+        """How many answers have not come."""
+        return len(self._answers)
+
+    def ask(self, data: bytes, expected: int) -> Answer:
+        """Send commands that have so many replies: at once if nothing else is on the way."""
+        answer = Answer(self._loop.create_future(), expected)
+        self._answers.append(answer)
+        self._unsent.append(data)
+        if len(self._answers) == 1:
+            self._heard = self._loop.time()
+            self._send()
+        elif len(self._unsent) == 1:
+            self._loop.call_soon(self._send)
+        if self._seconds and not self._is_watched:
+            self._is_watched = True
+            self._loop.call_later(self._seconds, self._watch, self._seconds)
+        return answer
+
+    def _send(self) -> None:
+        if self.is_open:
+            self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand out replies."""
+        self._heard = self._loop.time()
+        try:
+            for reply in self._replies.feed(data):
+                if self._answers[0].add(reply):
+                    self._answers.popleft()
+                if isinstance(reply, Exception) and is_read_only(reply):
+                    self._fail(reply)
+        except (InvalidResponse, ValueError, IndexError) as error:
+            self._fail(RedisConnectionError(f"the server sent what is no reply: {error}"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell all who wait, and redis-py."""
+        self._fail(RedisConnectionError(f"the connection to the server was lost: {error or 'end'}"))
+        self._stream.connection_lost(error)
+
+    def _watch(self, seconds: float) -> None:
+        """See whether the server has been silent for too long, though it is not still receiving."""
+        unsent = self._transport.get_write_buffer_size()
+        if unsent < self._unheard_bytes:
+            self._heard = self._loop.time()
+        self._unheard_bytes = unsent
+        left = self._heard + seconds - self._loop.time()
+        if self._answers and left <= 0:
+            self._fail(RedisTimeoutError(f"the server has not answered for {seconds:g} seconds"))
+        self._is_watched = bool(self._answers)
+        if self._is_watched:
+            self._loop.call_later(max(left, 0), self._watch, seconds)
+
+    def _fail(self, error: Exception) -> None:
+        if self.is_open:
+            self._failure = error
+            self._transport.abort()
+        while self._answers:
+            self._answers.popleft().fail(type(error)(*error.args))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._fail(RedisConnectionError("the connection was closed"))
+        await self._connection.disconnect(nowait=True)
+
+
+class Lines:
+    """Lines to one server, or to the primary that sentinels name: so many at most.
+
+    Either they are shared by all, or each call is to have one for itself, as long as there are
+    enough.
+    """
+
+    def __init__(self, client: Any, limit: int, *, seconds: float | None, shared: bool) -> None:
+        self._pool = client.connection_pool
+        self._limit = limit
+        self._seconds = seconds
+        self._are_shared = shared
+        self._lines: list[Line] = []
+        self._opening = asyncio.Lock()
+
+    async def ask(self, data: bytes, expected: int) -> list[Any]:
+        """The replies to commands; errors of the server are among them.
+
+        What was sent is not taken back: who cancels waits for it, so that nothing is carried out
+        behind the back of what comes next.
+        """
+        answer = (self._line() or await self._another()).ask(data, expected)
+        try:
+            return await answer.future
+        except asyncio.CancelledError:
+            await answer.passed()
+            raise
+
+    def _line(self) -> Line | None:
+        """The line to take, unless there should be another one."""
+        best = None
+        for line in self._lines:
+            if line.is_gathering and self._are_shared:
+                return line
+            if line.is_open and (best is None or line.waiting < best.waiting):
+                best = line
+        if best and (not best.waiting or self._opening.locked() or self._is_full()):
+            return best
+        return None
+
+    def _is_full(self) -> bool:
+        self._lines = [line for line in self._lines if line.is_open]
+        return len(self._lines) >= self._limit
+
+    async def _another(self) -> Line:
+        async with self._opening:
+            return self._line() or await self._opened()
+
+    async def _opened(self) -> Line:
+        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        try:
+            await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        line = Line(connection, self._seconds)
+        self._lines.append(line)
+        return line
+
+    async def close(self) -> None:
+        """Close all lines."""
+        while self._lines:
+            await self._lines.pop().close()

@@ -1,0 +1,125 @@
+"""Requests and replies as they go over the wire, in the protocol of Redis, RESP2.
+
+hiredis parses replies where it is installed, and this module where it is not. Errors become the
+exceptions of redis-py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+from redis.connection import DefaultParser
+from redis.exceptions import InvalidResponse, ResponseError
+
+try:
+    import hiredis
+except ImportError:  # it is an extra
+    hiredis = None  # type: ignore[assignment]
+
+Argument: TypeAlias = "bytes | str | int"
+Command: TypeAlias = "tuple[Argument, ...]"
+
+
+def _error(text: str) -> ResponseError:
+    """An error of the server as redis-py knows it."""
+    error: ResponseError = DefaultParser.parse_error(text)  # type: ignore[no-untyped-call]
+    return error
+
+
+def packed(commands: Sequence[Command]) -> bytes:
+    """Commands as they are sent."""
+    return b"".join([part for command in commands for part in _parts(command)])
+
+
+def _parts(command: Command) -> Iterator[bytes]:
+    yield b"*%d\r\n" % len(command)
+    for argument in command:
+        data = argument if isinstance(argument, bytes) else str(argument).encode()
+        yield b"$%d\r\n" % len(data)
+        yield data
+        yield b"\r\n"
+
+
+class Replies:
+    """Makes replies of what is received, piece by piece; the server's errors are replies, too."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._start = 0
+        self._open: list[tuple[list[Any], int]] = []  # arrays that are not complete, and their size
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """The replies that are complete now; raises `InvalidResponse` for what is not one."""
+        self._data += data
+        while (found := self._next()) is not _INCOMPLETE:
+            yield found
+        del self._data[: self._start]
+        self._start = 0
+
+    def _next(self) -> Any:
+        """The next complete reply."""
+        while (value := self._value()) is not _INCOMPLETE:
+            while self._open and value is not _OPENED:
+                items, size = self._open[-1]
+                items.append(value)
+                value = self._open.pop()[0] if len(items) == size else _OPENED
+            if value is not _OPENED:
+                return value
+        return _INCOMPLETE
+
+    def _value(self) -> Any:
+        """What stands at the beginning of the data: a value, or the opening of an array."""
+        end = self._data.find(b"\r\n", self._start)
+        if end < 0:
+            return _INCOMPLETE
+        kind, text = self._data[self._start], bytes(self._data[self._start + 1 : end])
+        if kind == _BULK:
+            return self._bulk(end + 2, int(text))
+        self._start = end + 2
+        if kind == _ARRAY:
+            return self._array(int(text))
+        if kind not in _SIMPLE:
+            raise InvalidResponse(f"a reply begins with {bytes([kind])!r}")
+        return _SIMPLE[kind](text)
+
+    def _bulk(self, start: int, size: int) -> Any:
+        if size < 0:
+            self._start = start
+            return None
+        if len(self._data) < start + size + 2:
+            return _INCOMPLETE
+        self._start = start + size + 2
+        return bytes(self._data[start : start + size])
+
+    def _array(self, size: int) -> Any:
+        if size <= 0:
+            return None if size < 0 else []
+        self._open.append(([], size))
+        return _OPENED
+
+
+_INCOMPLETE, _OPENED = object(), object()
+_BULK, _ARRAY = b"$*"
+_SIMPLE: dict[int, Callable[[bytes], Any]] = {
+    b":"[0]: int,
+    b"+"[0]: bytes,
+    b"-"[0]: lambda text: _error(text.decode(errors="replace")),
+}
+
+
+class _HiredisReplies:
+    """The same by hiredis."""
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=_error)
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        self._reader.feed(data)
+        while (found := self._reader.gets()) is not False:
+            yield found
+
+
+def replies() -> Replies | _HiredisReplies:
+    """For a connection that begins."""
+    return _HiredisReplies() if hiredis else Replies()
