@@ -54,7 +54,7 @@ from ._embedded import EmbeddedServer
 from ._loops import Connection, Connections
 from ._operations import Operations, Options, Shared, cursor, shared
 from ._scripts import Call, Commands, Operation, Request
-from ._threads import AsyncThreads
+from ._thread_methods import AsyncThreadMethods
 from .errors import EventLoopError, EvictionWarning
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ T = TypeVar("T")
 SECONDS_TO_FINISH = 1.0  # that a cancelled call waits for what it has sent
 
 
-class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreads):
+class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreadMethods):
     """Keeps the checkpoints of LangGraph graphs in Redis, for graphs that are awaited.
 
     Any number of tasks, event loops and threads may share one saver, and any number of savers one

@@ -47,14 +47,14 @@ from ._config import Duration
 from ._embedded import EmbeddedServer
 from ._operations import Operations, Options, Shared, cursor, shared
 from ._scripts import Call, Commands, Operation, Request
-from ._threads import Threads
+from ._thread_methods import ThreadMethods
 from ._urls import Url
 from .errors import EvictionWarning
 
 T = TypeVar("T")
 
 
-class RedisSaver(BaseCheckpointSaver[str], Threads):
+class RedisSaver(BaseCheckpointSaver[str], ThreadMethods):
     """Keeps the checkpoints of LangGraph graphs in Redis.
 
     Any number of threads and tasks may share one saver, and any number of savers one server. Plain
