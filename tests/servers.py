@@ -25,9 +25,13 @@ SERVICE = "chats"
 Address = tuple[str, int]
 
 
+chosen: list[str] = []  # the names of the servers that `--servers` says; see conftest.py
+
+
 def any_binary() -> Path:
-    """A server that runs here, the newest of its kind."""
-    return next(iter(available_servers().values()))
+    """The first server of this machine that was chosen to test on; if none was, the newest."""
+    found = available_servers()
+    return next((found[name] for name in chosen if name in found), next(iter(found.values())))
 
 
 def wait_until(condition: Callable[[], bool], complaint: str) -> None:
