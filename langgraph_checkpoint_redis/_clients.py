@@ -61,7 +61,11 @@ PASSING = (
 )
 _LASTING = (AuthenticationError, AuthorizationError)
 
-_READ_ONLY = "-READONLY "  # in a script, before Redis 7: redis-py looks for it at the beginning
+# What passes, but comes as an error like any other.
+_UNRECOGNIZED = {
+    "-READONLY ": ReadOnlyError,  # in a script, before Redis 7: not where redis-py looks for it
+    "MASTERDOWN ": MasterDownError,  # redis-py 5 looks for it in clusters only
+}
 _UNKNOWN_FORMAT = re.compile(r"UNKNOWNFORMAT (\w+)")
 _REFUSED = re.compile(r"\b(THREADLEASED|LEASELOST|THREADDELETED|THREADMOVEDON) (\S+) ?(\S*) ?(\S*)")
 _REFUSALS: dict[str, type[RedisSaverError]] = {
@@ -133,8 +137,9 @@ def explained_errors() -> Iterator[None]:
             raise UnknownFormatError(found[1]) from error
         if found := _REFUSED.search(str(error)):
             raise _refusal(*found.groups()) from error
-        if _READ_ONLY in str(error):
-            raise ReadOnlyError(str(error)) from error
+        for words, known in _UNRECOGNIZED.items():
+            if words in str(error):
+                raise known(str(error)) from error
         raise
 
 
