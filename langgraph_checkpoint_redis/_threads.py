@@ -1,33 +1,26 @@
-"""What is stored, for those who run the server: which threads there are, what they take, and order.
+"""What is stored of threads, as operators see it, and what of many threads to remove.
 
-Here are the results that callers see (`ThreadInfo`, `Stats`), the operations that make them, and a
-base class for each saver with the methods. All go from thread to thread as `SCAN` finds them, in
-calls that each look at a bounded part of one thread; so they may run beside the traffic, and what
-changes meanwhile is counted as it is found.
+Here are the results that callers see (`ThreadInfo`, `Stats`), how threads are chosen, and the
+operations that look at one thread or make it shorter. Each call looks at a bounded part of it, so
+all of this may run beside the traffic; what changes meanwhile is counted as it is found.
 """
 
 from __future__ import annotations
 
-import asyncio
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from heapq import nlargest
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 from uuid import UUID
-
-from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import _config
 from ._keys import ThreadKeys
-from ._operations import Operations, Shared
+from ._operations import Operations
 from ._resp import Argument
 from ._scripts import DELETE_UNUSED, INFO, NAMESPACES, PRUNE, Operation
 from .errors import ConfigError
-
-T = TypeVar("T")
 
 BIGGEST = 10  # threads that `stats` names
 
@@ -117,7 +110,7 @@ class Stats:
         return None if self.bytes_by_key is None else sum(self.bytes_by_key.values())
 
 
-class _Tally:
+class Tally:
     """Adds up what is found of threads, and keeps the biggest only."""
 
     def __init__(self) -> None:
@@ -164,11 +157,17 @@ def _size(info: ThreadInfo) -> tuple[int, int]:
 # Choosing threads
 
 
-class _Choice(NamedTuple):
+class Choice(NamedTuple):
     """Threads whose ids begin with `prefix`, and that are idle for longer than `idle` seconds."""
 
     prefix: str
     idle: float | None
+
+    @classmethod
+    def checked(cls, prefix: str, idle: Idle) -> Choice:
+        """Of arguments as callers pass them."""
+        seconds = None if idle is None else _config.milliseconds("idle", idle) / 1000
+        return cls(_config.text("prefix", prefix, empty=True), seconds)
 
     def is_idle(self, last: datetime | None) -> bool:
         """Whether a thread with such a last checkpoint is idle; unknown times are not."""
@@ -177,25 +176,22 @@ class _Choice(NamedTuple):
         return (datetime.now(timezone.utc) - last).total_seconds() > self.idle
 
 
-def _choice(prefix: str, idle: Idle) -> _Choice:
-    seconds = None if idle is None else _config.milliseconds("idle", idle) / 1000
-    return _Choice(_config.text("prefix", prefix, empty=True), seconds)
-
-
-class _Limits(NamedTuple):
+class Limits(NamedTuple):
     """What to keep of the threads of a choice."""
 
-    choice: _Choice
+    choice: Choice
     keep_last: int | None
 
+    @classmethod
+    def checked(cls, prefix: str, idle: Idle, keep_last: int | None) -> Limits:
+        """Of arguments as callers pass them."""
+        if idle is None and keep_last is None:
+            raise ConfigError("prune_threads must be told what to keep: keep_last, idle or both")
+        return cls(Choice.checked(prefix, idle), _config.keep_last(keep_last))
 
-def _limits(prefix: str, idle: Idle, keep_last: int | None) -> _Limits:
-    if idle is None and keep_last is None:
-        raise ConfigError("prune_threads must be told what to keep: keep_last, idle or both")
-    return _Limits(_choice(prefix, idle), _config.keep_last(keep_last))
 
-
-def _reporter(progress: Progress) -> Callable[[int], object]:
+def reporter(progress: Progress) -> Callable[[int], object]:
+    """What to call after each thread."""
     if progress is None:
         return lambda _: None
     if not callable(progress):
@@ -204,7 +200,6 @@ def _reporter(progress: Progress) -> Callable[[int], object]:
 
 
 # Times
-
 
 _TICKS = 10  # in a microsecond
 _START_OF_TICKS = datetime(1582, 10, 15, tzinfo=timezone.utc)
@@ -240,12 +235,12 @@ def _span(namespaces: Sequence[_Namespace]) -> tuple[datetime | None, datetime |
 # Operations
 
 
-class _ThreadOperations(Operations):
-    """Looking at threads, and removing what is old."""
+class ThreadOperations(Operations):
+    """ThreadOperations at threads, and removing what is old."""
 
     __slots__ = ()
 
-    def is_chosen(self, thread_id: str, choice: _Choice) -> Operation[bool]:
+    def is_chosen(self, thread_id: str, choice: Choice) -> Operation[bool]:
         """Whether a thread is one of those: only for an idle one the server has to be asked."""
         if not thread_id.startswith(choice.prefix):
             return False
@@ -275,7 +270,7 @@ class _ThreadOperations(Operations):
         facts = _Facts(*thread)
         return _info(thread_id, namespaces, sums, facts) if facts.exists else None
 
-    def prune_to(self, thread_id: str, limits: _Limits) -> Operation[bool]:
+    def prune_to(self, thread_id: str, limits: Limits) -> Operation[bool]:
         """Delete an idle thread, or the older checkpoints of another; whether anything went."""
         if not thread_id.startswith(limits.choice.prefix):
             return False
@@ -337,210 +332,3 @@ def _info(
 
 def _in_seconds(milliseconds: int) -> float | None:
     return milliseconds / 1000 if milliseconds >= 0 else None
-
-
-# Methods
-
-
-class Threads(ABC):
-    """The methods for operators of the synchronous saver, and their awaited names."""
-
-    serde: SerializerProtocol
-    _shared: Shared
-
-    @abstractmethod
-    def _run(self, operation: Operation[T]) -> T: ...
-
-    @abstractmethod
-    def _thread_ids(self) -> Iterator[str]: ...
-
-    @property
-    def _looking(self) -> _ThreadOperations:
-        return _ThreadOperations(self.serde, self._shared)
-
-    def list_threads(self, *, prefix: str = "", idle: Idle = None) -> Iterator[str]:
-        """The ids of threads, in no order, as the server is searched for them.
-
-        Args:
-            prefix: What they must begin with.
-            idle: For how long they must have had no new checkpoint, in seconds or as a timedelta.
-                A thread whose last time is not known (see `ThreadInfo`) is never idle.
-        """
-        choice = _choice(prefix, idle)
-        for thread_id in self._thread_ids():
-            if self._run(self._looking.is_chosen(thread_id, choice)):
-                yield thread_id
-
-    def thread_info(self, thread_id: str) -> ThreadInfo | None:
-        """What is stored of a thread; `None` if there is no such thread."""
-        return self._run(self._looking.info(thread_id))
-
-    def stats(self, *, progress: Progress = None) -> Stats:
-        """What is stored of all threads of this saver's prefix.
-
-        Args:
-            progress: Is called after each thread with how many there were so far.
-        """
-        report, tally = _reporter(progress), _Tally()
-        for number, thread_id in enumerate(self._thread_ids(), 1):
-            tally.add(self.thread_info(thread_id))
-            report(number)
-        return tally.stats()
-
-    def prune_threads(
-        self,
-        *,
-        keep_last: int | None = None,
-        idle: Idle = None,
-        prefix: str = "",
-        progress: Progress = None,
-    ) -> int:
-        """Delete what is old in many threads, and say of how many it deleted something.
-
-        Args:
-            keep_last: How many checkpoints of each namespace to keep, the newest, with the
-                ancestors that their delta channels are rebuilt from.
-            idle: Threads that had no new checkpoint for so long are deleted, in seconds or as a
-                timedelta; but not those that are pinned, leased, or used again this very moment.
-            prefix: What the ids of the threads must begin with.
-            progress: Is called after each thread that was looked at with how many there were.
-        """
-        limits, report, pruned = _limits(prefix, idle, keep_last), _reporter(progress), 0
-        for number, thread_id in enumerate(self._thread_ids(), 1):
-            pruned += self._run(self._looking.prune_to(thread_id, limits))
-            report(number)
-        return pruned
-
-    async def alist_threads(self, *, prefix: str = "", idle: Idle = None) -> AsyncIterator[str]:
-        """`list_threads` in a thread."""
-        thread_ids = self.list_threads(prefix=prefix, idle=idle)
-        while (thread_id := await asyncio.to_thread(next, thread_ids, None)) is not None:
-            yield thread_id
-
-    async def athread_info(self, thread_id: str) -> ThreadInfo | None:
-        """`thread_info` in a thread."""
-        return await asyncio.to_thread(self.thread_info, thread_id)
-
-    async def astats(self, *, progress: Progress = None) -> Stats:
-        """`stats` in a thread."""
-        return await asyncio.to_thread(self.stats, progress=progress)
-
-    async def aprune_threads(
-        self,
-        *,
-        keep_last: int | None = None,
-        idle: Idle = None,
-        prefix: str = "",
-        progress: Progress = None,
-    ) -> int:
-        """`prune_threads` in a thread."""
-        return await asyncio.to_thread(
-            self.prune_threads, keep_last=keep_last, idle=idle, prefix=prefix, progress=progress
-        )
-
-
-class AsyncThreads(ABC):
-    """The methods for operators of the asynchronous saver, and their synchronous names."""
-
-    serde: SerializerProtocol
-    _shared: Shared
-
-    @abstractmethod
-    async def _run(self, operation: Operation[T]) -> T: ...
-
-    @abstractmethod
-    def _thread_ids(self) -> AsyncIterator[str]: ...
-
-    @abstractmethod
-    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T: ...
-
-    @property
-    def _looking(self) -> _ThreadOperations:
-        return _ThreadOperations(self.serde, self._shared)
-
-    async def alist_threads(self, *, prefix: str = "", idle: Idle = None) -> AsyncIterator[str]:
-        """The ids of threads, in no order, as the server is searched for them.
-
-        Args:
-            prefix: What they must begin with.
-            idle: For how long they must have had no new checkpoint, in seconds or as a timedelta.
-                A thread whose last time is not known (see `ThreadInfo`) is never idle.
-        """
-        choice = _choice(prefix, idle)
-        async for thread_id in self._thread_ids():
-            if await self._run(self._looking.is_chosen(thread_id, choice)):
-                yield thread_id
-
-    async def athread_info(self, thread_id: str) -> ThreadInfo | None:
-        """What is stored of a thread; `None` if there is no such thread."""
-        return await self._run(self._looking.info(thread_id))
-
-    async def astats(self, *, progress: Progress = None) -> Stats:
-        """What is stored of all threads of this saver's prefix.
-
-        Args:
-            progress: Is called after each thread with how many there were so far.
-        """
-        report, tally, number = _reporter(progress), _Tally(), 0
-        async for thread_id in self._thread_ids():
-            tally.add(await self.athread_info(thread_id))
-            number += 1
-            report(number)
-        return tally.stats()
-
-    async def aprune_threads(
-        self,
-        *,
-        keep_last: int | None = None,
-        idle: Idle = None,
-        prefix: str = "",
-        progress: Progress = None,
-    ) -> int:
-        """Delete what is old in many threads, and say of how many it deleted something.
-
-        Args:
-            keep_last: How many checkpoints of each namespace to keep, the newest, with the
-                ancestors that their delta channels are rebuilt from.
-            idle: Threads that had no new checkpoint for so long are deleted, in seconds or as a
-                timedelta; but not those that are pinned, leased, or used again this very moment.
-            prefix: What the ids of the threads must begin with.
-            progress: Is called after each thread that was looked at with how many there were.
-        """
-        limits, report = _limits(prefix, idle, keep_last), _reporter(progress)
-        pruned, number = 0, 0
-        async for thread_id in self._thread_ids():
-            pruned += await self._run(self._looking.prune_to(thread_id, limits))
-            number += 1
-            report(number)
-        return pruned
-
-    def list_threads(self, *, prefix: str = "", idle: Idle = None) -> Iterator[str]:
-        """`alist_threads` from another thread than the event loop's."""
-        thread_ids = self.alist_threads(prefix=prefix, idle=idle)
-        while (thread_id := self._wait(_next(thread_ids))) is not None:
-            yield thread_id
-
-    def thread_info(self, thread_id: str) -> ThreadInfo | None:
-        """`athread_info` from another thread than the event loop's."""
-        return self._wait(self.athread_info(thread_id))
-
-    def stats(self, *, progress: Progress = None) -> Stats:
-        """`astats` from another thread than the event loop's, which is where `progress` runs."""
-        return self._wait(self.astats(progress=progress))
-
-    def prune_threads(
-        self,
-        *,
-        keep_last: int | None = None,
-        idle: Idle = None,
-        prefix: str = "",
-        progress: Progress = None,
-    ) -> int:
-        """`aprune_threads` from another thread than the event loop's, as `stats`."""
-        return self._wait(
-            self.aprune_threads(keep_last=keep_last, idle=idle, prefix=prefix, progress=progress)
-        )
-
-
-async def _next(items: AsyncIterator[T]) -> T | None:
-    return await anext(items, None)

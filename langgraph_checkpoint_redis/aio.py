@@ -44,13 +44,13 @@ from ._embedded import EmbeddedServer
 from ._loops import Connections
 from ._operations import SCANNED, Operations, Options, Shared, cursor, shared
 from ._scripts import Operation, Request
-from ._threads import AsyncThreads
+from ._thread_methods import AsyncThreadMethods
 from .errors import EventLoopError, EvictionWarning
 
 T = TypeVar("T")
 
 
-class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreads):
+class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreadMethods):
     """Keeps the checkpoints of LangGraph graphs in Redis, for graphs that are awaited.
 
     Any number of tasks, event loops and threads may share one saver, and any number of savers one

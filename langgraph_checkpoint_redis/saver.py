@@ -34,13 +34,13 @@ from ._embedded import EmbeddedServer
 from ._links import link
 from ._operations import SCANNED, Operations, Options, Shared, cursor, shared
 from ._scripts import Operation, Request
-from ._threads import Threads
+from ._thread_methods import ThreadMethods
 from .errors import EvictionWarning
 
 T = TypeVar("T")
 
 
-class RedisSaver(BaseCheckpointSaver[str], Threads):
+class RedisSaver(BaseCheckpointSaver[str], ThreadMethods):
     """Keeps the checkpoints of LangGraph graphs in Redis.
 
     Any number of threads and tasks may share one saver, and any number of savers one server. Plain

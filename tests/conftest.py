@@ -26,6 +26,7 @@ from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 
 from .driving import AwaitedDriver, AwaitedSaver, DirectDriver, Driver, Saver
+from .servers import chosen
 
 IMAGE = "redis:8"  # where no server is found
 
@@ -38,7 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse servers that there are not, before any test runs."""
-    for name in _chosen(config.getoption("--servers")):
+    chosen[:] = _chosen(config.getoption("--servers"))
+    for name in chosen:
         if _is_image(name):
             _check_docker(name)
         elif name != "REDIS_URL" and name not in available_servers():

@@ -21,13 +21,18 @@ from examples.local_server import available_servers, free_port, running_server
 SLOTS = 16384
 SECONDS_TO_FORM = 30
 SERVICE = "chats"
+SOON = ("--repl-diskless-sync-delay", "0")  # replicas need not wait for others to come
 
 Address = tuple[str, int]
 
 
+chosen: list[str] = []  # the names of the servers that `--servers` says; see conftest.py
+
+
 def any_binary() -> Path:
-    """A server that runs here, the newest of its kind."""
-    return next(iter(available_servers().values()))
+    """The first server of this machine that was chosen to test on; if none was, the newest."""
+    found = available_servers()
+    return next((found[name] for name in chosen if name in found), next(iter(found.values())))
 
 
 def wait_until(condition: Callable[[], bool], complaint: str) -> None:
@@ -53,9 +58,14 @@ def kill(node: redis.Redis) -> None:
 
 
 class Cluster(NamedTuple):
-    """The nodes of a cluster, each with a client of its own; the first ones began as primaries."""
+    """The nodes of a cluster, each with a client of its own, as they began."""
 
-    nodes: list[redis.Redis]
+    primaries: list[redis.Redis]
+    replicas: list[redis.Redis]
+
+    @property
+    def nodes(self) -> list[redis.Redis]:
+        return [*self.primaries, *self.replicas]
 
     def url(self, start: int = 0) -> str:
         """What a saver is told, with some of the nodes."""
@@ -66,7 +76,7 @@ class Cluster(NamedTuple):
 @contextmanager
 def running_cluster(*, primaries: int = 3, replicas: int = 0) -> Iterator[Cluster]:
     """A cluster that is up; each of the first primaries has a replica."""
-    settings = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    settings = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *SOON)
     with ExitStack() as stack:
         urls = [
             stack.enter_context(running_server(any_binary(), *settings))
@@ -77,7 +87,7 @@ def running_cluster(*, primaries: int = 3, replicas: int = 0) -> Iterator[Cluste
         for primary, replica in zip(nodes, nodes[primaries:], strict=False):
             _replicate(primary, replica)
         wait_until(lambda: all(_is_formed(node, len(nodes)) for node in nodes), "no cluster forms")
-        yield Cluster(nodes)
+        yield Cluster(nodes[:primaries], nodes[primaries:])
 
 
 def node_id(node: redis.Redis) -> str:
@@ -131,9 +141,9 @@ class Watched(NamedTuple):
 def running_sentinels(*, replicas: int = 2) -> Iterator[Watched]:
     """A primary, its replicas, and three sentinels that know of each other."""
     with ExitStack() as stack:
-        first = stack.enter_context(running_server(any_binary()))
+        first = stack.enter_context(running_server(any_binary(), *SOON))
         host, port = first.removeprefix("redis://").split(":")
-        follow = ("--replicaof", host, port)
+        follow = ("--replicaof", host, port, *SOON)
         urls = [
             first,
             *(stack.enter_context(running_server(any_binary(), *follow)) for _ in range(replicas)),
@@ -150,7 +160,8 @@ def running_sentinels(*, replicas: int = 2) -> Iterator[Watched]:
 
 def _sees(sentinel: redis.Redis, replicas: int) -> bool:
     try:
-        state: Any = sentinel.sentinel_master(SERVICE)
+        # The method for it is broken in redis-py 6.4.
+        state: Any = sentinel.execute_command("SENTINEL MASTER", SERVICE)
     except redis.ConnectionError:  # it is only starting
         return False
     return bool(state["num-other-sentinels"] == 2 and state["num-slaves"] == replicas)

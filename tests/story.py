@@ -1,13 +1,19 @@
-"""A short story that calls a saver in every way that there is, to try servers and clients."""
+"""What to do with a saver to try servers and clients: a call of every kind, and a load."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Timer
 from typing import Any
 
+import redis
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
-from .driving import Saver
+from .driving import AwaitedSaver, Saver
+from .servers import kill
 
 
 def thread(thread_id: str, **configurable: Any) -> RunnableConfig:
@@ -39,3 +45,27 @@ def use(saver: Saver) -> None:
     saver.delete_thread("größe")
     saver.delete_for_runs(["run 1"])
     assert [*saver.list(None)] == []
+
+
+def store(saver: Saver, numbers: Iterable[int]) -> None:
+    """Store a chat in a thread for each number, all at once: in tasks, or in threads."""
+    if isinstance(saver, AwaitedSaver):
+        saver.loop.run_until_complete(_stored(saver, numbers))
+    else:
+        with ThreadPoolExecutor(16) as threads:
+            stored = threads.map(lambda n: saver.put(thread(str(n)), *chat(n)), numbers)
+            assert all(stored)
+
+
+async def _stored(saver: AwaitedSaver, numbers: Iterable[int]) -> None:
+    await asyncio.gather(*[saver.saver.aput(thread(str(n)), *chat(n)) for n in numbers])
+
+
+def kill_soon(node: redis.Redis) -> Callable[[], bool]:
+    """Kill a server while calls are on their way to it; the result says if it is alive yet.
+
+    What is confirmed in its last moments may be lost: replication is asynchronous.
+    """
+    killer = Timer(0.2, kill, [node])
+    killer.start()
+    return killer.is_alive

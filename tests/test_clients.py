@@ -20,10 +20,11 @@ from uuid import uuid4
 import pytest
 import redis
 
-from examples.local_server import available_servers, running_server
+from examples.local_server import running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 
 from .driving import AwaitedSaver, Saver
+from .servers import any_binary
 from .story import chat, thread, use
 
 THREADS, TASKS = 120, 300  # more than the 100 connections that a client's pool has by default
@@ -117,11 +118,10 @@ def test_databases_of_a_server_are_apart(make: Make, server: str) -> None:
 @pytest.fixture(scope="module")
 def guarded_server() -> Iterator[tuple[str, Path]]:
     """A server with a password, and its socket."""
-    binary = next(iter(available_servers().values()))
     with tempfile.TemporaryDirectory() as directory:
         socket = Path(directory, "socket")
         options = ("--unixsocket", str(socket), "--requirepass", "secret")
-        with running_server(binary, *options) as url:
+        with running_server(any_binary(), *options) as url:
             yield url, socket
 
 

@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
-from examples.local_server import available_servers, running_server
+from examples.local_server import running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
+
+from .servers import any_binary
 
 ROOT = Path(__file__).parents[1]
 PAGES = [str(page.relative_to(ROOT)) for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))]
@@ -38,7 +40,7 @@ PAGES_WITH_PYTHON = [page for page in PAGES if python_blocks(page)]
 @pytest.fixture
 def empty_server() -> Iterator[str]:
     """A server with nothing on it: the documentation uses the names of threads that it likes."""
-    with running_server(next(iter(available_servers().values()))) as url:
+    with running_server(any_binary()) as url:
         yield url
 
 

@@ -17,7 +17,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
 import langgraph_checkpoint_redis
-from examples.local_server import available_servers, running_server
+from examples.local_server import running_server
 from langgraph_checkpoint_redis import (
     AsyncRedisSaver,
     ConfigError,
@@ -34,6 +34,7 @@ from langgraph_checkpoint_redis import (
 from langgraph_checkpoint_redis._keys import Keyspace
 
 from .driving import AwaitedSaver, Saver
+from .servers import any_binary
 
 
 def thread(thread_id: object = "a", **configurable: Any) -> RunnableConfig:
@@ -366,8 +367,9 @@ def test_setup_is_content_with_a_good_server(saver: Saver) -> None:
 @pytest.fixture(scope="module")
 def evicting_server() -> Iterator[str]:
     """A server that deletes keys when it is full."""
-    binary = next(iter(available_servers().values()))
-    with running_server(binary, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as url:
+    with running_server(
+        any_binary(), "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"
+    ) as url:
         yield url
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from examples.local_server import available_servers, running_server
+from examples.local_server import running_server
+
+from .servers import any_binary
 
 ROOT = Path(__file__).parents[1]
 NOT_PROGRAMS = {"__init__", "local_model", "local_server", "server_keeper"}
@@ -54,7 +56,7 @@ PROMISES = {
 @pytest.fixture
 def url() -> Iterator[str]:
     """A server of the example's own: it is to be empty afterwards."""
-    with running_server(next(iter(available_servers().values()))) as url:
+    with running_server(any_binary()) as url:
         yield url
 
 

@@ -15,7 +15,9 @@ from zipfile import ZipFile
 import pytest
 
 import langgraph_checkpoint_redis
-from examples.local_server import available_servers, running_server
+from examples.local_server import running_server
+
+from .servers import any_binary
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "langgraph_checkpoint_redis"
@@ -93,7 +95,7 @@ def test_a_wheel_works_alone(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path, symlinks=True)
     python = str(tmp_path / "bin" / "python")
     run("-m", "pip", "--python", python, "install", "--quiet", str(wheel))
-    with running_server(next(iter(available_servers().values()))) as url:
+    with running_server(any_binary()) as url:
         said = run("-W", "error", "-c", ALONE, url, python=python)
     assert Path(said.strip()).is_relative_to(tmp_path)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from struct import calcsize, unpack
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 from uuid import uuid4
 
 import pytest
@@ -24,6 +24,7 @@ from langgraph.checkpoint.conformance.test_utils import (
     generate_metadata,
 )
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
+from redis.crc import key_slot
 
 import langgraph_checkpoint_redis
 from langgraph_checkpoint_redis import RedisSaver, UnknownFormatError, _scripts
@@ -37,6 +38,7 @@ from langgraph_checkpoint_redis._scripts import (
     Call,
     Commands,
     Operation,
+    Request,
     Script,
 )
 
@@ -349,6 +351,50 @@ def test_scripts_touch_no_key_but_those_they_are_given(
         tell(watched, prefix)
     finally:
         client.acl_deluser(user)
+
+
+class SlotSaver(RedisSaver):
+    """Notes the slots of each request that its operations make."""
+
+    requests: list[tuple[str, set[int]]]
+
+    def _run(self, operation: Operation[T]) -> T:
+        return super()._run(self._noted(operation))
+
+    def _noted(self, operation: Operation[T]) -> Operation[T]:
+        reply = None
+        while True:
+            try:
+                request = operation.send(reply)
+            except StopIteration as done:
+                return cast("T", done.value)
+            self.requests += _slots(request)
+            reply = yield request
+
+
+def _slots(request: Request) -> Iterator[tuple[str, set[int]]]:
+    if isinstance(request, Call):
+        yield request.script.name, {key_slot(key) for key in request.keys}
+        return
+    for name, key, *_ in request.commands:
+        yield str(name), {key_slot(key if isinstance(key, bytes) else str(key).encode())}
+
+
+def test_no_request_has_keys_in_two_slots(watched: WatchedRedis, prefix: str) -> None:
+    """A cluster would refuse an operation, for some threads and runs and not for others."""
+    watched.around = lambda _, send: send()
+    saver = SlotSaver(watched, prefix=prefix, ttl=3600, refresh_on_read=True, tombstone=60)
+    saver.requests = []
+    assert [*story(saver)]
+    short = SlotSaver(watched, prefix=prefix, keep_last=1)
+    short.requests = saver.requests
+    conversation(short, "c")
+    live(saver)
+    within = {name for name, slots in saver.requests if len(slots) <= 1}
+    across = {name for name, slots in saver.requests if len(slots) > 1}
+    # On a single server, a copy is one call with the keys of both threads.
+    assert across == (set() if isinstance(watched, WatchedCluster) else {"copy"})
+    assert within >= {*FILES} - {"copy", "dump", "restore"}
 
 
 @pytest.mark.parametrize("keep_last", [None, 1, 2])

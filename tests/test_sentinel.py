@@ -15,10 +15,10 @@ from redis.backoff import NoBackoff
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 
 from .driving import Saver
-from .servers import SERVICE, Watched, kill, running_sentinels, wait_until
-from .story import chat, thread, use
+from .servers import SERVICE, Watched, running_sentinels, wait_until
+from .story import chat, kill_soon, store, thread, use
 
-BEFORE, AFTER = range(10), range(10, 40)
+BEFORE, MEANWHILE, AFTER = range(10), range(10, 40), range(40, 70)
 
 SaverOn = Callable[..., Saver]
 
@@ -102,6 +102,10 @@ def _close(client: Any, loop: AbstractEventLoop) -> None:
             loop.run_until_complete(opened.aclose())
 
 
+def _once(call: Callable[[], object]) -> None:
+    call()
+
+
 def _insist(call: Callable[[], object]) -> None:
     """Do what a program must do itself that passes in a client."""
 
@@ -119,17 +123,15 @@ def _insist(call: Callable[[], object]) -> None:
 def test_runs_go_on_when_the_primary_is_killed(failing_over: tuple[str, Saver, Watched]) -> None:
     """The loss of a machine would fail the runs that are on their way, or lose what they stored."""
     made_of, saver, watched = failing_over
-    for number in BEFORE:
-        saver.put(thread(str(number)), *chat(number))
+    store(saver, BEFORE)
     primary = watched.servers[0]
     primary.set("last", 1)
     assert primary.wait(2, 5000) == 2  # what came before it is on the replicas, too
-    kill(primary)
-    for number in AFTER:
-        if made_of == "url":
-            saver.put(thread(str(number)), *chat(number))
-        else:
-            _insist(partial(saver.put, thread(str(number)), *chat(number)))
+    ask = _insist if made_of == "client" else _once
+    is_alive = kill_soon(primary)
+    while is_alive():
+        ask(partial(store, saver, MEANWHILE))
+    ask(partial(store, saver, AFTER))
     for number in (*BEFORE, *AFTER):
         found = saver.get_tuple(thread(str(number)))
         assert found

@@ -1,0 +1,235 @@
+"""The methods for operators: a base class for each saver, which goes from thread to thread.
+
+The threads come as `SCAN` finds them, in no order. What is asked of each, and what callers are
+told, is in `_threads.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, TypeVar
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from ._operations import Shared
+from ._scripts import Operation
+from ._threads import (
+    Choice,
+    Idle,
+    Limits,
+    Progress,
+    Stats,
+    Tally,
+    ThreadInfo,
+    ThreadOperations,
+    reporter,
+)
+
+T = TypeVar("T")
+
+
+class ThreadMethods(ABC):
+    """The methods for operators of the synchronous saver, and their awaited names."""
+
+    serde: SerializerProtocol
+    _shared: Shared
+
+    @abstractmethod
+    def _run(self, operation: Operation[T]) -> T: ...
+
+    @abstractmethod
+    def _thread_ids(self) -> Iterator[str]: ...
+
+    @property
+    def _of_threads(self) -> ThreadOperations:
+        return ThreadOperations(self.serde, self._shared)
+
+    def list_threads(self, *, prefix: str = "", idle: Idle = None) -> Iterator[str]:
+        """The ids of threads, in no order, as the server is searched for them.
+
+        Args:
+            prefix: What they must begin with.
+            idle: For how long they must have had no new checkpoint, in seconds or as a timedelta.
+                A thread whose last time is not known (see `ThreadInfo`) is never idle.
+        """
+        choice = Choice.checked(prefix, idle)
+        for thread_id in self._thread_ids():
+            if self._run(self._of_threads.is_chosen(thread_id, choice)):
+                yield thread_id
+
+    def thread_info(self, thread_id: str) -> ThreadInfo | None:
+        """What is stored of a thread; `None` if there is no such thread."""
+        return self._run(self._of_threads.info(thread_id))
+
+    def stats(self, *, progress: Progress = None) -> Stats:
+        """What is stored of all threads of this saver's prefix.
+
+        Args:
+            progress: Is called after each thread with how many there were so far.
+        """
+        report, tally = reporter(progress), Tally()
+        for number, thread_id in enumerate(self._thread_ids(), 1):
+            tally.add(self.thread_info(thread_id))
+            report(number)
+        return tally.stats()
+
+    def prune_threads(
+        self,
+        *,
+        keep_last: int | None = None,
+        idle: Idle = None,
+        prefix: str = "",
+        progress: Progress = None,
+    ) -> int:
+        """Delete what is old in many threads, and say of how many it deleted something.
+
+        Args:
+            keep_last: How many checkpoints of each namespace to keep, the newest, with the
+                ancestors that their delta channels are rebuilt from.
+            idle: Threads that had no new checkpoint for so long are deleted, in seconds or as a
+                timedelta; but not those that are pinned, leased, or used again this very moment.
+            prefix: What the ids of the threads must begin with.
+            progress: Is called after each thread that was looked at with how many there were.
+        """
+        limits, report = Limits.checked(prefix, idle, keep_last), reporter(progress)
+        pruned = 0
+        for number, thread_id in enumerate(self._thread_ids(), 1):
+            pruned += self._run(self._of_threads.prune_to(thread_id, limits))
+            report(number)
+        return pruned
+
+    async def alist_threads(self, *, prefix: str = "", idle: Idle = None) -> AsyncIterator[str]:
+        """`list_threads` in a thread."""
+        thread_ids = self.list_threads(prefix=prefix, idle=idle)
+        while (thread_id := await asyncio.to_thread(next, thread_ids, None)) is not None:
+            yield thread_id
+
+    async def athread_info(self, thread_id: str) -> ThreadInfo | None:
+        """`thread_info` in a thread."""
+        return await asyncio.to_thread(self.thread_info, thread_id)
+
+    async def astats(self, *, progress: Progress = None) -> Stats:
+        """`stats` in a thread."""
+        return await asyncio.to_thread(self.stats, progress=progress)
+
+    async def aprune_threads(
+        self,
+        *,
+        keep_last: int | None = None,
+        idle: Idle = None,
+        prefix: str = "",
+        progress: Progress = None,
+    ) -> int:
+        """`prune_threads` in a thread."""
+        return await asyncio.to_thread(
+            self.prune_threads, keep_last=keep_last, idle=idle, prefix=prefix, progress=progress
+        )
+
+
+class AsyncThreadMethods(ABC):
+    """The methods for operators of the asynchronous saver, and their synchronous names."""
+
+    serde: SerializerProtocol
+    _shared: Shared
+
+    @abstractmethod
+    async def _run(self, operation: Operation[T]) -> T: ...
+
+    @abstractmethod
+    def _thread_ids(self) -> AsyncIterator[str]: ...
+
+    @abstractmethod
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T: ...
+
+    @property
+    def _of_threads(self) -> ThreadOperations:
+        return ThreadOperations(self.serde, self._shared)
+
+    async def alist_threads(self, *, prefix: str = "", idle: Idle = None) -> AsyncIterator[str]:
+        """The ids of threads, in no order, as the server is searched for them.
+
+        Args:
+            prefix: What they must begin with.
+            idle: For how long they must have had no new checkpoint, in seconds or as a timedelta.
+                A thread whose last time is not known (see `ThreadInfo`) is never idle.
+        """
+        choice = Choice.checked(prefix, idle)
+        async for thread_id in self._thread_ids():
+            if await self._run(self._of_threads.is_chosen(thread_id, choice)):
+                yield thread_id
+
+    async def athread_info(self, thread_id: str) -> ThreadInfo | None:
+        """What is stored of a thread; `None` if there is no such thread."""
+        return await self._run(self._of_threads.info(thread_id))
+
+    async def astats(self, *, progress: Progress = None) -> Stats:
+        """What is stored of all threads of this saver's prefix.
+
+        Args:
+            progress: Is called after each thread with how many there were so far.
+        """
+        report, tally, number = reporter(progress), Tally(), 0
+        async for thread_id in self._thread_ids():
+            tally.add(await self.athread_info(thread_id))
+            number += 1
+            report(number)
+        return tally.stats()
+
+    async def aprune_threads(
+        self,
+        *,
+        keep_last: int | None = None,
+        idle: Idle = None,
+        prefix: str = "",
+        progress: Progress = None,
+    ) -> int:
+        """Delete what is old in many threads, and say of how many it deleted something.
+
+        Args:
+            keep_last: How many checkpoints of each namespace to keep, the newest, with the
+                ancestors that their delta channels are rebuilt from.
+            idle: Threads that had no new checkpoint for so long are deleted, in seconds or as a
+                timedelta; but not those that are pinned, leased, or used again this very moment.
+            prefix: What the ids of the threads must begin with.
+            progress: Is called after each thread that was looked at with how many there were.
+        """
+        limits, report = Limits.checked(prefix, idle, keep_last), reporter(progress)
+        pruned, number = 0, 0
+        async for thread_id in self._thread_ids():
+            pruned += await self._run(self._of_threads.prune_to(thread_id, limits))
+            number += 1
+            report(number)
+        return pruned
+
+    def list_threads(self, *, prefix: str = "", idle: Idle = None) -> Iterator[str]:
+        """`alist_threads` from another thread than the event loop's."""
+        thread_ids = self.alist_threads(prefix=prefix, idle=idle)
+        while (thread_id := self._wait(_next(thread_ids))) is not None:
+            yield thread_id
+
+    def thread_info(self, thread_id: str) -> ThreadInfo | None:
+        """`athread_info` from another thread than the event loop's."""
+        return self._wait(self.athread_info(thread_id))
+
+    def stats(self, *, progress: Progress = None) -> Stats:
+        """`astats` from another thread than the event loop's, which is where `progress` runs."""
+        return self._wait(self.astats(progress=progress))
+
+    def prune_threads(
+        self,
+        *,
+        keep_last: int | None = None,
+        idle: Idle = None,
+        prefix: str = "",
+        progress: Progress = None,
+    ) -> int:
+        """`aprune_threads` from another thread than the event loop's, as `stats`."""
+        return self._wait(
+            self.aprune_threads(keep_last=keep_last, idle=idle, prefix=prefix, progress=progress)
+        )
+
+
+async def _next(items: AsyncIterator[T]) -> T | None:
+    return await anext(items, None)
