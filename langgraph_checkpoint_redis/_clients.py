@@ -29,12 +29,14 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from ._damage import place_of
 from ._keys import thread_id
 from ._scripts import Argument, Call
 from ._urls import Url, parsed
 from .errors import (
     ConfigError,
     ConflictError,
+    CorruptThreadError,
     LeaseLostError,
     RedisSaverError,
     ThreadDeletedError,
@@ -63,7 +65,11 @@ _LASTING = (AuthenticationError, AuthorizationError)
 
 _READ_ONLY = "-READONLY "  # in a script, before Redis 7: redis-py looks for it at the beginning
 _UNKNOWN_FORMAT = re.compile(r"UNKNOWNFORMAT (\w+)")
-_REFUSED = re.compile(r"\b(THREADLEASED|LEASELOST|THREADDELETED|THREADMOVEDON) (\S+) ?(\S*) ?(\S*)")
+_KEY = r"([^{}]+\{[^{}]+\}:\w+)"  # of a thread, with spaces in it or not
+_CORRUPT_ROW = re.compile(rf"CORRUPTROW ([0-9a-f]*) {_KEY}")
+_REFUSED = re.compile(
+    rf"\b(THREADLEASED|LEASELOST|THREADDELETED|THREADMOVEDON) {_KEY} ?(\S*) ?(\S*)"
+)
 _REFUSALS: dict[str, type[RedisSaverError]] = {
     "THREADLEASED": ThreadLeasedError,
     "LEASELOST": LeaseLostError,
@@ -131,6 +137,8 @@ def explained_errors() -> Iterator[None]:
     except Exception as error:
         if found := _UNKNOWN_FORMAT.search(str(error)):
             raise UnknownFormatError(found[1]) from error
+        if found := _CORRUPT_ROW.search(str(error)):
+            raise _corrupt(bytes.fromhex(found[1]), found[2]) from error
         if found := _REFUSED.search(str(error)):
             raise _refusal(*found.groups()) from error
         if _READ_ONLY in str(error):
@@ -142,6 +150,10 @@ def _refusal(code: str, key: str, parent: str, latest: str) -> RedisSaverError:
     if code == "THREADMOVEDON":
         return ConflictError(thread_id(key), parent, latest)
     return _REFUSALS[code](thread_id(key))
+
+
+def _corrupt(row: bytes, key: str) -> CorruptThreadError:
+    return CorruptThreadError(thread_id(key), *place_of(row), key, "the row is damaged")
 
 
 class Patience:
