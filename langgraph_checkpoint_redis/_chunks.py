@@ -31,6 +31,7 @@ DEEP = 8192  # bytes: items of this size are cut inside, as are containers that 
 DEPTH = 8  # containers within containers that are cut inside
 TINY = 24  # bytes: containers whose items are smaller on average are not worth cutting
 NODE_MIN, NODE_MAX = 4, 12  # references in a node
+DIGEST = 16  # bytes
 
 Chunks = Mapping[bytes, bytes]
 
@@ -59,7 +60,7 @@ class Cut(NamedTuple):
 
 def digest_of(content: bytes) -> bytes:
     """The 16-byte name of a chunk: BLAKE2b-128 of its content."""
-    return blake2b(content, digest_size=16).digest()
+    return blake2b(content, digest_size=DIGEST).digest()
 
 
 # Nodes are small, and most of a value's are those of its version before.
@@ -89,20 +90,24 @@ def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> 
     pieces: list[bytes] = []
     try:
         for level, digests in reversed([*enumerate(levels)]):
-            pieces += _leaves(level, digests, chunks)
-        data = b"".join((literal, *[chunks[piece] for piece in pieces]))
+            pieces += _leaves(level, digests, chunks, size - len(pieces))
+        contents = [literal, *[chunks[piece] for piece in pieces]]
     except KeyError as error:
         raise LookupError(f"chunk {error.args[0].hex()} is missing or damaged") from error
     except struct.error as error:
         raise LookupError("a node is damaged") from error
-    if len(data) != size:
-        raise LookupError(f"a value of {size} bytes reads as {len(data)} bytes")
-    return data, Rope(size, literal, tuple(levels), pieces)
+    if (found := sum(map(len, contents))) != size:
+        raise LookupError(f"a value of {size} bytes reads as {found} bytes")
+    return b"".join(contents), Rope(size, literal, tuple(levels), pieces)
 
 
-def _leaves(level: int, digests: bytes, chunks: Chunks) -> list[bytes]:
+def _leaves(level: int, digests: bytes, chunks: Chunks, most: int) -> list[bytes]:
+    """The pieces below some references, `most` at most: nodes of nodes may grow without end."""
     for _ in range(level):
-        digests = b"".join([chunks[digest] for (digest,) in struct.iter_unpack("16s", digests)])
+        contents = [chunks[digest] for (digest,) in struct.iter_unpack("16s", digests)]
+        if sum(map(len, contents)) > DIGEST * most:
+            raise LookupError("a value has more pieces than bytes")
+        digests = b"".join(contents)
     return [digest for (digest,) in struct.iter_unpack("16s", digests)]
 
 

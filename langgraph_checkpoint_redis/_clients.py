@@ -27,11 +27,13 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from ._damage import place_of
 from ._keys import thread_id
 from ._urls import Url, parsed
 from .errors import (
     ConfigError,
     ConflictError,
+    CorruptThreadError,
     LeaseLostError,
     RedisSaverError,
     ThreadDeletedError,
@@ -64,7 +66,11 @@ _UNRECOGNIZED = {
     "MASTERDOWN ": MasterDownError,  # redis-py 5 looks for it in clusters only
 }
 _UNKNOWN_FORMAT = re.compile(r"UNKNOWNFORMAT (\w+)")
-_REFUSED = re.compile(r"\b(THREADLEASED|LEASELOST|THREADDELETED|THREADMOVEDON) (\S+) ?(\S*) ?(\S*)")
+_KEY = r"([^{}]+\{[^{}]+\}:\w+)"  # of a thread, with spaces in it or not
+_CORRUPT_ROW = re.compile(rf"CORRUPTROW ([0-9a-f]*) {_KEY}")
+_REFUSED = re.compile(
+    rf"\b(THREADLEASED|LEASELOST|THREADDELETED|THREADMOVEDON) {_KEY} ?(\S*) ?(\S*)"
+)
 _REFUSALS: dict[str, type[RedisSaverError]] = {
     "THREADLEASED": ThreadLeasedError,
     "LEASELOST": LeaseLostError,
@@ -124,6 +130,8 @@ def explained(error: Exception) -> Exception:
     text = str(error)
     if found := _UNKNOWN_FORMAT.search(text):
         return UnknownFormatError(found[1])
+    if found := _CORRUPT_ROW.search(text):
+        return _corrupt(bytes.fromhex(found[1]), found[2])
     if found := _REFUSED.search(text):
         return _refusal(*found.groups())
     return _recognized(error)
@@ -134,7 +142,8 @@ def _recognized(error: Exception) -> Exception:
     text = str(error)
     for words, known in _UNRECOGNIZED.items():
         if words in text and not isinstance(error, known):
-            return known(text)
+            recognized: Exception = known(text)
+            return recognized
     return error
 
 
@@ -142,6 +151,10 @@ def _refusal(code: str, key: str, parent: str, latest: str) -> RedisSaverError:
     if code == "THREADMOVEDON":
         return ConflictError(thread_id(key), parent, latest)
     return _REFUSALS[code](thread_id(key))
+
+
+def _corrupt(row: bytes, key: str) -> CorruptThreadError:
+    return CorruptThreadError(thread_id(key), *place_of(row), key, "the row is damaged")
 
 
 class Patience:

@@ -9,6 +9,8 @@ and never look into the second, the tail, which holds all that went through the 
 
     [checkpoint type, checkpoint bytes, metadata type, metadata bytes, thread id was in metadata]
 
+Scripts put the seal behind them, see `_damage.py`.
+
 A task's writes are one array: [format, [task path, index, channel, entry, index, ...], ...].
 
 An entry is a value, [type, literal] or [type, literal, size, level 0, level 1, ...] as in
@@ -34,9 +36,10 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from ._chunks import Chunks, Cut, Rope, cut, join
+from ._chunks import Chunks, Cut, Rope, cut, digest_of, join
 from ._compression import content_of
 from ._config import Place
+from ._damage import unsealed
 from .errors import ConfigError, UnknownFormatError
 
 FORMAT = 1
@@ -245,8 +248,8 @@ class Record:
 
 
 def record(row: bytes) -> Record:
-    """The checkpoint that a row of the timeline holds."""
-    namespace, checkpoint_id, data = row.split(b"\0", 2)
+    """The checkpoint that a row of the timeline holds; some error, if it is damaged."""
+    namespace, checkpoint_id, data = unsealed(row).split(b"\0", 2)
     head_, tail_ = _unpacker(data)
     _, parent, _, _, _, channels = _known(head_)
     return Record(namespace.decode(), checkpoint_id.decode(), parent.decode(), channels, tail_)
@@ -278,8 +281,8 @@ def groups(path: str, channels: Sequence[str], values: Sequence[Value]) -> bytes
 
 
 def stored_writes(row: bytes) -> Iterator[Write]:
-    """The writes that a row of the writes holds."""
-    _, _, task_id, data = row.split(b"\0", 3)
+    """The writes that a row of the writes holds; some error, if it is damaged."""
+    _, _, task_id, data = unsealed(row).split(b"\0", 3)
     _, *task_groups = _known(_unpacked(data))
     for path, *group in task_groups:
         for index, channel, entry in _triples(group):
@@ -295,10 +298,18 @@ def chunks(
     for (name,), chunk in zip(names, chain.from_iterable(groups), strict=True):
         if chunk is not None:
             try:
-                found[name] = content_of(chunk)
+                found[name] = checked(name, chunk)
             except ValueError:
                 continue  # as if it were missing: whoever needs it names the place
     return found
+
+
+def checked(name: bytes, chunk: bytes) -> bytes:
+    """The content of a stored chunk; raises `ValueError` if it is not what its name says."""
+    content = content_of(chunk)
+    if digest_of(content) != name:
+        raise ValueError("chunk is damaged")
+    return content
 
 
 def entry_of(data: bytes) -> list[Any]:

@@ -29,6 +29,9 @@ Compression = Literal["zlib", "zstd"]
 
 SMALLEST = 256  # bytes: smaller pieces stay as they are
 PLAIN, ZLIB, ZSTD = b"\0", b"\1", b"\2"
+# How many bytes one may stand for at most, so that no damaged or hostile chunk fills the memory:
+# about what zlib comes to. What Zstandard would pack tighter is left to zlib.
+TIGHTEST = 1100
 
 # What LangChain's messages have in common, most of a short one. Never to change: it is part of
 # the format.
@@ -78,6 +81,8 @@ def stored(content: bytes, compression: Compression | None) -> bytes:
     """A piece as it is stored."""
     if compression and len(content) >= SMALLEST:
         packed = _PACK[compression](content)
+        if len(content) > TIGHTEST * len(packed):
+            packed = _deflated(content)
         if len(packed) <= len(content):
             return packed
     return PLAIN + content
@@ -130,8 +135,10 @@ class _Zstd(local):
 
     def decompress(self, packed: bytes) -> bytes:
         try:
+            if zstandard.frame_content_size(packed) > TIGHTEST * (1 + len(packed)):
+                raise ValueError("chunk is packed too tightly")
             return self._decompress(packed)
-        except (zstandard.ZstdError, MemoryError) as error:  # a damaged header may ask for a lot
+        except zstandard.ZstdError as error:
             raise ValueError(str(error)) from error
 
 

@@ -29,6 +29,7 @@ from ._chunks import Chunks, Rope, pack_levels
 from ._codec import Record, Value, Write
 from ._compression import Compression, check, stored
 from ._config import Duration, Life, Place
+from ._damage import Reading
 from ._keys import Keyspace, ThreadKeys, same_slot
 from ._known import Known, KnownThreads
 from ._resp import Argument, Command
@@ -56,7 +57,6 @@ from ._scripts import (
     Script,
 )
 from .errors import (
-    CorruptThreadError,
     LeaseLostError,
     ThreadExistsError,
     ThreadLeasedError,
@@ -188,7 +188,7 @@ class _Reply:
 
     serde: SerializerProtocol
     thread_id: str
-    key: str
+    keys: ThreadKeys
     chunks: Chunks
     threads: KnownThreads
 
@@ -199,7 +199,12 @@ class _Reply:
         return self.tuple_and_ropes(row)[0]
 
     def tuple_and_ropes(self, row: Sequence[Any]) -> tuple[CheckpointTuple, dict[str, Rope]]:
-        timeline_row, has_parent, writes = row
+        with Reading(self.thread_id, self.keys.timeline, row[0]):
+            return self._tuple_and_ropes(*row)
+
+    def _tuple_and_ropes(
+        self, timeline_row: bytes, has_parent: int, writes: Sequence[bytes]
+    ) -> tuple[CheckpointTuple, dict[str, Rope]]:
         record = _codec.record(timeline_row)
         namespace, checkpoint_id = record.namespace, record.checkpoint_id
         place = Place(self.thread_id, namespace, checkpoint_id)
@@ -216,26 +221,29 @@ class _Reply:
             place.config(record.parent_id) if has_parent else None,
             [
                 (write.task_id, write.channel, self.value(namespace, checkpoint_id, write.entry))
-                for write in _in_order(writes)
+                for write in self.writes(writes)
             ],
         )
         return found, ropes
 
+    def writes(self, rows: Iterable[bytes]) -> list[Write]:
+        """The writes of some rows, in order."""
+        found: list[Write] = []
+        for row in rows:
+            with Reading(self.thread_id, self.keys.writes, row):
+                found += _codec.stored_writes(row)
+        return sorted(found)
+
     def _value_and_rope(
         self, namespace: str, checkpoint_id: str, entry: Sequence[Any]
     ) -> tuple[Any, Rope]:
-        try:
-            typed, rope = _codec.typed(entry, self.chunks)
-        except LookupError as error:
-            self.threads.forget(self.thread_id)  # so that it is read anew when it is repaired
-            raise CorruptThreadError(
-                self.thread_id, namespace, checkpoint_id, self.key, str(error)
-            ) from error
-        return self.serde.loads_typed(typed), rope
-
-
-def _in_order(rows: Iterable[bytes]) -> list[Write]:
-    return sorted(write for row in rows for write in _codec.stored_writes(row))
+        with Reading(self.thread_id, self.keys.chunks, (namespace, checkpoint_id)):
+            try:
+                typed, rope = _codec.typed(entry, self.chunks)
+            except LookupError:
+                self.threads.forget(self.thread_id)  # so that it is read anew when it is repaired
+                raise
+            return self.serde.loads_typed(typed), rope
 
 
 class _History:
@@ -433,7 +441,7 @@ class Operations:
                 cursor.levels or known.levels(cursor.namespace or ""),
             ],
         )
-        records = [_codec.record(row[0]) for row in rows]
+        records = [self._record(thread_id, row[0]) for row in rows]
         tuples: Iterator[CheckpointTuple]
         if whole:
             wanted = [
@@ -449,8 +457,14 @@ class Operations:
             taken, tuples = len(matches), (yield from self._whole(thread_id, known, matches))
         return Page(tuples, cursor.moved(records, taken, known, more=bool(more)))
 
+    def _record(self, thread_id: str, row: bytes) -> Record:
+        with Reading(thread_id, self._keys(thread_id).timeline, row):
+            return _codec.record(row)
+
     def _matches(self, record: Record, thread_id: str, cursor: Cursor) -> bool:
-        metadata = record.metadata(self.serde, thread_id)
+        place = (record.namespace, record.checkpoint_id)
+        with Reading(thread_id, self._keys(thread_id).timeline, place):
+            metadata = record.metadata(self.serde, thread_id)
         return cursor.wants(record) and all(
             metadata.get(name) == value for name, value in cursor.filter.items()
         )
@@ -503,8 +517,8 @@ class Operations:
         self, thread_id: str, known: Known, digests: Sequence[bytes], groups: Sequence[Any]
     ) -> _Reply:
         self.shared.threads.learn(thread_id, known, _codec.chunks(digests, groups))
-        key = self._keys(thread_id).chunks.decode()
-        return _Reply(self.serde, thread_id, key, known.chunks, self.shared.threads)
+        keys = self._keys(thread_id)
+        return _Reply(self.serde, thread_id, keys, known.chunks, self.shared.threads)
 
     # Deleting and copying
 
@@ -682,7 +696,7 @@ def _add_ancestor(
     seeds: Sequence[bytes],
 ) -> None:
     """Add what an ancestor has: its writes, which come before the values that end the search."""
-    for write in reversed(_in_order(writes)):
+    for write in reversed(reply.writes(writes)):
         history = histories.get(write.channel)
         if history and not history.seeded:
             value = reply.value(place.namespace, place.checkpoint_id, write.entry)

@@ -23,7 +23,9 @@ class CorruptThreadError(RedisSaverError):
     """Something that a stored checkpoint or write is made of is missing or altered in Redis.
 
     This is damage from outside of the saver (an evicted or deleted key, a failover that lost
-    writes, an edited value): a checkpoint that never existed reads as `None` instead.
+    writes, an edited value): a checkpoint that never existed reads as `None` instead. Or it is as
+    it was stored, but the serializer cannot read it, for want of a key, say; then its own error is
+    the cause of this one.
     """
 
     def __init__(

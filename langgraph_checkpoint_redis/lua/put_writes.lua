@@ -98,7 +98,7 @@ if old_row then
   redis.call('ZREM', WRITES, old_row)
 end
 store_chunks(FIRST_CHUNK)
-redis.call('ZADD', WRITES, 0, place .. '\0' .. cmsgpack.pack(groups))
+redis.call('ZADD', WRITES, 0, sealed(place .. '\0' .. cmsgpack.pack(groups)))
 if is_being_swept() then
   each_write(groups, want_entry)
   leave_marks()

@@ -20,8 +20,8 @@ end
 
 -- {row, has_parent, writes}, and fetches what it is made of.
 local function whole_row(row)
-  local ns, id, offset = place_of(row)
-  local head = unpack_known(row, offset)
+  local ns, id = place_of(row)
+  local head = head_of(row)
   local writes = writes_at(ns, id)
   each_value(head, want_entry)
   for _, write in ipairs(writes) do

@@ -1,14 +1,39 @@
 -- Rows: finding them in a thread's two sorted sets, and reading their heads.
 --
--- A row of the timeline is  ns NUL checkpoint_id NUL head tail  and a row of the writes is
--- ns NUL checkpoint_id NUL task_id NUL groups, all with score 0, so that they are ordered by
--- their bytes. `head` and `groups` are msgpack; the tail is opaque here.
+-- A row of the timeline is  ns NUL checkpoint_id NUL head tail seal  and a row of the writes is
+-- ns NUL checkpoint_id NUL task_id NUL groups seal, all with score 0, so that they are ordered by
+-- their bytes. `head` and `groups` are msgpack; the tail is opaque here. The seal is a checksum of all
+-- that is before it, so that a damaged row is neither used nor passed on.
 
 local TIMELINE, WRITES, CHUNKS, RUNS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local FORMAT = 1
 
 -- Head fields.
 local PARENT, RUN, ROOT, DELTA, CHANNELS = 2, 3, 4, 5, 6
+
+local SEAL = 4
+
+local function checksum(bytes)
+  return tonumber(string.sub(redis.sha1hex(bytes), 1, 2 * SEAL), 16)
+end
+
+local function sealed(bytes)
+  return bytes .. struct.pack('>I4', checksum(bytes))
+end
+
+local function is_sealed(row)
+  local size = #row - SEAL
+  return size >= 0 and struct.unpack('>I4', row, size + 1) == checksum(string.sub(row, 1, size))
+end
+
+-- Raises an error for a row that cannot be read. It is sent as hexadecimal digits, as a message of the
+-- server has no room for other bytes; enough of it to tell where it is.
+local function refuse_row(key, row)
+  local hex = string.gsub(string.sub(row, 1, 1000), '.', function(byte)
+    return string.format('%02x', string.byte(byte))
+  end)
+  error('CORRUPTROW ' .. hex .. ' ' .. key .. ' ')
+end
 
 -- Whether one id or namespace sorts before another, by their bytes as in the sorted sets. Lua's own <
 -- goes by the language that the server was started with.
@@ -45,28 +70,13 @@ local function writes_at(ns, id)
   return redis.call('ZRANGEBYLEX', WRITES, '[' .. key .. '\0', '(' .. key .. '\1')
 end
 
--- Calls visit(ns, first_row) for every namespace, in order.
-local function each_namespace(visit)
-  local row = redis.call('ZRANGEBYLEX', TIMELINE, '-', '+', 'LIMIT', 0, 1)[1]
-  while row do
-    local ns = string.sub(row, 1, string.find(row, '\0', 1, true) - 1)
-    visit(ns, row)
-    row = redis.call('ZRANGEBYLEX', TIMELINE, '[' .. ns .. '\1', '+', 'LIMIT', 0, 1)[1]
-  end
-end
-
-local function unpack_known(row, offset)
-  local _, value = cmsgpack.unpack_one(row, offset)
-  if value[1] ~= FORMAT then
-    error('UNKNOWNFORMAT ' .. tostring(value[1]))
-  end
-  return value
-end
-
 -- The namespace and checkpoint id that a row of either set starts with, and the offset behind them.
 local function place_of(row)
   local first = string.find(row, '\0', 1, true)
-  local second = string.find(row, '\0', first + 1, true)
+  local second = first and string.find(row, '\0', first + 1, true)
+  if not second then
+    refuse_row(TIMELINE, row)
+  end
   return string.sub(row, 1, first - 1), string.sub(row, first + 1, second - 1), second
 end
 
@@ -75,14 +85,39 @@ local function id_of(row)
   return id
 end
 
+-- Calls visit(ns, first_row) for every namespace, in order.
+local function each_namespace(visit)
+  local row = redis.call('ZRANGEBYLEX', TIMELINE, '-', '+', 'LIMIT', 0, 1)[1]
+  while row do
+    local ns = place_of(row)
+    visit(ns, row)
+    row = redis.call('ZRANGEBYLEX', TIMELINE, '[' .. ns .. '\1', '+', 'LIMIT', 0, 1)[1]
+  end
+end
+
+-- The msgpack at an offset of a row, if the row is as it was stored.
+local function unpack_known(key, row, offset)
+  if not offset or not is_sealed(row) then
+    refuse_row(key, row)
+  end
+  local read, _, value = pcall(cmsgpack.unpack_one, row, offset)
+  if not read or type(value) ~= 'table' then
+    refuse_row(key, row)
+  end
+  if value[1] ~= FORMAT then
+    error('UNKNOWNFORMAT ' .. tostring(value[1]))
+  end
+  return value
+end
+
 local function head_of(row)
   local _, _, offset = place_of(row)
-  return unpack_known(row, offset)
+  return unpack_known(TIMELINE, row, offset)
 end
 
 local function groups_of(row)
   local _, _, offset = place_of(row)
-  return unpack_known(row, string.find(row, '\0', offset + 1, true))
+  return unpack_known(WRITES, row, string.find(row, '\0', offset + 1, true))
 end
 
 -- Calls visit(entry, channel) for every value of a checkpoint's head.

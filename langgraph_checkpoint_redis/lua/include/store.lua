@@ -70,7 +70,7 @@ local function store_checkpoint()
   if old_row then
     redis.call('ZREM', TIMELINE, old_row)
   end
-  redis.call('ZADD', TIMELINE, 0, prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail)
+  redis.call('ZADD', TIMELINE, 0, sealed(prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail))
   if is_being_swept() then
     each_value(head, want_entry)
     leave_marks()

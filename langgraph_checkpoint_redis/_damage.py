@@ -1,0 +1,59 @@
+"""How damage is noticed, and told.
+
+A row ends with its seal, a checksum of all that is before it; a chunk is named by its content. So
+whatever is altered is noticed where it is read, on the server before a script goes by it, and here
+before anything is made of it. These are checksums, against accidents: who may write to the server
+can make new ones.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha1
+from types import TracebackType
+
+from .errors import CorruptThreadError, RedisSaverError
+
+SEAL = 4  # bytes
+
+# What is no sign of damage, wherever it comes from: a key service that does not answer, say.
+_PASSING = (RedisSaverError, OSError, MemoryError)
+_OURS = (ValueError, LookupError)  # whose messages say it all; those of their subclasses do not
+
+
+def seal_of(content: bytes) -> bytes:
+    """What a row with this content ends with: the first bytes of its SHA-1, which scripts know."""
+    return sha1(content, usedforsecurity=False).digest()[:SEAL]
+
+
+def unsealed(row: bytes) -> bytes:
+    """A row without its seal; raises `ValueError` if it is not as it was stored."""
+    content = row[:-SEAL]
+    if seal_of(content) != row[-SEAL:]:
+        raise ValueError("the row is damaged")
+    return content
+
+
+def place_of(row: bytes) -> tuple[str, str]:
+    """The namespace and the checkpoint id that a row seems to be of, damaged or not."""
+    namespace, checkpoint_id, *_ = *row.split(b"\0", 2)[:2], b"", b""
+    return namespace.decode(errors="replace"), checkpoint_id.decode(errors="replace")
+
+
+class Reading:
+    """A block in which whatever goes wrong is an error of ours, naming what was being read."""
+
+    __slots__ = ("key", "place", "thread_id")
+
+    def __init__(self, thread_id: str, key: bytes, row: bytes | tuple[str, str]) -> None:
+        self.thread_id, self.key, self.place = thread_id, key, row
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, _PASSING):
+            place = place_of(self.place) if isinstance(self.place, bytes) else self.place
+            reason = str(error) if type(error) in _OURS else f"{type(error).__name__}: {error}"
+            raise CorruptThreadError(self.thread_id, *place, self.key.decode(), reason) from error

@@ -1,0 +1,373 @@
+"""What was altered in Redis is noticed by whoever reads it, and never read as something else."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgpack
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.serde.types import ERROR
+
+from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver, UnknownFormatError, _codec
+from langgraph_checkpoint_redis._chunks import cut, digest_of, join
+from langgraph_checkpoint_redis._compression import content_of
+from langgraph_checkpoint_redis._compression import stored as stored_chunk
+from langgraph_checkpoint_redis._damage import Reading, seal_of
+from langgraph_checkpoint_redis._keys import Keyspace
+
+from .driving import Saver
+
+many = settings(
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+pure = settings(deadline=None, max_examples=60)
+
+
+def thread(**configurable: Any) -> RunnableConfig:
+    return {"configurable": {"thread_id": "a b", **configurable}}
+
+
+def conversation(saver: Saver) -> list[RunnableConfig]:
+    """Checkpoints in two namespaces, with writes; small values, and one with nodes."""
+    made: list[RunnableConfig] = []
+    for namespace in ("", "child:1"):
+        at = thread(checkpoint_ns=namespace)
+        for number in range(3):
+            values = {"small": f"{namespace} {number}", "c": [f"{i:600}" for i in range(number, 9)]}
+            versions: Any = {"small": str(number), "c": str(number)}
+            checkpoint = generate_checkpoint(channel_values=values, channel_versions=versions)
+            at = saver.put(at, checkpoint, generate_metadata(run_id="run", step=number), versions)
+            saver.put_writes(at, [("small", f"w {number}"), (ERROR, "e"), ("c", "w" * 900)], "task")
+            made.append(at)
+    return made
+
+
+Dump = dict[bytes, list[Any]]
+
+
+class Stored:
+    """A conversation in Redis that can be damaged, and be as it was."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self.client, self.keys = client, Keyspace(prefix).thread("a b")
+        self.places = conversation(RedisSaver(client, prefix=prefix))
+        self.dumps = {key: client.dump(key) for key in self.keys if client.exists(key)}
+        self.timeline: list[bytes] = client.zrange(self.keys.timeline, 0, -1)  # type: ignore[assignment]
+        self.writes: list[bytes] = client.zrange(self.keys.writes, 0, -1)  # type: ignore[assignment]
+        self.chunks: dict[bytes, bytes] = client.hgetall(self.keys.chunks)  # type: ignore[assignment]
+
+    def repair(self) -> None:
+        self.client.delete(*self.keys)
+        for key, dump in self.dumps.items():
+            self.client.restore(key, 0, dump)  # type: ignore[arg-type]
+
+    def replace_row(self, row: bytes, altered: bytes) -> None:
+        key = self.keys.timeline if row in self.timeline else self.keys.writes
+        self.client.zrem(key, row)
+        self.client.zadd(key, {altered: 0})
+
+
+@pytest.fixture
+def stored(client: redis.Redis, prefix: str) -> Stored:
+    return Stored(client, prefix)
+
+
+def read(saver: Saver, place: RunnableConfig) -> CheckpointTuple | None:
+    """A checkpoint; `None` if it is not found, or an error of ours is raised that names it."""
+    try:
+        return saver.get_tuple(place)
+    except CorruptThreadError as error:
+        if (error.thread_id, error.key in str(error)) != ("a b", True):
+            raise AssertionError("the damage is not named") from error
+        return None
+    except UnknownFormatError as error:
+        raise AssertionError("damage was taken for a format of the future") from error
+
+
+def flipped(data: bytes, position: int, mask: int) -> bytes:
+    return data[:position] + bytes([data[position] ^ mask]) + data[position + 1 :]
+
+
+@many
+@given(data=st.data())
+def test_a_row_with_a_flipped_byte_is_never_read_as_another(
+    saver: Saver, stored: Stored, data: st.DataObject
+) -> None:
+    """A small value, a version or metadata would change, and nobody would know."""
+    expected = [saver.get_tuple(place) for place in stored.places]
+    row = data.draw(st.sampled_from(stored.timeline + stored.writes))
+    position = data.draw(st.integers(0, len(row) - 1))
+    stored.replace_row(row, flipped(row, position, data.draw(st.integers(1, 255))))
+    try:
+        found = [read(saver, place) for place in stored.places]
+    finally:
+        stored.repair()
+    # What has a damaged name is that of another checkpoint, or of none: whoever looks for it by its
+    # own name does not find it, as if it were gone.
+    in_name = position <= row.index(b"\0", row.index(b"\0") + 1)
+    of_writes = row in stored.writes
+    for one, other in zip(found, expected, strict=True):
+        assert other
+        gone = [other._replace(pending_writes=[])] if of_writes else [other, _alone(other)]
+        assert one in [None, other, *(gone if in_name else [])]
+    assert None in found or (in_name and of_writes)
+
+
+def _alone(found: CheckpointTuple) -> CheckpointTuple:
+    return found._replace(parent_config=None)
+
+
+@many
+@given(data=st.data())
+def test_a_chunk_with_a_flipped_byte_is_never_read_as_another(
+    client: redis.Redis, prefix: str, stored: Stored, data: st.DataObject
+) -> None:
+    """A message would say something else than it did."""
+    saver = RedisSaver(client, prefix=prefix)
+    expected = [saver.get_tuple(place) for place in stored.places]
+    digest = data.draw(st.sampled_from([*stored.chunks]))
+    chunk = stored.chunks[digest]
+    position = data.draw(st.integers(0, len(chunk) - 1))
+    altered = flipped(chunk, position, data.draw(st.integers(1, 255)))
+    client.hset(stored.keys.chunks, digest, altered)
+    try:
+        found = [read(RedisSaver(client, prefix=prefix), place) for place in stored.places]
+    finally:
+        stored.repair()
+    assert None in found
+    assert all(one is None or one == other for one, other in zip(found, expected, strict=True))
+
+
+CALLS: dict[str, Callable[[Saver, RunnableConfig], object]] = {
+    "get_tuple": lambda saver, at: saver.get_tuple(at),
+    "get_tuple of the latest": lambda saver, at: saver.get_tuple(thread(checkpoint_ns="child:1")),
+    "list": lambda saver, at: [*saver.list(thread())],
+    "list with a filter": lambda saver, at: [*saver.list(thread(), filter={"step": 0})],
+    "put": lambda saver, at: saver.put(
+        at,
+        generate_checkpoint(channel_values={"small": 1}, channel_versions={"small": "2"}),
+        generate_metadata(),
+        {},
+    ),
+    "delta history": lambda saver, at: saver.get_delta_channel_history(
+        config=at, channels=["unknown"]
+    ),
+    "thread_info": lambda saver, at: saver.thread_info("a b"),
+    "prune": lambda saver, at: saver.prune(["a b"]),
+    "delete_for_runs": lambda saver, at: saver.delete_for_runs(["run"]),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_damaged_checkpoint_is_named_and_not_passed_on(
+    saver: Saver, stored: Stored, call: str
+) -> None:
+    """A script would build on it, or free what only it referred to."""
+    row, at = stored.timeline[-1], stored.places[-1]
+    stored.replace_row(row, flipped(row, row.index(b"small") + 2, 1))
+    before = stored.client.zrange(stored.keys.timeline, 0, -1)
+    with pytest.raises(CorruptThreadError) as raised:
+        CALLS[call](saver, at)
+    error, id_ = raised.value, at["configurable"]["checkpoint_id"]
+    named = (error.thread_id, error.namespace, error.checkpoint_id, error.key)
+    assert named == ("a b", "child:1", id_, stored.keys.timeline.decode())
+    assert stored.client.zrange(stored.keys.timeline, 0, -1) == before
+
+
+@pytest.mark.parametrize("call", ["get_tuple", "list", "put_writes", "thread_info", "prune"])
+def test_damaged_writes_are_named_and_not_passed_on(
+    saver: Saver, stored: Stored, call: str
+) -> None:
+    """A run would go on from what its tasks had not written."""
+    row, at = stored.writes[-1], stored.places[-1]
+    stored.replace_row(row, flipped(row, row.index(b"small") + 2, 1))
+    calls = CALLS | {"put_writes": lambda saver, at: saver.put_writes(at, [("d", 1)], "task")}
+    with pytest.raises(CorruptThreadError, match="damaged") as raised:
+        calls[call](saver, at)
+    error, id_ = raised.value, at["configurable"]["checkpoint_id"]
+    named = (error.namespace, error.checkpoint_id, error.key)
+    assert named == ("child:1", id_, stored.keys.writes.decode())
+
+
+@pytest.mark.parametrize(
+    "row", [b"", b"no name", b"\0", b"\0\0", b"a\0b\0c", b"\0id\0" + b"\x91" * 9]
+)
+@pytest.mark.parametrize("sealed", [1, 0])
+def test_what_is_no_row_is_an_error_of_ours(
+    saver: Saver, client: redis.Redis, prefix: str, row: bytes, sealed: int
+) -> None:
+    """A program would have to expect whatever parsers raise."""
+    keys = Keyspace(prefix).thread("a b")
+    client.zadd(keys.timeline, {row + seal_of(row) if sealed else row: 0})
+    for call in (lambda: [*saver.list(thread())], lambda: saver.prune(["a b"])):
+        with pytest.raises((CorruptThreadError, UnknownFormatError)):
+            call()
+
+
+def test_a_damaged_chunk_is_mended_by_the_next_to_put_it(
+    saver: Saver, stored: Stored, client: redis.Redis
+) -> None:
+    """A thread would stay damaged though its writer has all that it needs."""
+    large = [f"{number:600}" for number in range(2, 9)]
+    digests = [*stored.chunks]
+    client.hset(stored.keys.chunks, mapping=dict.fromkeys(digests, b"\0damaged"))
+    assert read(saver, stored.places[-1]) is None
+    checkpoint = generate_checkpoint(channel_values={"c": large}, channel_versions={"c": "9"})
+    at = saver.put(thread(), checkpoint, generate_metadata(), {"c": "9"})
+    assert read(saver, at)
+
+
+# Decoders, fed with anything
+
+SERDE = JsonPlusSerializer()
+KEY = b"lg:{a}:timeline"
+
+
+def decoded(row: bytes, read: Callable[[bytes], object]) -> object:
+    """What a decoder makes of bytes, or `None` for an error of ours."""
+    try:
+        with Reading("a", KEY, row):
+            return read(row)
+    except (CorruptThreadError, UnknownFormatError):
+        return None
+
+
+def read_record(row: bytes) -> object:
+    record = _codec.record(row)
+    for _, entry in record.entries():
+        _codec.typed(entry, {})
+    return record.checkpoint(SERDE, {}), record.metadata(SERDE, "a")
+
+
+def read_writes(row: bytes) -> object:
+    writes = sorted(_codec.stored_writes(row))
+    return [SERDE.loads_typed(_codec.typed(write.entry, {})[0]) for write in writes]
+
+
+def read_entry(row: bytes) -> object:
+    return SERDE.loads_typed(_codec.typed(_codec.entry_of(row), {})[0])
+
+
+# What msgpack can say, most of it where something else is expected.
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**31), 2**40) | st.binary(max_size=40) | st.floats(),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.binary(), inner, max_size=2),
+    max_leaves=8,
+)
+looking_right = st.one_of(
+    st.tuples(st.just(1), *[anything] * 5), st.tuples(st.just(1), st.lists(anything)), anything
+)
+
+
+@pure
+@given(
+    name=st.binary(max_size=20),
+    parts=st.lists(st.binary(max_size=60) | looking_right.map(_codec.pack), max_size=3),
+)
+@pytest.mark.parametrize("read", [read_record, read_writes, read_entry])
+def test_only_errors_of_ours_come_out_of_rows(
+    read: Callable[[bytes], object], name: bytes, parts: list[bytes]
+) -> None:
+    """A program that is ready for damaged threads would crash of another error."""
+    content = b"\0".join(
+        [name, b"id", *([b"task"] if read is read_writes else []), b"".join(parts)]
+    )
+    decoded(content + seal_of(content) if read is not read_entry else b"".join(parts), read)
+
+
+def bombs() -> Iterator[tuple[str, bytes]]:
+    yield "zstd, by its header", b"\2(\xb5/\xfd\xe0" + (2**40).to_bytes(8, "little") + b"x" * 50
+    yield (
+        "zstd, in blocks",
+        b"\2(\xb5/\xfd\xa0" + (2**31).to_bytes(4, "little") + b"\x02\0\x10a" * 9,
+    )
+    yield "zlib", b"\1" + zlib.compress(b"0" * 10_000)[:30]
+
+
+@pytest.mark.parametrize("bomb", [pytest.param(chunk, id=name) for name, chunk in bombs()])
+def test_a_chunk_that_asks_for_much_memory_is_refused(bomb: bytes) -> None:
+    """One damaged byte, or somebody's bad will, would end the process."""
+    with pytest.raises(ValueError):  # noqa: PT011 - of whichever library
+        content_of(bomb)
+
+
+@pytest.mark.parametrize("compression", ["zlib", "zstd"])
+def test_what_packs_tightly_is_stored_so_that_it_can_be_read(compression: Any) -> None:
+    """A state of zeros would be refused as one that asks for much memory."""
+    zeros = bytes(10_000_000)
+    packed = stored_chunk(zeros, compression)
+    assert len(packed) < 20_000
+    assert content_of(packed) == zeros
+
+
+@pure
+@given(chunk=st.binary(max_size=200), way=st.sampled_from([b"\0", b"\1", b"\2", b""]))
+def test_only_the_named_content_comes_out_of_chunks(chunk: bytes, way: bytes) -> None:
+    """Some bytes would be taken for a message."""
+    assert _codec.chunks([b"n" * 16], [[way + chunk]]) == {}
+
+
+@pytest.mark.parametrize("size", [3, 10**6, -1, 10**30])
+def test_nodes_of_nodes_do_not_grow_without_end(size: int) -> None:
+    """A few hundred bytes would fill the memory of whoever reads them."""
+    chunks = {digest_of(b"x"): b"x"}
+    digest = digest_of(b"x")
+    for _ in range(12):
+        node = digest * 12
+        digest = digest_of(node)
+        chunks[digest] = node
+    with pytest.raises(LookupError):
+        join(min(size, 10**6), b"", [b""] * 12 + [digest], chunks)
+
+
+@pure
+@given(data=st.data())
+def test_a_rope_reads_as_itself_or_not_at_all(data: st.DataObject) -> None:
+    """A damaged node would lead to other messages."""
+    value = b"".join(b"%0600d" % number for number in range(data.draw(st.integers(1, 40))))
+    made = cut(msgpack.packb([value[i : i + 600] for i in range(0, len(value), 600)]), None, {})
+    chunks = {**made.nodes, **made.pieces}
+    lost = data.draw(st.sampled_from([*chunks]))
+    chunks[lost] = data.draw(st.sampled_from([b"", b"x", *chunks.values()]))
+    try:
+        read, _ = join(made.rope.size, made.rope.literal, made.rope.levels, chunks)
+    except LookupError:
+        return
+    assert len(read) == made.rope.size  # what it says, the digests tell
+
+
+def test_an_error_of_the_serializer_is_named_and_its_cause_is_kept(
+    client: redis.Redis, prefix: str, stored: Stored
+) -> None:
+    """With a wrong key, nobody would know what could not be read."""
+
+    class Locked(JsonPlusSerializer):
+        def loads_typed(self, data: tuple[str, bytes]) -> Any:
+            raise AssertionError("no key")
+
+    with pytest.raises(CorruptThreadError, match="AssertionError: no key") as raised:
+        RedisSaver(client, prefix=prefix, serde=Locked()).get_tuple(stored.places[0])
+    assert isinstance(raised.value.__cause__, AssertionError)
+
+
+@pytest.mark.parametrize("error", [ConnectionError("key service"), MemoryError()], ids=repr)
+def test_an_error_that_may_pass_is_not_called_damage(
+    client: redis.Redis, prefix: str, stored: Stored, error: Exception
+) -> None:
+    """A key service that does not answer for a while would look like a lost thread."""
+
+    class Failing(JsonPlusSerializer):
+        def loads_typed(self, data: tuple[str, bytes]) -> Any:
+            raise error
+
+    with pytest.raises(type(error)):
+        RedisSaver(client, prefix=prefix, serde=Failing()).get_tuple(stored.places[0])
