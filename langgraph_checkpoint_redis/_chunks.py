@@ -151,6 +151,7 @@ def _items_from(data: bytes, start: int) -> Iterator[int]:
 # First bytes in msgpack: extensions with the length of their headers, arrays and maps.
 _EXTENSIONS = {0xC7: 3, 0xC8: 4, 0xC9: 6}
 _ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
+_ARRAY_OF_ONE = 0x91
 _MAPS = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
 
 
@@ -202,6 +203,8 @@ def _cut_inside(data: bytes, bounds: Sequence[int], base: int, depth: int) -> It
 
 def _items(data: bytes) -> list[int]:
     """Where the items of the container `data` begin, and its end; empty if it is not to be cut."""
+    if data[0] == _ARRAY_OF_ONE:  # what most writes are: a list with a message
+        return [1, len(data)]
     header = _EXTENSIONS.get(data[0], 0)  # an extension may hold a container: an object's fields
     if header and len(data) < DEEP:
         return []  # a message in a short list is cut out just as it is in a long one

@@ -117,11 +117,17 @@ def encode(serde: SerializerProtocol, value: object, before: Rope | None, known:
     return Value(type_, cut(bytes(data), before, known))
 
 
-def typed(entry: Sequence[Any], chunks: Chunks) -> tuple[tuple[str, bytes], Rope]:
-    """What the serializer made of an entry's value, and its rope; raises what `join` does."""
+def typed(entry: Sequence[Any], chunks: Chunks) -> tuple[tuple[str, bytes], Rope | None]:
+    """What the serializer made of an entry's value, and its rope, unless it is a literal.
+
+    Raises what `join` does.
+    """
     type_, literal, *rope = entry
-    data, joined = join(rope[0] if rope else len(literal), literal, rope[1:], chunks)
-    return (type_.decode() or "msgpack", data), joined
+    type_ = type_.decode() or "msgpack"
+    if not rope:
+        return (type_, literal), None
+    data, joined = join(rope[0], literal, rope[1:], chunks)
+    return (type_, data), joined
 
 
 # Checkpoints.

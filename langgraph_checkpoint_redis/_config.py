@@ -80,8 +80,9 @@ def prefix(value: object) -> str:
 
 
 def _configurable(config: object) -> Mapping[str, Any]:
-    configurable = config.get("configurable") if isinstance(config, Mapping) else None
-    if not isinstance(configurable, Mapping):
+    # `dict` stands first as it is nearly always one, and other mappings are slow to recognize.
+    configurable = config.get("configurable") if isinstance(config, dict | Mapping) else None
+    if not isinstance(configurable, dict | Mapping):
         raise ConfigError(
             "config must be a dict like "
             f'{{"configurable": {{"thread_id": "..."}}}}, not {config!r:.200}'

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -52,8 +53,7 @@ class Keyspace:
 
     def thread(self, thread_id: str) -> ThreadKeys:
         """All keys of a thread."""
-        start = f"{self.prefix}:{{{_tag(thread_id)}}}:"
-        return ThreadKeys(*[(start + part).encode() for part in ThreadKeys._fields])
+        return _thread_keys(self.prefix, thread_id)
 
     def copy_mark(self, thread_id: str) -> bytes:
         """What says, for a minute, which copy filled a thread."""
@@ -71,6 +71,12 @@ class Keyspace:
         """The thread whose timeline this is, as a client returned it, decoded or not."""
         name = timeline if isinstance(timeline, str) else timeline.decode()
         return thread_id(name)
+
+
+@lru_cache(maxsize=1000)  # calls come in series for the same few threads
+def _thread_keys(prefix: str, thread_id: str) -> ThreadKeys:
+    start = f"{prefix}:{{{_tag(thread_id)}}}:"
+    return ThreadKeys(*[(start + part).encode() for part in ThreadKeys._fields])
 
 
 def thread_id(key: str) -> str:

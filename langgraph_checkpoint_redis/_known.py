@@ -22,15 +22,16 @@ class Known:
     """What is known of one thread.
 
     `chunks` has chunks by digest; `ropes` the last value seen of each channel, by namespace, whose
-    chunks are all known; `runs` the runs that the index of runs leads to the thread from;
-    `addressed` the checkpoints that were read by their id, to fork the thread there.
+    chunks are all known, with their `packed` levels; `runs` the runs that the index of runs leads
+    to the thread from; `addressed` the checkpoints that were read by their id, to fork the thread there.
     """
 
-    __slots__ = ("addressed", "chunks", "ropes", "runs", "size")
+    __slots__ = ("addressed", "chunks", "packed", "ropes", "runs", "size")
 
     def __init__(self) -> None:
         self.chunks: dict[bytes, bytes] = {}
         self.ropes: dict[str, dict[str, Rope]] = {}
+        self.packed: dict[str, bytes] = {}
         self.runs: set[str] = set()
         self.addressed: deque[tuple[str, str]] = deque(maxlen=100)
         self.size = 0
@@ -40,8 +41,12 @@ class Known:
         return self.ropes.get(namespace, {})
 
     def levels(self, namespace: str) -> bytes:
-        """The levels of those values, for scripts to leave out."""
-        return pack_levels([rope.levels for rope in [*self.ropes_of(namespace).values()]])
+        """The levels of those values, packed for scripts to leave out."""
+        packed = self.packed.get(namespace)
+        if packed is None:
+            ropes = [*self.ropes_of(namespace).values()]
+            packed = self.packed[namespace] = pack_levels([rope.levels for rope in ropes])
+        return packed
 
     def missing(self, chunks: Iterable[Chunks]) -> dict[bytes, bytes]:
         """Those of some chunks that are not known."""
@@ -51,6 +56,10 @@ class Known:
             for digest, content in some.items()
             if digest not in self.chunks
         }
+
+
+def _is_same(rope: Rope, other: Rope | None) -> bool:
+    return other is not None and rope.levels == other.levels and rope.literal == other.literal
 
 
 class KnownThreads:
@@ -79,6 +88,8 @@ class KnownThreads:
 
     def learn(self, thread_id: str, known: Known, chunks: Chunks) -> None:
         """Remember chunks that a thread has."""
+        if not chunks:
+            return
         with self._lock:
             new = known.missing([chunks])
             known.chunks.update(new)
@@ -90,8 +101,11 @@ class KnownThreads:
         """Remember the last values of channels, whose chunks are known."""
         with self._lock:
             before = known.ropes.setdefault(namespace, {})
+            if all(_is_same(rope, before.get(channel)) for channel, rope in ropes.items()):
+                return
             new = len(ropes.keys() - before.keys())
             before.update(ropes)
+            known.packed.pop(namespace, None)
             self._grow(thread_id, known, ROPE * new)
 
     def learn_runs(self, thread_id: str, runs: Iterable[str]) -> None:

@@ -212,7 +212,7 @@ class _Reply:
         ropes: dict[str, Rope] = {}
         for channel, entry in record.entries():
             values[channel], rope = self._value_and_rope(namespace, checkpoint_id, entry)
-            if rope.levels:
+            if rope:
                 ropes[channel] = rope
         found = CheckpointTuple(
             place.config(checkpoint_id),
@@ -236,7 +236,7 @@ class _Reply:
 
     def _value_and_rope(
         self, namespace: str, checkpoint_id: str, entry: Sequence[Any]
-    ) -> tuple[Any, Rope]:
+    ) -> tuple[Any, Rope | None]:
         with Reading(self.thread_id, self.keys.chunks, (namespace, checkpoint_id)):
             try:
                 typed, rope = _codec.typed(entry, self.chunks)
@@ -388,8 +388,8 @@ class Operations:
         values: Collection[Value],
     ) -> Operation[Any]:
         """Call a script that stores values, with those of their chunks that are not known."""
-        nodes = known.missing(value.cut.nodes for value in values)
-        pieces = known.missing(value.cut.pieces for value in values)
+        nodes = known.missing([value.cut.nodes for value in values])
+        pieces = known.missing([value.cut.pieces for value in values])
         chunks: list[Argument] = []
         for digest, content in nodes.items():
             chunks += digest, stored(content, None)

@@ -29,16 +29,18 @@ def _error(text: str) -> ResponseError:
 
 def packed(commands: Sequence[Command]) -> bytes:
     """Commands as they are sent."""
-    return b"".join([part for command in commands for part in _parts(command)])
+    return b"".join([_packed(command) for command in commands])
 
 
-def _parts(command: Command) -> Iterator[bytes]:
-    yield b"*%d\r\n" % len(command)
+def _packed_here(command: Command) -> bytes:
+    parts = [b"*%d\r\n" % len(command)]
     for argument in command:
         data = argument if isinstance(argument, bytes) else str(argument).encode()
-        yield b"$%d\r\n" % len(data)
-        yield data
-        yield b"\r\n"
+        parts += b"$%d\r\n" % len(data), data, b"\r\n"
+    return b"".join(parts)
+
+
+_packed: Callable[..., bytes] = hiredis.pack_command if hiredis else _packed_here
 
 
 class Replies:
