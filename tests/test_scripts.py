@@ -358,8 +358,8 @@ class SlotSaver(RedisSaver):
 
     requests: list[tuple[str, set[int]]]
 
-    def _run(self, operation: Operation[T]) -> T:
-        return super()._run(self._noted(operation))
+    def _run(self, operation: Operation[T], ask: Callable[[Request], Any] | None = None) -> T:
+        return super()._run(self._noted(operation), ask)
 
     def _noted(self, operation: Operation[T]) -> Operation[T]:
         reply = None
@@ -376,7 +376,7 @@ def _slots(request: Request) -> Iterator[tuple[str, set[int]]]:
     if isinstance(request, Call):
         yield request.script.name, {key_slot(key) for key in request.keys}
         return
-    for name, key, *_ in request.commands:
+    for name, key, *_ in request.each:
         yield str(name), {key_slot(key if isinstance(key, bytes) else str(key).encode())}
 
 

@@ -55,12 +55,17 @@ local function each_namespace(visit)
   end
 end
 
+local unpacked = {} -- by row, as scripts that check all rows before they write read them again
+
 local function unpack_known(row, offset)
-  local _, value = cmsgpack.unpack_one(row, offset)
-  if value[1] ~= FORMAT then
-    error('UNKNOWNFORMAT ' .. tostring(value[1]))
+  if not unpacked[row] then
+    local _, value = cmsgpack.unpack_one(row, offset)
+    if value[1] ~= FORMAT then
+      error('UNKNOWNFORMAT ' .. tostring(value[1]))
+    end
+    unpacked[row] = value
   end
-  return value
+  return unpacked[row]
 end
 
 -- The namespace and checkpoint id that a row of either set starts with, and the offset behind them.
