@@ -44,6 +44,7 @@ from ._scripts import (
     GET_AND_REFRESH,
     HISTORY,
     INDEX,
+    INDEXED,
     LEASE,
     LIST,
     PRUNE,
@@ -312,10 +313,9 @@ class Operations:
             self.shared.threads.forget(parent.thread_id)
             _, *stored = yield from store(checkpoint["channel_values"])
         run_is_new, runs, lifetime, gone = stored
-        unindexed = {*_decoded(runs)}
         if run_is_new and not indexed:  # the run was deleted here meanwhile, and the index with it
-            unindexed.add(run)
-        yield from self._index(parent.thread_id, unindexed, lifetime)
+            yield from self._index(parent.thread_id, [run], lifetime)
+        yield from self._renew_index(parent.thread_id, runs, lifetime)
         yield from self._unindex(parent.thread_id, _decoded(gone))
         return parent.config(checkpoint_id)
 
@@ -354,7 +354,7 @@ class Operations:
             self.shared.threads.forget(place.thread_id)
             _, *renewed = yield from store()
         runs, lifetime = renewed
-        yield from self._index(place.thread_id, _decoded(runs), lifetime)
+        yield from self._renew_index(place.thread_id, runs, lifetime)
 
     def _terms(self, thread_id: str, own_ttl: int | None) -> tuple[Argument, ...]:
         """What write scripts are told of a thread's lease and of how long it lives."""
@@ -423,7 +423,7 @@ class Operations:
             reply: Sequence[Any] = yield from GET(keys, [levels, *wanted])
             return reply
         *reply, runs, lifetime = yield from GET_AND_REFRESH(keys, [levels, life.ttl, *wanted])
-        yield from self._index(place.thread_id, _decoded(runs), lifetime)
+        yield from self._renew_index(place.thread_id, runs, lifetime)
         return reply
 
     def page(self, thread_id: str, cursor: Cursor) -> Operation[Page]:
@@ -615,7 +615,7 @@ class Operations:
         found, runs, lifetime = yield from SET_LIFE(self._keys(thread_id), args)
         if not found:
             raise ThreadNotFoundError(thread_id)
-        yield from self._index(thread_id, _decoded(runs), lifetime)
+        yield from self._renew_index(thread_id, runs, lifetime)
 
     def take_lease(self, thread_id: str, token: bytes, span: int) -> Operation[None]:
         """Take a lease that lasts `span` milliseconds after the last write."""
@@ -652,6 +652,18 @@ class Operations:
             commands = [(("SADD", key, thread_id), ("PERSIST", key)) for key in keys]
             yield from Commands(tuple(chain.from_iterable(commands)))
         self.shared.threads.learn_runs(thread_id, runs)
+
+    def _renew_index(
+        self, thread_id: str, runs: Collection[bytes], lifetime: int
+    ) -> Operation[None]:
+        """Let a thread's runs lead to it for longer, and the thread know it only then.
+
+        Whatever is lost on the way, the next call is asked to do it again.
+        """
+        if runs:
+            yield from self._index(thread_id, _decoded(runs), lifetime)
+        if runs and lifetime:
+            yield from INDEXED(self._keys(thread_id), [lifetime])
 
     def _unindex(self, thread_id: str, runs: Sequence[str]) -> Operation[None]:
         if not runs:

@@ -162,15 +162,18 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreadMethods):
     def _operations(self) -> Operations:
         return Operations(self.serde, self._shared)
 
-    async def _run(self, operation: Operation[T]) -> T:
-        reply = None
+    async def _run(
+        self, operation: Operation[T], ask: Callable[[Request], Awaitable[Any]] | None = None
+    ) -> T:
+        """Drive an operation; `ask` is how, with patience by default."""
+        ask, reply = ask or self._reply, None
         while True:
             try:
                 request = operation.send(reply)
             except StopIteration as done:
                 result: T = done.value
                 return result
-            reply = await self._reply(request)
+            reply = await ask(request)
 
     async def _reply(self, request: Request) -> Any:
         link, patience = await self._connections.here(), None
@@ -183,21 +186,34 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreadMethods):
 
     async def _thread_ids(self) -> AsyncIterator[str]:
         seen = set[str]()  # SCAN may return a key twice
-        async for key in self._timelines():
+        keys, patience = self._timelines(), None
+        while True:
+            try:
+                key = await anext(keys, None)
+            except Exception as error:  # noqa: BLE001 - raised again, or tried again
+                patience = patience or Patience(self._connections.redis)
+                await asyncio.sleep(patience.pause(error))
+                keys = self._timelines()  # anew: a cursor means nothing to another process
+                continue
+            if key is None:
+                return
             thread_id = self._shared.keyspace.thread_id(key)
             if thread_id not in seen:
                 seen.add(thread_id)
                 yield thread_id
+                patience = None
 
     async def _timelines(self) -> AsyncIterator[bytes | str]:
+        """A key of each thread; an error ends it, and then it has to begin anew."""
+        link = await self._connections.here()
         if self._shared.is_cluster:  # its client knows which nodes there are to ask
-            pattern, link = self._shared.keyspace.timelines(), await self._connections.here()
+            pattern = self._shared.keyspace.timelines()
             async for key in link.client.scan_iter(match=pattern, count=SCANNED):
                 yield key
             return
         cursor = None
         while cursor != 0:
-            cursor, keys = await self._run(self._operations.timelines(cursor or 0))
+            cursor, keys = await self._run(self._operations.timelines(cursor or 0), link.reply)
             for key in keys:
                 yield key
 

@@ -159,15 +159,16 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods):
     def _operations(self) -> Operations:
         return Operations(self.serde, self._shared)
 
-    def _run(self, operation: Operation[T]) -> T:
-        reply = None
+    def _run(self, operation: Operation[T], ask: Callable[[Request], Any] | None = None) -> T:
+        """Drive an operation; `ask` is how, with patience by default."""
+        ask, reply = ask or self._reply, None
         while True:
             try:
                 request = operation.send(reply)
             except StopIteration as done:
                 result: T = done.value
                 return result
-            reply = self._reply(request)
+            reply = ask(request)
 
     def _reply(self, request: Request) -> Any:
         patience = None
@@ -180,20 +181,32 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods):
 
     def _thread_ids(self) -> Iterator[str]:
         seen = set[str]()  # SCAN may return a key twice
-        for key in self._timelines():
+        keys, patience = self._timelines(), None
+        while True:
+            try:
+                key = next(keys, None)
+            except Exception as error:  # noqa: BLE001 - raised again, or tried again
+                patience = patience or Patience(self._redis)
+                time.sleep(patience.pause(error))
+                keys = self._timelines()  # anew: a cursor means nothing to another process
+                continue
+            if key is None:
+                return
             thread_id = self._shared.keyspace.thread_id(key)
             if thread_id not in seen:
                 seen.add(thread_id)
                 yield thread_id
+                patience = None
 
     def _timelines(self) -> Iterator[bytes | str]:
+        """A key of each thread; an error ends it, and then it has to begin anew."""
         if self._shared.is_cluster:  # its client knows which nodes there are to ask
             pattern = self._shared.keyspace.timelines()
             yield from self._link.client.scan_iter(match=pattern, count=SCANNED)
             return
         cursor = None
         while cursor != 0:
-            cursor, keys = self._run(self._operations.timelines(cursor or 0))
+            cursor, keys = self._run(self._operations.timelines(cursor or 0), self._link.reply)
             yield from keys
 
     # LangGraph's interface

@@ -191,15 +191,17 @@ def _sentinel(host: str, port: int) -> Iterator[Address]:
 
 
 class Restarting:
-    """A server that is killed, and starts again where it was."""
+    """A server that is killed, and starts again where it was, with these settings."""
 
-    def __init__(self) -> None:
+    def __init__(self, *settings: str) -> None:
+        self._settings = settings
         self._port = free_port()
         self._stack = ExitStack()
         self.url = self._start()
 
     def _start(self) -> str:
-        return self._stack.enter_context(running_server(any_binary(), port=self._port))
+        server = running_server(any_binary(), *self._settings, port=self._port)
+        return self._stack.enter_context(server)
 
     def restart_in(self, seconds: float) -> threading.Timer:
         """Kill the server now, and start another later, while the caller goes on."""

@@ -359,8 +359,8 @@ class SlotSaver(RedisSaver):
 
     requests: list[tuple[str, set[int]]]
 
-    def _run(self, operation: Operation[T]) -> T:
-        return super()._run(self._noted(operation))
+    def _run(self, operation: Operation[T], ask: Callable[[Request], Any] | None = None) -> T:
+        return super()._run(self._noted(operation), ask)
 
     def _noted(self, operation: Operation[T]) -> Operation[T]:
         reply = None

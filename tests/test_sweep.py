@@ -32,6 +32,7 @@ from langgraph_checkpoint_redis._keys import Keyspace
 from langgraph_checkpoint_redis._scripts import Call, Operation, Request, Script
 
 from .driving import Saver
+from .strategies import RepeatingSaver
 
 Place = tuple[str, str]  # namespace and id of a checkpoint
 
@@ -321,6 +322,19 @@ def test_two_removals_at_a_time_do_no_harm(
         assert journal.found() >= journal.must_stay(one, other)
     assert scene.indexed_runs() >= scene.stored().runs_of_checkpoints()
     scene.make_room()
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_a_removal_each_of_whose_calls_is_repeated_clears_the_index(
+    server: str, client: redis.Redis, prefix: str, removal: str
+) -> None:
+    """Where replies are lost, runs would lead for ever to threads that have nothing of them."""
+    with RepeatingSaver.from_conn_string(server, prefix=prefix) as saver:
+        grow(saver, 12)
+        saver._run(REMOVALS[removal](saver))
+    assert indexed_runs(client, prefix) == {KEPT}
+    assert not stored(client, prefix).garbage()
 
 
 @pytest.mark.usefixtures("small_steps")

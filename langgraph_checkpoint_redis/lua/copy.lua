@@ -9,7 +9,10 @@
 
 -- include target
 
-if not target_is_free(KEYS[6], KEYS[7], KEYS[11]) then
+local runs, life = redis.call('HKEYS', KEYS[4]), redis.call('HMGET', KEYS[5], 'ttl', 'deadline')
+if is_copied(KEYS[11]) then
+  return {1, runs}
+elseif redis.call('EXISTS', KEYS[6], KEYS[7]) > 0 then
   return {0, {}}
 end
 for i = 1, 4 do
@@ -17,6 +20,6 @@ for i = 1, 4 do
     redis.call('COPY', KEYS[i], KEYS[i + 5], 'REPLACE')
   end
 end
-set_life(KEYS[10], unpack(redis.call('HMGET', KEYS[5], 'ttl', 'deadline')))
+set_life(KEYS[10], life[1], life[2])
 mark_target(KEYS[11])
-return {1, redis.call('HKEYS', KEYS[4])}
+return {1, runs}

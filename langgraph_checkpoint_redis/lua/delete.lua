@@ -10,7 +10,7 @@
 -- include lease
 -- include delete_all
 
-local function remember_deletion()
+local function newest_checkpoint()
   local newest = control.newest or ''
   each_namespace(function(ns)
     local id = id_of(latest_row(ns))
@@ -18,12 +18,16 @@ local function remember_deletion()
       newest = id
     end
   end)
-  set_control('newest', newest)
-  set_control('deleted', integer(now() + ARGV[2]))
+  return newest
 end
 
+write_even_if_full()
 check_lease(ARGV[1])
-if ARGV[2] ~= '0' then
-  remember_deletion()
+local newest = ARGV[2] ~= '0' and newest_checkpoint()
+local runs = delete_all()
+if newest then
+  set_control('newest', newest)
+  set_control('deleted', integer(now() + ARGV[2]))
+  keep_control()
 end
-return delete_all()
+return runs

@@ -18,6 +18,7 @@
 -- include walk
 -- include sweep
 
+write_even_if_full()
 check_lease(ARGV[4])
 local runs = {}
 for i = 5, #ARGV do

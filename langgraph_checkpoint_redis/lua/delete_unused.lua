@@ -11,6 +11,7 @@
 -- include lease
 -- include delete_all
 
+write_even_if_full()
 local is_pinned = control.ttl == '0'
 local is_used = is_pinned or has_lease() or state_of_thread() ~= ARGV[1]
 if is_used and redis.call('EXISTS', TIMELINE, WRITES) > 0 then

@@ -6,8 +6,12 @@
 -- Returns  1
 
 local left = redis.call('PTTL', KEYS[1])
+local lives_on = left ~= -1 and left < tonumber(ARGV[2])
+if lives_on then -- first, as it takes no memory: a full server still lets readers renew an index
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
 redis.call('SADD', KEYS[1], ARGV[1])
-if left ~= -1 and left < tonumber(ARGV[2]) then
+if lives_on then -- a new index did not exist before
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
 return 1

@@ -19,6 +19,7 @@
 -- include sweep
 -- include retain
 
+write_even_if_full()
 check_lease(ARGV[4])
 local count = tonumber(ARGV[5])
 local oldest_root = oldest_root_of(count)

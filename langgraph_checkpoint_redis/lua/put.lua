@@ -15,8 +15,8 @@
 -- ARGV[10] how many of the chunks are nodes
 -- ARGV[11...] digest and content of each chunk
 -- Returns  {stored, run_is_new, runs, lifetime, gone}: stored is 0, and nothing was written, when something
---          that the checkpoint refers to is not in the thread; run_is_new is 1 when the run had no
---          checkpoint in this thread before; runs are those whose index has to be renewed, and for how
+--          that the checkpoint refers to is not in the thread; run_is_new is 1 when the run has no
+--          other checkpoint in this thread; runs are those whose index has to be renewed, and for how
 --          many milliseconds; gone is empty
 
 -- include rows

@@ -15,8 +15,8 @@
 -- ARGV[10] how many of the chunks are nodes
 -- ARGV[11...] digest and content of each chunk
 -- Returns  {stored, run_is_new, runs, lifetime, gone}: stored is 0, and nothing was written, when something
---          that the checkpoint refers to is not in the thread; run_is_new is 1 when the run had no
---          checkpoint in this thread before; runs are those whose index has to be renewed, and for how
+--          that the checkpoint refers to is not in the thread; run_is_new is 1 when the run has no
+--          other checkpoint in this thread; runs are those whose index has to be renewed, and for how
 --          many milliseconds; gone are the ids of the runs that have none left
 
 -- include rows
@@ -35,5 +35,11 @@
 -- include trim
 -- include store
 
+local count = tonumber(ARGV[5])
+check_before_trim(ns, count)
 local stored, run_is_new, runs, lifetime = store_checkpoint()
-return {stored, run_is_new, runs, lifetime, stored == 1 and trim(ns, tonumber(ARGV[5])) or {}}
+local gone = stored == 1 and trim(ns, count) or {}
+if old_row then -- perhaps this was done already, and the reply was lost
+  gone = runs_gone()
+end
+return {stored, run_is_new, runs, lifetime, gone}

@@ -95,12 +95,14 @@ local old_row = redis.call(
 )[1]
 if old_row then
   groups = merge(groups_of(old_row))
-  redis.call('ZREM', WRITES, old_row)
 end
 store_chunks(FIRST_CHUNK)
-redis.call('ZADD', WRITES, 0, sealed(place .. '\0' .. cmsgpack.pack(groups)))
 if is_being_swept() then
   each_write(groups, want_entry)
   leave_marks()
 end
+if old_row then
+  redis.call('ZREM', WRITES, old_row)
+end
+redis.call('ZADD', WRITES, 0, sealed(place .. '\0' .. cmsgpack.pack(groups)))
 return {1, live_on_by(ARGV[7], ARGV[8])}

@@ -10,7 +10,9 @@
 
 -- include target
 
-if not target_is_free(KEYS[1], KEYS[2], KEYS[6]) then
+if is_copied(KEYS[6]) then
+  return 1
+elseif redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then
   return 0
 end
 local ttl, deadline = ARGV[3] ~= '' and ARGV[3], ARGV[4] ~= '' and ARGV[4]

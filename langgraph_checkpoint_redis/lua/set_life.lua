@@ -15,6 +15,7 @@ if redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then
   return {0, {}, 0}
 end
 check_lease(ARGV[1])
+local all_runs = redis.call('HKEYS', KEYS[4])
 forget_life()
 for i = 1, 4 do
   redis.call('PERSIST', KEYS[i])
@@ -23,8 +24,5 @@ if ARGV[2] ~= '' then
   set_control('ttl', ARGV[2])
 end
 keep_control()
-local runs, lifetime = live_on(ARGV[3])
-if lifetime == 0 then
-  runs = redis.call('HKEYS', KEYS[4])
-end
-return {1, runs, lifetime}
+local _, lifetime = live_on(ARGV[3])
+return {1, all_runs, lifetime}

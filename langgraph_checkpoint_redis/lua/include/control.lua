@@ -18,6 +18,13 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- Lets this script write although the server's memory is full. Such a server refuses a command that may
+-- take memory where it is the first write of a script, but not after another: a script is done completely
+-- or not at all. This one takes none, and changes nothing. It is for what frees memory.
+local function write_even_if_full()
+  redis.call('HDEL', CONTROL, '')
+end
+
 local function integer(number)
   return string.format('%.0f', number)
 end

@@ -1,20 +1,21 @@
 -- Expiry: a thread lives on by its use, and all its keys expire together.
 
+-- It begins with what takes no memory, so that a full server still lets readers do it.
 local function expire_at(deadline)
   for i = 1, 4 do
     redis.call('PEXPIREAT', KEYS[i], deadline)
+  end
+  if control.deadline ~= deadline then
+    set_control('deadline', deadline)
   end
   keep_control()
 end
 
 -- The index of runs must not expire before the threads it leads to. So it lives three times as long as
--- they do, and is renewed before it has only twice that left.
+-- they do, and is renewed before it has only twice that left. Who is told to renew it says when it is done
+-- (indexed.lua); until then, everybody is told.
 local function runs_to_renew(time, ttl)
-  if time_of('indexed') >= time + 2 * ttl then
-    return {}
-  end
-  set_control('indexed', integer(time + 3 * ttl))
-  return redis.call('HKEYS', KEYS[4])
+  return time_of('indexed') < time + 2 * ttl and redis.call('HKEYS', KEYS[4]) or {}
 end
 
 -- Makes a thread that was written or read live on, for its own time or else for `ttl` milliseconds; 0 is
@@ -30,9 +31,8 @@ local function live_on(ttl)
     return {}, 0
   end
   local time = now()
-  set_control('deadline', integer(time + ttl))
   local runs = runs_to_renew(time, ttl)
-  expire_at(control.deadline)
+  expire_at(integer(time + ttl))
   return runs, 3 * ttl
 end
 

@@ -95,8 +95,13 @@ local function each_namespace(visit)
   end
 end
 
+local unpacked = {} -- by row, as scripts that check all rows before they write read them again
+
 -- The msgpack at an offset of a row, if the row is as it was stored.
 local function unpack_known(key, row, offset)
+  if unpacked[row] then
+    return unpacked[row]
+  end
   if not offset or not is_sealed(row) then
     refuse_row(key, row)
   end
@@ -107,6 +112,7 @@ local function unpack_known(key, row, offset)
   if value[1] ~= FORMAT then
     error('UNKNOWNFORMAT ' .. tostring(value[1]))
   end
+  unpacked[row] = value
   return value
 end
 

@@ -54,8 +54,8 @@ local function check_moved_on()
   end
 end
 
--- Returns whether the checkpoint was stored, whether its run had none in this thread before, and what
--- `live_on` says.
+-- Returns whether the checkpoint was stored, whether it is the only one of its run in this thread, and what
+-- `live_on` says. Whatever could fail comes before the row, which is all that readers go by.
 local function store_checkpoint()
   check_lease(ARGV[6])
   check_checkpoint(ns, id, head)
@@ -65,15 +65,16 @@ local function store_checkpoint()
   if not fill_in_kept() or not all_present(references, sent) then
     return 0, 0, {}, 0
   end
+  local old_run = old_row and head_of(old_row)[RUN]
   store_chunks(FIRST_CHUNK)
-  local run_is_new = count_runs(old_row and head_of(old_row)[RUN], head[RUN])
-  if old_row then
-    redis.call('ZREM', TIMELINE, old_row)
-  end
-  redis.call('ZADD', TIMELINE, 0, sealed(prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail))
   if is_being_swept() then
     each_value(head, want_entry)
     leave_marks()
   end
+  local run_is_new = count_runs(old_run, head[RUN])
+  if old_row then
+    redis.call('ZREM', TIMELINE, old_row)
+  end
+  redis.call('ZADD', TIMELINE, 0, sealed(prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail))
   return 1, run_is_new and 1 or 0, live_on_by(ARGV[7], ARGV[8])
 end

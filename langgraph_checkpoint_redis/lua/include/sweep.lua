@@ -96,9 +96,12 @@ local function sweep(token, stage, continued)
   return {stage, position, {}}
 end
 
--- Stops before anything is changed if some row cannot be read, in a thread that one call can look
+-- Stops before anything is changed if some key or row cannot be read, in a thread that one call can look
 -- through; in a longer one, when it comes to that row.
 local function check_formats()
+  redis.call('HLEN', CHUNKS)
+  redis.call('HLEN', RUNS)
+  redis.call('SISMEMBER', LIVE, '')
   if redis.call('ZCARD', TIMELINE) + redis.call('ZCARD', WRITES) <= steps then
     for _, row in ipairs(redis.call('ZRANGE', TIMELINE, 0, -1)) do
       head_of(row)
@@ -114,7 +117,7 @@ local function remove(token, stage, from, is_victim)
   position = from
   if stage ~= 'rows' then
     local is_mine = redis.call('SISMEMBER', LIVE, 'sweep:' .. token) == 1
-    return is_mine and sweep(token, stage, true) or {'', '', {}}
+    return is_mine and sweep(token, stage, true) or {'', '', runs_gone()}
   end
   if from == '' then
     check_formats()

@@ -1,7 +1,9 @@
--- The target of a copy: free, or filled by this very copy, whose reply was lost.
+-- The target of a copy: its mark says which copy filled it.
 
-local function target_is_free(timeline, writes, mark)
-  return redis.call('GET', mark) == ARGV[1] or redis.call('EXISTS', timeline, writes) == 0
+-- Whether this very copy was made, and its reply was lost. Then it stays as it is: somebody may have gone on
+-- with it.
+local function is_copied(mark)
+  return redis.call('GET', mark) == ARGV[1]
 end
 
 local function mark_target(mark)

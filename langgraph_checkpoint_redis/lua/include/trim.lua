@@ -4,6 +4,14 @@
 -- chunks only in threads that are looked through quickly.
 local OLDEST, QUICK = 10, 20000
 
+-- Stops before anything is changed if trimming is due, and something that it reads cannot be read.
+local function check_before_trim(ns, count)
+  steps = QUICK
+  if redis.call('ZLEXCOUNT', TIMELINE, '[' .. ns .. '\0', '(' .. ns .. '\1') >= count then
+    check_formats()
+  end
+end
+
 local function trim_namespace(ns, count, oldest_root)
   local kept = rows_to_keep(ns, count, oldest_root)
   local oldest = redis.call(
@@ -31,7 +39,9 @@ local function trim(ns, count)
       end
     end)
   end
-  steps = QUICK
+  if not trimmed then
+    return {}
+  end
   local size = redis.call('ZCARD', TIMELINE) + redis.call('ZCARD', WRITES) + redis.call('HLEN', CHUNKS)
-  return trimmed and size <= QUICK and sweep('', 'timeline', false)[3] or {}
+  return size <= QUICK and sweep('', 'timeline', false)[3] or {}
 end
