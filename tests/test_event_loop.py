@@ -27,6 +27,7 @@ from blockbuster import blockbuster_ctx
 from langgraph.checkpoint.base import empty_checkpoint
 
 from langgraph_checkpoint_redis import AsyncRedisSaver
+from langgraph_checkpoint_redis.server import make_checkpointer
 
 A = {"configurable": {"thread_id": "a", "checkpoint_ns": ""}}
 
@@ -91,3 +92,10 @@ def test_nothing_blocks_a_saver_from_a_url(url: str, tmp_path: Path) -> None:
 def test_nothing_blocks_an_embedded_server(tmp_path: Path) -> None:
     """A program would stand still while a server starts."""
     run("embedded", tmp_path)
+
+
+def test_nothing_blocks_the_checkpointer_of_the_agent_server(url: str, tmp_path: Path) -> None:
+    """Each run of each graph would fail."""
+    options = {"COMPRESSION": "zstd", "KEEP_LAST": "2", "TTL": "60", "TOMBSTONE": "60"}
+    environment = {f"LANGGRAPH_REDIS_{name}": value for name, value in options.items()}
+    run("make_checkpointer", tmp_path, REDIS_URL=url, LANGGRAPH_AES_KEY="k" * 32, **environment)
