@@ -17,7 +17,7 @@ OLDEST_TESTS := $(addprefix tests/test_,graphs.py conformance.py errors.py clien
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-servers test-containers test-oldest lint check format bench
-.PHONY: bench-quick clean
+.PHONY: bench-quick release-check clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -71,8 +71,12 @@ bench-quick: ## the same in some minutes, with fewer sizes and samples, and only
 	@$(MAKE) VENV=.venv-bench .venv-bench/.bench
 	.venv-bench/bin/python -m benchmarks.run --scale quick --name quick $(ARGS)
 
+release-check: ## build what would be published, and try it on every Python found; TAG=v1.2.3: that one
+	@$(MAKE) VENV=.venv-release .venv-release/.release
+	.venv-release/bin/python -u -m tools.release_check $(if $(TAG),--tag "$$TAG")
+
 clean: ## remove what these commands made
-	rm -rf $(VENV) .venv-oldest .venv-bench build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-bench .venv-release build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps: each stands for what was installed into the environment, for this pyproject.toml.
@@ -112,4 +116,8 @@ $(VENV)/clients/without/hiredis.py: | $(VENV)/.test
 
 $(VENV)/.bench: pyproject.toml benchmarks/requirements.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable . -r benchmarks/requirements.txt
+	@touch $@
+
+$(VENV)/.release: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[release]'
 	@touch $@

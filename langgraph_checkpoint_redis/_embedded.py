@@ -39,7 +39,7 @@ class EmbeddedServer:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._directory = _directory(path)
+        self._directory = checked_directory(path)
         self._way = _Way(self._directory)
         self._socket = str(self._way.directory / _keeper.SOCKET)
         self._users: IO[bytes] | None = None
@@ -134,7 +134,8 @@ class _Way:
             self._link = None
 
 
-def _directory(path: str | os.PathLike[str]) -> Path:
+def checked_directory(path: str | os.PathLike[str]) -> Path:
+    """The absolute path of a directory that there is, or may be made."""
     if sys.platform == "win32":
         raise EmbeddedServerError(
             "there is no embedded server for Windows: use WSL, or a server with its URL"

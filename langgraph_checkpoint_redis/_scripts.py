@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, TypeAlias, TypeVar
@@ -30,14 +30,10 @@ _FILES = files(__package__) / "lua"
 
 @dataclass(frozen=True)
 class Script:
-    """A Lua script by name; its source is read when it is first needed."""
+    """A Lua script; its source has its includes in place."""
 
     name: str
-
-    @cached_property
-    def source(self) -> str:
-        """The script with its includes in place."""
-        return _INCLUDE.sub(_included, _read(f"{self.name}.lua"))
+    source: str = field(repr=False)
 
     @cached_property
     def sha(self) -> str:
@@ -49,12 +45,17 @@ class Script:
         return Call(self, tuple(keys), tuple(args))
 
 
+@cache
 def _read(path: str) -> str:
     return _FILES.joinpath(path).read_text(encoding="utf-8")
 
 
 def _included(match: re.Match[str]) -> str:
     return _read(f"include/{match[1]}.lua")
+
+
+def _script(name: str) -> Script:
+    return Script(name, _INCLUDE.sub(_included, _read(f"{name}.lua")))
 
 
 @dataclass(frozen=True)
@@ -125,25 +126,26 @@ Request: TypeAlias = "Call | Commands"
 T = TypeVar("T")
 Operation: TypeAlias = Generator[Request, Any, T]
 
-CHECK = Script("check")
-PUT = Script("put")
-PUT_LAST = Script("put_last")
-PUT_WRITES = Script("put_writes")
-GET = Script("get")
-GET_AND_REFRESH = Script("get_and_refresh")
-LIST = Script("list")
-HISTORY = Script("history")
-DELETE = Script("delete")
-DELETE_RUNS = Script("delete_runs")
-FORGET_RUNS = Script("forget_runs")
-PRUNE = Script("prune")
-COPY = Script("copy")
-DUMP = Script("dump")
-RESTORE = Script("restore")
-INDEX = Script("index")
-INDEXED = Script("indexed")
-SET_LIFE = Script("set_life")
-LEASE = Script("lease")
-NAMESPACES = Script("namespaces")
-INFO = Script("info")
-DELETE_UNUSED = Script("delete_unused")
+# All are read now: later, an event loop would wait for the disk.
+CHECK = _script("check")
+PUT = _script("put")
+PUT_LAST = _script("put_last")
+PUT_WRITES = _script("put_writes")
+GET = _script("get")
+GET_AND_REFRESH = _script("get_and_refresh")
+LIST = _script("list")
+HISTORY = _script("history")
+DELETE = _script("delete")
+DELETE_RUNS = _script("delete_runs")
+FORGET_RUNS = _script("forget_runs")
+PRUNE = _script("prune")
+COPY = _script("copy")
+DUMP = _script("dump")
+RESTORE = _script("restore")
+INDEX = _script("index")
+INDEXED = _script("indexed")
+SET_LIFE = _script("set_life")
+LEASE = _script("lease")
+NAMESPACES = _script("namespaces")
+INFO = _script("info")
+DELETE_UNUSED = _script("delete_unused")

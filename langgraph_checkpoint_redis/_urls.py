@@ -14,6 +14,7 @@ from socket import timeout as socket_timeout
 from types import ModuleType
 from typing import Any
 
+import redis
 from redis.backoff import NoBackoff
 from redis.connection import Connection, parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -25,6 +26,14 @@ from .errors import ConfigError
 
 NAME = "langgraph-checkpoint-redis-core"
 SECONDS_TO_ANSWER = 5.0  # for each connecting, sending and receiving, unless the URL says otherwise
+# Made once: to look up its own version, redis-py reads files, for which no event loop should wait.
+_NAMED: dict[str, Any] = (
+    {"driver_info": redis.DriverInfo().add_upstream_driver(NAME, __version__)}
+    if hasattr(redis, "DriverInfo")  # not in older ones
+    else {"lib_name": f"redis-py({NAME}_v{__version__})"}
+)
+# What all clients have that are made here: patience, and a name to tell the server.
+_OPENED: dict[str, Any] = {"socket_timeout": SECONDS_TO_ANSWER, **_NAMED}
 # What is worth a new connection at once; whether to wait and ask again is the saver's business.
 RECONNECT = (RedisConnectionError, RedisTimeoutError, socket_timeout, ReadOnlyError)
 
@@ -76,35 +85,23 @@ class Url:
         """A new client of `redis` or of `redis.asyncio`; that of a cluster may connect already."""
         if self.kind == "cluster":
             nodes = [of.cluster.ClusterNode(*host) for host in self.hosts[1:]]
-            return of.RedisCluster.from_url(self.plain, startup_nodes=nodes, **_opened())
+            return of.RedisCluster.from_url(self.plain, startup_nodes=nodes, **_OPENED)
         retry = of.retry.Retry(NoBackoff(), 1, supported_errors=RECONNECT)
         if self.kind == "sentinel":
             return self._sentinel(of, retry).master_for(self.service)
-        return of.Redis.from_url(self.plain, retry=retry, **_opened())
+        return of.Redis.from_url(self.plain, retry=retry, **_OPENED)
 
     def _sentinel(self, of: ModuleType, retry: Any) -> Any:
-        options = {**_opened(), **self.options, "ssl": self.plain.startswith("rediss")}
+        options = {**_OPENED, **self.options, "ssl": self.plain.startswith("rediss")}
         for name in ("host", "port", "connection_class"):
             options.pop(name, None)
         for_both = ("socket_", "ssl")
         for_sentinels = {name: options[name] for name in options if name.startswith(for_both)}
+        for_sentinels |= _NAMED
         for name in _SENTINEL_OPTIONS:
             if name in options:
                 for_sentinels[name.removeprefix("sentinel_")] = options.pop(name)
         return of.Sentinel(self.hosts, sentinel_kwargs=for_sentinels, retry=retry, **options)
-
-
-def _opened() -> dict[str, Any]:
-    """What all clients have that are made here: patience, and a name to tell the server."""
-    return {"socket_timeout": SECONDS_TO_ANSWER, **_name()}
-
-
-def _name() -> dict[str, Any]:
-    try:
-        from redis.driver_info import DriverInfo  # noqa: PLC0415 - not in older ones
-    except ImportError:
-        return {"lib_name": f"redis-py({NAME}_v{__version__})"}
-    return {"driver_info": DriverInfo().add_upstream_driver(NAME, __version__)}
 
 
 def parsed(text: str) -> Url:
@@ -160,7 +157,7 @@ def _checked_options(url: Url) -> Url:
         connection = options.pop("connection_class", Connection)
         for name in (*_POOL_OPTIONS, *(_SENTINEL_OPTIONS if url.kind == "sentinel" else ())):
             options.pop(name, None)
-        connection(**options)
+        connection(**{**_NAMED, **options})
     except (TypeError, ValueError, RedisError) as error:
         raise ConfigError(f"redis: the URL has an option that cannot be used: {error}") from None
     return url

@@ -133,7 +133,7 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreadMethods):
 
         Everything as with `RedisSaver.embedded`, and with the same server in the same directory.
         """
-        server = EmbeddedServer(path)
+        server = await asyncio.to_thread(EmbeddedServer, path)
         try:
             async with cls.from_conn_string(server.url, **options) as saver:
                 await asyncio.to_thread(server.start)

@@ -458,9 +458,7 @@ def test_a_value_counts_once_for_each_version_in_however_many_calls(
     at_once = info_of(saver, "a")
     source, changes = re.subn(r"(local ROWS,) .*", r"\1 SAMPLES = 1, 5000", INFO.source)
     assert changes == 1
-    in_small_steps = Script(INFO.name)
-    vars(in_small_steps)["source"] = source
-    monkeypatch.setattr(_threads, "INFO", in_small_steps)
+    monkeypatch.setattr(_threads, "INFO", Script(INFO.name, source))
     assert info_of(saver, "a") == at_once
 
 

@@ -1,0 +1,157 @@
+"""The checkpointer of LangGraph's Agent Server and `langgraph dev`, as `langgraph.json` names it.
+
+The server calls it without arguments, once for each of its event loops. So what a saver is to be
+comes from environment variables: `LANGGRAPH_REDIS_` and the name of the option, and a few more.
+docs/agent-server.md lists them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from . import _compression, _config, _embedded, _urls
+from .aio import AsyncRedisSaver
+from .errors import ConfigError, MissingLibraryError
+
+T = TypeVar("T")
+
+URL, COMMON_URL = "LANGGRAPH_REDIS_URL", "REDIS_URL"
+DIRECTORY = "LANGGRAPH_REDIS_EMBEDDED"
+TYPES = "LANGGRAPH_REDIS_ALLOWED_TYPES"
+KEY = "LANGGRAPH_AES_KEY"  # the name that LangGraph gives it
+
+
+@asynccontextmanager
+async def make_checkpointer() -> AsyncIterator[AsyncRedisSaver]:
+    """A saver that is as the environment says, checked and closed when the block ends.
+
+    Raises:
+        ConfigError: A variable is missing or has a value that cannot be used.
+        MissingLibraryError: The library of a cipher, of a compression or of the embedded server is
+            not installed.
+        UnsupportedServerError: The Redis server is older than 6.2.
+    """
+    opened = await asyncio.to_thread(_from_environment)  # as it imports libraries from the disk
+    async with opened as saver:
+        await saver.asetup()
+        yield saver
+
+
+def _from_environment() -> AbstractAsyncContextManager[AsyncRedisSaver]:
+    options = {option: _read(_variable(option), read) for option, read in _OPTIONS.items()}
+    given = {option: value for option, value in options.items() if value is not None}
+    url, directory = _read(URL, _url), _read(DIRECTORY, _directory)
+    if url and directory:
+        raise ConfigError(f"{URL} and {DIRECTORY} are both set: only one server can be used")
+    if directory:
+        return AsyncRedisSaver.embedded(directory, serde=_serde(), **given)
+    url = url or _read(COMMON_URL, _url)
+    if not url:
+        raise ConfigError(f"{URL} is not set: it must be a URL, such as redis://localhost:6379")
+    return AsyncRedisSaver.from_conn_string(url, serde=_serde(), **given)
+
+
+def _variable(option: str) -> str:
+    return f"LANGGRAPH_REDIS_{option.upper()}"
+
+
+def _read(variable: str, reader: Callable[[str], T]) -> T | None:
+    """What a variable says; an empty one says nothing, as tools set those that have no value."""
+    text = os.environ.get(variable)
+    try:
+        return reader(text) if text else None
+    except ValueError as error:  # ConfigError as well
+        raise ConfigError(f"{variable}: {error}") from None
+
+
+def _serde() -> SerializerProtocol:
+    allowed = _read(TYPES, _types)
+    plain = JsonPlusSerializer(allowed_msgpack_modules=allowed) if allowed else JsonPlusSerializer()
+    key = _read(KEY, _aes_key)
+    if not key:
+        return plain
+    try:
+        encrypting = EncryptedSerializer.from_pycryptodome_aes(plain, key=key)
+    except ImportError as error:
+        raise MissingLibraryError(f"{KEY} is set: pip install pycryptodome") from error
+    encrypting.dumps_typed(None)  # loads the rest of the library
+    return encrypting
+
+
+# Readers: each makes a value of a text, or raises `ValueError`
+
+
+def _url(text: str) -> str:
+    _urls.parsed(text)
+    return text
+
+
+def _directory(text: str) -> str:
+    return str(_embedded.checked_directory(text))
+
+
+def _types(text: str) -> list[tuple[str, str]]:
+    types = [tuple(name.strip().split(":")) for name in text.split(",")]
+    if not all(len(parts) == 2 and all(parts) for parts in types):  # noqa: PLR2004
+        raise ValueError(f'must be like "my_app.state:Order,my_app.state:Item", not {text!r:.200}')
+    return [(module, name) for module, name in types]
+
+
+def _aes_key(text: str) -> bytes:
+    key = text.encode()
+    if len(key) not in {16, 24, 32}:
+        raise ValueError("must be 16, 24 or 32 bytes long")  # and never shown
+    return key
+
+
+def _seconds(text: str) -> Any:
+    seconds = _number(float, text)
+    _config.milliseconds("it", seconds)
+    return seconds
+
+
+def _keep_last(text: str) -> int | None:
+    return _config.keep_last(_number(int, text))
+
+
+def _number(kind: type[int | float], text: str) -> Any:
+    """A number, or the text itself where it is none: that is refused like any other value."""
+    try:
+        return kind(text)
+    except ValueError:
+        return text
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise ValueError(f"must be true or false, not {text!r:.200}")
+    return text.lower() == "true"
+
+
+def _compressed(text: str) -> str:
+    _compression.check(text)  # type: ignore[arg-type]
+    return text
+
+
+def _on_conflict(text: str) -> str:
+    _config.on_conflict(text)
+    return text
+
+
+_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "prefix": _config.prefix,
+    "keep_last": _keep_last,
+    "compression": _compressed,
+    "ttl": _seconds,
+    "refresh_on_read": _flag,
+    "tombstone": _seconds,
+    "on_conflict": _on_conflict,
+}
