@@ -3,6 +3,7 @@
 __version__ = "0.1.0"  # first, as connections tell it to the server
 
 from ._confirm import Confirm
+from ._integrity import Problem
 from ._threads import Stats, ThreadInfo
 from .aio import AsyncRedisSaver
 from .errors import (
@@ -38,6 +39,7 @@ __all__ = [
     "EvictionWarning",
     "LeaseLostError",
     "MissingLibraryError",
+    "Problem",
     "RedisSaver",
     "RedisSaverError",
     "Stats",

@@ -104,10 +104,15 @@ def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> 
 def _leaves(level: int, digests: bytes, chunks: Chunks, most: int) -> list[bytes]:
     """The pieces below some references, `most` at most: nodes of nodes may grow without end."""
     for _ in range(level):
-        contents = [chunks[digest] for (digest,) in struct.iter_unpack("16s", digests)]
+        contents = [chunks[digest] for digest in references(digests)]
         if sum(map(len, contents)) > DIGEST * most:
             raise LookupError("a value has more pieces than bytes")
         digests = b"".join(contents)
+    return references(digests)
+
+
+def references(digests: bytes) -> list[bytes]:
+    """The digests in a level or a node; raises `struct.error` if it is cut short."""
     return [digest for (digest,) in struct.iter_unpack("16s", digests)]
 
 

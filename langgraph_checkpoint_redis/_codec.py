@@ -205,11 +205,15 @@ def _lean(checkpoint: Checkpoint) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A stored checkpoint, its serialized parts not yet read."""
+    """A stored checkpoint, its serialized parts not yet read.
+
+    `delta` are the delta channels that are rebuilt from ancestors, but for those with an entry.
+    """
 
     namespace: str
     checkpoint_id: str
     parent_id: str
+    delta: list[bytes]
     channels: list[Any]
     tail: list[Any]
 
@@ -257,8 +261,9 @@ def record(row: bytes) -> Record:
     """The checkpoint that a row of the timeline holds; some error, if it is damaged."""
     namespace, checkpoint_id, data = unsealed(row).split(b"\0", 2)
     head_, tail_ = _unpacker(data)
-    _, parent, _, _, _, channels = _known(head_)
-    return Record(namespace.decode(), checkpoint_id.decode(), parent.decode(), channels, tail_)
+    _, parent, _, _, delta, channels = _known(head_)
+    names = namespace.decode(), checkpoint_id.decode(), parent.decode()
+    return Record(*names, delta or [], channels, tail_)
 
 
 # Writes.

@@ -41,6 +41,7 @@ from ._clients import Patience, checked, is_cluster
 from ._compression import Compression
 from ._config import Duration
 from ._embedded import EmbeddedServer
+from ._integrity import AsyncIntegrity
 from ._loops import Connections
 from ._operations import SCANNED, Operations, Options, Shared, cursor, shared
 from ._scripts import Operation, Request
@@ -50,7 +51,7 @@ from .errors import EventLoopError, EvictionWarning
 T = TypeVar("T")
 
 
-class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreadMethods):
+class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreadMethods, AsyncIntegrity):
     """Keeps the checkpoints of LangGraph graphs in Redis, for graphs that are awaited.
 
     Any number of tasks, event loops and threads may share one saver, and any number of savers one

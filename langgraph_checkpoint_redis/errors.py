@@ -36,6 +36,7 @@ class CorruptThreadError(RedisSaverError):
         self.namespace = namespace
         self.checkpoint_id = checkpoint_id
         self.key = key
+        self.reason = reason
         super().__init__(
             f"thread {thread_id!r}, namespace {namespace!r}, checkpoint {checkpoint_id!r}: "
             f"{reason} (in {key!r})"

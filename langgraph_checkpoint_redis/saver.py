@@ -31,6 +31,7 @@ from ._clients import Patience, checked, is_cluster
 from ._compression import Compression
 from ._config import Duration
 from ._embedded import EmbeddedServer
+from ._integrity import Integrity
 from ._links import link
 from ._operations import SCANNED, Operations, Options, Shared, cursor, shared
 from ._scripts import Operation, Request
@@ -40,7 +41,7 @@ from .errors import EvictionWarning
 T = TypeVar("T")
 
 
-class RedisSaver(BaseCheckpointSaver[str], ThreadMethods):
+class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity):
     """Keeps the checkpoints of LangGraph graphs in Redis.
 
     Any number of threads and tasks may share one saver, and any number of savers one server. Plain

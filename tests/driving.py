@@ -21,7 +21,7 @@ from langgraph.checkpoint.base import (
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import StateSnapshot
 
-from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, Stats, ThreadInfo
+from langgraph_checkpoint_redis import AsyncRedisSaver, Problem, RedisSaver, Stats, ThreadInfo
 
 T = TypeVar("T")
 
@@ -104,6 +104,12 @@ class AwaitedSaver:
 
     def prune_threads(self, **options: Any) -> int:
         return self.loop.run_until_complete(self.saver.aprune_threads(**options))
+
+    def verify(self, thread_id: str) -> Sequence[Problem]:
+        return self.loop.run_until_complete(self.saver.averify(thread_id))
+
+    def repair(self, thread_id: str) -> Sequence[Problem]:
+        return self.loop.run_until_complete(self.saver.arepair(thread_id))
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]

@@ -42,7 +42,10 @@ def conversation(saver: Saver) -> list[RunnableConfig]:
     for namespace in ("", "child:1"):
         at = thread(checkpoint_ns=namespace)
         for number in range(3):
-            values = {"small": f"{namespace} {number}", "c": [f"{i:600}" for i in range(number, 9)]}
+            values = {
+                "small": f"{namespace} {number}",
+                "c": [f"{i:600}" for i in range(number, 20)],
+            }
             versions: Any = {"small": str(number), "c": str(number)}
             checkpoint = generate_checkpoint(channel_values=values, channel_versions=versions)
             at = saver.put(at, checkpoint, generate_metadata(run_id="run", step=number), versions)

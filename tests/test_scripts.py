@@ -104,6 +104,8 @@ def story(saver: Saver) -> Iterator[object]:
     assert pruned == 1
     yield (pruned := saver.prune_threads(idle=1e-6, prefix="b"))
     assert pruned == 1
+    yield saver.verify("a")
+    yield saver.repair("a")
     yield saver.prune(["b"], strategy="delete")
     yield saver.delete_thread("a")
 
@@ -161,6 +163,7 @@ def tell(watched: WatchedRedis, prefix: str) -> None:
     assert [*story(RedisSaver(watched, prefix=prefix))]
     conversation(RedisSaver(watched, prefix=prefix, keep_last=1), "c")
     live(RedisSaver(watched, prefix=prefix, ttl=3600, refresh_on_read=True, tombstone=60))
+    mend(watched, prefix)
 
 
 def live(saver: RedisSaver) -> None:
@@ -175,6 +178,14 @@ def live(saver: RedisSaver) -> None:
         saver.copy_thread("d", "e")
         saver.prune(["d"])
     saver.delete_thread("d")
+
+
+def mend(watched: WatchedRedis, prefix: str) -> None:
+    """A thread that has lost its chunks is repaired."""
+    saver = RedisSaver(watched, prefix=prefix)
+    conversation(saver, "f")
+    watched.unlink(Keyspace(prefix).thread("f").chunks)
+    assert saver.repair("f")
 
 
 def contents(client: redis.Redis, prefix: str) -> Contents:

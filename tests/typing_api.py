@@ -26,6 +26,7 @@ from langgraph_checkpoint_redis import (
     AsyncRedisSaver,
     ConfigError,
     CorruptThreadError,
+    Problem,
     RedisSaver,
     RedisSaverError,
     Stats,
@@ -94,6 +95,8 @@ def sync_methods_have_results(
     assert_type(saver.thread_info("a"), ThreadInfo | None)
     assert_type(saver.stats(progress=print), Stats)
     assert_type(saver.prune_threads(keep_last=1, idle=1.5, prefix="a", progress=print), int)
+    assert_type(saver.verify("a"), list[Problem])
+    assert_type(saver.repair("a"), list[Problem])
     saver.setup()
     saver.put_writes(CONFIG, [("c", 1)], "task", "path")
     saver.delete_thread("a")
@@ -120,6 +123,8 @@ async def async_methods_have_results(
     assert_type(await saver.athread_info("a"), ThreadInfo | None)
     assert_type(await saver.astats(progress=print), Stats)
     assert_type(await saver.aprune_threads(keep_last=1, idle=1.5), int)
+    assert_type(await saver.averify("a"), list[Problem])
+    assert_type(await saver.arepair("a"), list[Problem])
     await saver.aput_writes(CONFIG, [("c", 1)], "task", "path")
     await saver.adelete_thread("a")
     await saver.adelete_for_runs(["r"])

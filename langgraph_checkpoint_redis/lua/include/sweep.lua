@@ -4,12 +4,15 @@
 -- for the next one. If another sweep has put its own token there meanwhile, this one gives way: the
 -- chunks are the other's to free.
 
-local function remove_checkpoint(row)
-  local ns, id = place_of(row)
-  count_runs(head_of(row)[RUN], nil)
-  redis.call('ZREM', TIMELINE, row)
+local function remove_writes(ns, id)
   local key = prefix(ns, id)
   redis.call('ZREMRANGEBYLEX', WRITES, '[' .. key .. '\0', '(' .. key .. '\1')
+end
+
+local function remove_checkpoint(row)
+  count_runs(head_of(row)[RUN], nil)
+  redis.call('ZREM', TIMELINE, row)
+  remove_writes(place_of(row))
 end
 
 local function mark_checkpoint(row)

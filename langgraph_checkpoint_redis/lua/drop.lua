@@ -1,0 +1,71 @@
+-- Tells which rows are of no use, or removes them.
+--
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread
+-- ARGV[1]  the token of the caller's lease, or empty
+-- ARGV[2]  1 to remove them, 0 to tell only
+-- ARGV[3...] of each row: 1 for the timeline or 2 for the writes; the row; and why: empty if the caller
+--          cannot read it, 'orphan' if its checkpoint is not there, or what it lacks, each chunk by its
+--          digest and the SHA-1 of what is in its place, in hexadecimal digits, or '-' 40 times
+-- Returns  for each row 1 if it is there, and of no use; else 0
+
+-- include rows
+-- include control
+-- include lease
+-- include slices
+-- include closure
+-- include live
+-- include runs
+-- include walk
+-- include sweep
+
+local MISSING = string.rep('-', 40)
+
+local function lacks(chunks)
+  for i = 1, #chunks, DIGEST + 40 do
+    local chunk = redis.call('HMGET', CHUNKS, string.sub(chunks, i, i + DIGEST - 1))[1]
+    local found = chunk and redis.sha1hex(chunk) or MISSING
+    if found == string.sub(chunks, i + DIGEST, i + DIGEST + 39) then
+      return true
+    end
+  end
+  return false
+end
+
+local function is_of_no_use(key, row, why)
+  if redis.call('ZLEXCOUNT', key, '[' .. row, '[' .. row) == 0 then
+    return false
+  elseif why == 'orphan' then
+    return row_exists(place_of(row)) == 0
+  end
+  return why == '' or lacks(why)
+end
+
+-- The writes of a checkpoint go with it, unless there is another of its name: then it was damaged there.
+local function drop_checkpoint(row, why)
+  if why ~= '' then
+    remove_checkpoint(row)
+    return
+  end
+  redis.call('ZREM', TIMELINE, row)
+  local named, ns, id = pcall(place_of, row)
+  if named and row_exists(ns, id) == 0 then
+    remove_writes(ns, id)
+  end
+end
+
+local removes = ARGV[2] == '1'
+if removes then
+  check_lease(ARGV[1])
+end
+local found = {}
+for i = 3, #ARGV, 3 do
+  local key, row, why = KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 2]
+  local is_useless = is_of_no_use(key, row, why)
+  found[#found + 1] = is_useless and 1 or 0
+  if is_useless and removes and key == TIMELINE then
+    drop_checkpoint(row, why)
+  elseif is_useless and removes then
+    redis.call('ZREM', WRITES, row)
+  end
+end
+return found

@@ -1,0 +1,294 @@
+"""`verify` finds what is wrong with a thread, and `repair` removes it and nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
+
+from langgraph_checkpoint_redis import (
+    ConfigError,
+    CorruptThreadError,
+    Problem,
+    RedisSaver,
+    ThreadLeasedError,
+    UnknownFormatError,
+)
+from langgraph_checkpoint_redis._damage import seal_of, unsealed
+from langgraph_checkpoint_redis._keys import Keyspace
+
+from .driving import Saver
+from .test_damage import Stored, flipped, read, thread
+
+whatever_happens = settings(
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture
+def stored(client: redis.Redis, prefix: str) -> Stored:
+    return Stored(client, prefix)
+
+
+def kinds(problems: Any) -> list[str]:
+    return sorted(problem.kind for problem in problems)
+
+
+def test_a_thread_that_is_well_has_no_problems(saver: Saver, stored: Stored) -> None:
+    """Every look would raise an alarm, and a repair would remove what is good."""
+    assert saver.verify("a b") == []
+    assert saver.repair("a b") == []
+    assert all(read(saver, place) for place in stored.places)
+    assert saver.verify("nobody") == saver.repair("nobody") == []
+
+
+@pytest.mark.parametrize("method", ["verify", "repair"])
+def test_a_bad_thread_id_is_named(saver: Saver, method: str) -> None:
+    """A slip would be told that all is well."""
+    for bad in ("", 7, None):
+        with pytest.raises(ConfigError, match="thread_id"):
+            getattr(saver, method)(bad)
+
+
+# Each spoils something, and says what is to be found: kind, key, and what the reason tells.
+Spoil = Callable[[Stored], tuple[str, str, str]]
+
+
+def damaged_checkpoint(stored: Stored) -> tuple[str, str, str]:
+    row = stored.timeline[-1]
+    stored.replace_row(row, flipped(row, len(row) - 9, 1))
+    return "lost", "timeline", "row is damaged"
+
+
+def damaged_writes(stored: Stored) -> tuple[str, str, str]:
+    row = stored.writes[-1]
+    stored.replace_row(row, flipped(row, len(row) - 9, 1))
+    return "lost", "writes", "row is damaged"
+
+
+def damaged_name(stored: Stored) -> tuple[str, str, str]:
+    row = stored.timeline[-2]
+    stored.replace_row(row, flipped(row, row.index(b"\0") + 3, 1))
+    return "lost", "timeline", "row is damaged"
+
+
+def missing_chunk(stored: Stored) -> tuple[str, str, str]:
+    (chunk,) = [digest for digest, chunk in stored.chunks.items() if f"{0:600}".encode() in chunk]
+    stored.client.hdel(stored.keys.chunks, chunk)
+    return "lost", "timeline", f"chunk {chunk.hex()} is missing or damaged"
+
+
+def damaged_node(stored: Stored) -> tuple[str, str, str]:
+    node = next(digest for digest, chunk in stored.chunks.items() if len(chunk) % 16 == 1)
+    stored.client.hset(stored.keys.chunks, node, flipped(stored.chunks[node], 9, 1))
+    return "lost", "timeline", f"chunk {node.hex()} is missing or damaged"
+
+
+def wrong_size(stored: Stored) -> tuple[str, str, str]:
+    row = stored.timeline[-1]
+    content = unsealed(row)
+    at = content.index(b"\xcd", content.index(b"\xa1c\xa2\xa1"))  # the size of the value of "c"
+    content = flipped(content, at + 2, 1)
+    stored.replace_row(row, content + seal_of(content))
+    return "lost", "timeline", "bytes reads as"
+
+
+def no_row(stored: Stored) -> tuple[str, str, str]:
+    stored.client.zadd(stored.keys.timeline, {b"of another program": 0})
+    return "lost", "timeline", "row is damaged"
+
+
+def unused_chunk(stored: Stored) -> tuple[str, str, str]:
+    stored.client.hset(stored.keys.chunks, b"n" * 16, b"\0of no use")
+    return "garbage", "chunks", "nothing leads to: 1"
+
+
+def orphaned_writes(stored: Stored) -> tuple[str, str, str]:
+    stored.client.zrem(stored.keys.timeline, stored.timeline[-2])
+    return "garbage", "writes", "checkpoint is not there"
+
+
+SPOILS = [
+    *[damaged_checkpoint, damaged_writes, damaged_name, missing_chunk, damaged_node, wrong_size],
+    *[no_row, unused_chunk, orphaned_writes],
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_what_is_wrong_is_found_and_repaired_and_all_else_stays(
+    saver: Saver, stored: Stored, spoil: Spoil
+) -> None:
+    """A thread would fail at some turn, and nobody could say why, or save the rest of it."""
+    expected = [saver.get_tuple(place) for place in stored.places]
+    kind, key, reason = spoil(stored)
+    before = {key: stored.client.dump(key) for key in stored.keys}
+    problems = saver.verify("a b")
+    assert any(
+        one.kind == kind and one.key.endswith(key) and reason in one.reason for one in problems
+    ), problems
+    assert {key: stored.client.dump(key) for key in stored.keys} == before
+    removed = saver.repair("a b")
+    assert {*removed} >= {*problems}
+    assert saver.verify("a b") == saver.repair("a b") == []
+    found = [saver.get_tuple(place) for place in stored.places]
+    for one, other in zip(found, expected, strict=True):
+        assert other
+        assert one in (None, other, other._replace(parent_config=None), _unwritten(other))
+    lost = {(one.namespace, one.checkpoint_id) for one in problems if one.key.endswith("timeline")}
+    for place, one in zip(stored.places, found, strict=True):
+        at = place["configurable"]
+        if (at["checkpoint_ns"], at["checkpoint_id"]) not in lost and spoil not in (
+            damaged_name,
+            orphaned_writes,
+        ):
+            assert one
+
+
+def _unwritten(found: Any) -> Any:
+    return found._replace(pending_writes=[])
+
+
+def test_a_problem_says_where_it_is(saver: Saver, stored: Stored) -> None:
+    """Whoever reads an alarm would not know which turn was lost."""
+    damaged_checkpoint(stored)
+    id_ = stored.places[-1]["configurable"]["checkpoint_id"]
+    key = stored.keys.timeline.decode()
+    assert saver.verify("a b") == [Problem("lost", "child:1", id_, key, "the row is damaged")]
+
+
+@whatever_happens
+@given(data=st.data())
+def test_after_a_repair_all_that_is_listed_can_be_read(
+    client: redis.Redis, prefix: str, stored: Stored, data: st.DataObject
+) -> None:
+    """A thread would stay unreadable, or lose more than was damaged."""
+    saver = RedisSaver(client, prefix=prefix)
+    expected = {str(found.config): found.checkpoint for found in saver.list(thread())}
+    for _ in range(data.draw(st.integers(1, 5))):
+        row = data.draw(st.sampled_from(stored.timeline + stored.writes))
+        position = data.draw(st.integers(0, len(row) - 1))
+        stored.replace_row(row, flipped(row, position, data.draw(st.integers(1, 255))))
+    for digest in data.draw(st.sets(st.sampled_from([*stored.chunks]), max_size=3)):
+        altered = data.draw(st.sampled_from([b"", b"\0", stored.chunks[digest] + b"x"]))
+        client.hset(stored.keys.chunks, digest, altered)
+    try:
+        problems = saver.verify("a b")
+        assert "lost" in kinds(problems)
+        saver.repair("a b")
+        assert saver.verify("a b") == []
+        reader = RedisSaver(client, prefix=prefix)
+        for found in reader.list(thread()):
+            assert found.checkpoint == expected[str(found.config)]
+    finally:
+        stored.repair()
+
+
+def test_only_the_holder_of_a_lease_repairs(saver: Saver, stored: Stored, prefix: str) -> None:
+    """A repair would change a thread under the one that has it for itself."""
+    damaged_checkpoint(stored)
+    other = RedisSaver(stored.client, prefix=prefix)
+    with other.lease("a b"):
+        with pytest.raises(ThreadLeasedError):
+            saver.repair("a b")
+        assert kinds(saver.verify("a b")) == ["lost"]
+        assert kinds(other.repair("a b")) == ["lost"]
+
+
+def test_a_newer_format_is_left_alone(saver: Saver, stored: Stored) -> None:
+    """An old process would remove what a new one wrote."""
+    row = stored.timeline[-1]
+    *names, data = unsealed(row).split(b"\0", 2)
+    content = b"\0".join([*names, data[:1] + b"\x63" + data[2:]])
+    stored.replace_row(row, content + seal_of(content))
+    before = {key: stored.client.dump(key) for key in stored.keys}
+    for method in (saver.verify, saver.repair):
+        with pytest.raises(UnknownFormatError):
+            method("a b")
+    assert {key: stored.client.dump(key) for key in stored.keys} == before
+
+
+def test_a_checkpoint_whose_delta_channel_lost_an_ancestor_is_reported(
+    saver: Saver, stored: Stored
+) -> None:
+    """A conversation would be read without its beginning."""
+    at = thread(checkpoint_ns="delta")
+    places = []
+    for number in range(3):
+        checkpoint = generate_checkpoint(channel_versions={"d": str(number)})
+        metadata = generate_metadata(counters_since_delta_snapshot={"d": (number, 0)})
+        at = saver.put(at, checkpoint, metadata, {"d": str(number)})
+        places.append(at["configurable"]["checkpoint_id"])
+    assert saver.verify("a b") == []
+    row = next(row for row in client_rows(stored) if places[0].encode() in row)
+    stored.client.zrem(stored.keys.timeline, row)
+    problems = saver.verify("a b")
+    assert kinds(problems) == ["incomplete", "incomplete"]
+    assert {problem.checkpoint_id for problem in problems} == {*places[1:]}
+    assert all(places[0] in problem.reason for problem in problems)
+    assert (
+        saver.repair("a b") == []
+    )  # they can be read: it is for people to say what they are worth
+
+
+def client_rows(stored: Stored) -> list[bytes]:
+    rows: list[bytes] = stored.client.zrange(stored.keys.timeline, 0, -1)  # type: ignore[assignment]
+    return rows
+
+
+def test_a_long_thread_is_looked_at_in_parts(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """A look at a long thread would hold up everybody else, or miss the most of it."""
+    writer, at = RedisSaver(client, prefix=prefix), thread()
+    for number in range(230):
+        values = {"c": [f"{i:600}" for i in range(number, number + 2)]}
+        checkpoint = generate_checkpoint(channel_values=values, channel_versions={"c": str(number)})
+        at = writer.put(at, checkpoint, generate_metadata(), {"c": str(number)})
+    keys = Keyspace(prefix).thread("a b")
+    assert saver.verify("a b") == []
+    lost = sorted(client.hkeys(keys.chunks))[::40]
+    client.hdel(keys.chunks, *lost)
+    problems = saver.verify("a b")
+    assert len(problems) >= len(lost)
+    assert len(saver.repair("a b")) == len(problems)
+    assert saver.verify("a b") == []
+    assert client.zcard(keys.timeline) == 230 - len(problems)
+
+
+def test_what_changes_meanwhile_does_not_look_like_damage(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """A look at a thread in use would raise alarms, and a repair would remove what is new."""
+    stop, failed = threading.Event(), list[Exception]()
+
+    def talk() -> None:
+        writer, at, number = RedisSaver(client, prefix=prefix, keep_last=3), thread(), 0
+        try:
+            while not stop.is_set():
+                values = {"c": [f"{i:600}" for i in range(number, number + 5)]}
+                checkpoint = generate_checkpoint(
+                    channel_values=values, channel_versions={"c": str(number)}
+                )
+                at = writer.put(at, checkpoint, generate_metadata(), {"c": str(number)})
+                writer.put_writes(at, [("c", "w" * 700)], "task")
+                number += 1
+                assert RedisSaver(client, prefix=prefix).get_tuple(at)
+        except (CorruptThreadError, AssertionError) as error:
+            failed.append(error)
+
+    talking = threading.Thread(target=talk)
+    talking.start()
+    try:
+        for _ in range(15):
+            assert "lost" not in kinds(saver.verify("a b"))
+            assert "lost" not in kinds(saver.repair("a b"))
+    finally:
+        stop.set()
+        talking.join()
+    assert not failed
