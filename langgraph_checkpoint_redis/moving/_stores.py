@@ -8,12 +8,12 @@ they are from. Subclasses fill both for savers that are known, from where those 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import chain, groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -32,6 +32,8 @@ from langgraph_checkpoint_redis._scripts import GET, LIST, Argument, Operation
 from langgraph_checkpoint_redis.aio import AsyncRedisSaver
 from langgraph_checkpoint_redis.errors import ConfigError, RedisSaverError
 from langgraph_checkpoint_redis.saver import RedisSaver
+
+SENDS_ARE_WRITES = 4  # the version of checkpoints from which on tasks read sends as any writes
 
 AnySaver = BaseCheckpointSaver[Any]
 
@@ -274,9 +276,9 @@ class PostgresStore(TableStore):
 class VendorStore(Store):
     """The threads of langgraph-checkpoint-redis, in its search indexes.
 
-    It returns pending writes by their indexes as text, tasks mixed; here they come in the order of
-    LangGraph's interface. To newer checkpoints it adds the sends of their parent, which LangGraph
-    does not look at; they are left out.
+    It returns pending writes in no certain order, so they are read here. What it adds to
+    checkpoints is left out: how they are stored, and the sends of their parent, which LangGraph
+    looks at in old checkpoints only.
     """
 
     PAGE = 1000
@@ -293,9 +295,11 @@ class VendorStore(Store):
 
     def item(self, thread_id: str, place: Place, there: frozenset[Place]) -> Item | None:
         item = super().item(thread_id, place, there)
-        if item and item.checkpoint["v"] >= 4:  # noqa: PLR2004 - since then, sends are writes
-            item.checkpoint.pop("pending_sends", None)  # type: ignore[typeddict-item]
-        return item
+        if item is None:
+            return None
+        added = ("type", "pending_sends") if item.checkpoint["v"] >= SENDS_ARE_WRITES else ("type",)
+        kept = {name: value for name, value in item.checkpoint.items() if name not in added}
+        return replace(item, checkpoint=cast("Checkpoint", kept))
 
     def _writes(self, thread_id: str, place: Place, pending: Sequence[PendingWrite]) -> list[Write]:
         at = {
@@ -303,16 +307,21 @@ class VendorStore(Store):
             "checkpoint_ns": place.namespace or "__empty__",
             "checkpoint_id": place.checkpoint_id,
         }
-        index = self.saver.checkpoint_writes_index
-        rows = self._found(index, at, "task_id", "idx", "$.task_path")
-        keys = defaultdict[str, list[tuple[str, str, int]]](list)
-        for task_id, number, path in sorted(rows, key=lambda row: row[1]):
-            keys[task_id].append(writes_sort_key(path, task_id, int(number)))
-        if len(rows) != len(pending):
+        fields = ("$.task_path", "task_id", "idx", "channel", "type", "$.blob")
+        rows = self._found(self.saver.checkpoint_writes_index, at, *fields)
+        stored = {
+            writes_sort_key(path, task_id, int(number)): rest
+            for path, task_id, number, *rest in rows
+        }
+        if len(stored) != len(pending):
             raise ChangedError(f"writes to checkpoint {place} came while its thread was read")
-        placed = [(keys[task_id].pop(0), task_id, *rest) for task_id, *rest in pending]
-        placed.sort(key=lambda each: each[0])
-        return [Write(key[0], *write) for key, *write in placed]
+        return [
+            Write(path, task_id, channel, self._value(type_, blob))
+            for (path, task_id, _), (channel, type_, blob) in sorted(stored.items())
+        ]
+
+    def _value(self, type_: str, blob: str) -> Any:
+        return self.saver.serde.loads_typed((type_, b64decode(blob)))
 
     def _found(self, index: Any, tags: Mapping[str, str], *fields: str) -> list[list[str]]:
         """Those fields of all documents that have these tags."""

@@ -13,6 +13,7 @@ from typing import Any, cast
 from langgraph.checkpoint.base import WRITES_IDX_MAP, ChannelVersions, CheckpointMetadata
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_checkpoint_redis.aio import AsyncRedisSaver
 from langgraph_checkpoint_redis.errors import ConfigError, DifferentThreadError, ThreadNotFoundError
@@ -59,7 +60,7 @@ def _lacking(
 ) -> frozenset[Place]:
     """The checkpoints that the target has not, or not with all their writes."""
     lacking, seen = set[Place](), set[Place]()
-    differs = _Comparison(target)
+    differs = _Comparison()
     for item in items():
         seen.add(item.place)
         found = target.item(thread_id, item.place, there) if item.place in there else None
@@ -126,7 +127,7 @@ def _by_task(writes: Sequence[Write]) -> Mapping[str, Sequence[Write]]:
 def _verify(items: Items, target: Store, thread_id: str) -> int:
     """Compare all of a thread, and count its checkpoints."""
     there = frozenset(target.places(thread_id))
-    differs, seen = _Comparison(target), set[Place]()
+    differs, seen = _Comparison(), set[Place]()
     for item in items():
         seen.add(item.place)
         found = target.item(thread_id, item.place, there)
@@ -147,11 +148,12 @@ def _name(place: Place) -> str:
     return f"checkpoint {place.checkpoint_id!r}{namespace}"
 
 
+# Only ever for writing, to compare; savers' own may make the same of what is not.
+_COMPARED = JsonPlusSerializer(pickle_fallback=True)
+
+
 class _Comparison:
     """Says where two checkpoints differ as data, in words; empty if they do not."""
-
-    def __init__(self, target: Store) -> None:
-        self._serde = plain(target.saver.serde)
 
     def checkpoints(self, one: Item, other: Item, there: frozenset[Place]) -> str:
         """Compare all but the writes; a parent that the target has not (yet) cannot be named."""
@@ -197,10 +199,9 @@ class _Comparison:
         if isinstance(one, list | tuple) and isinstance(other, list | tuple):
             return len(one) == len(other) and all(map(self._same, one, other))
         # Arrays do not compare to a bool, and objects without `__eq__` only to themselves.
-        return (one == other) is True or self._bytes(one) == self._bytes(other)
-
-    def _bytes(self, value: Any) -> tuple[str, bytes]:
-        return self._serde.dumps_typed(value)
+        if (one == other) is True:
+            return True
+        return _COMPARED.dumps_typed(one) == _COMPARED.dumps_typed(other)
 
 
 def plain(serde: SerializerProtocol) -> SerializerProtocol:
