@@ -107,10 +107,7 @@ class Encoder:
             "data": self._typed(checkpoint),
             "metadata": self._typed(item.metadata),
             "values": self._values(item.place.namespace, values),
-            "writes": [
-                [write.path, write.task_id, write.channel, self._typed(write.value)]
-                for write in item.writes
-            ],
+            "writes": [[*write[:4], self._typed(write.value)] for write in item.writes],
         }
 
     def _values(self, namespace: str, values: Mapping[str, Any]) -> Record:
@@ -170,8 +167,8 @@ class Decoder:
 
     def _write(self, found: object) -> Write:
         match found:
-            case [str(path), str(task_id), str(channel), typed]:
-                return Write(path, task_id, channel, self._loaded(typed))
+            case [str(path), str(task_id), int() | None as number, str(channel), typed]:
+                return Write(path, task_id, number, channel, self._loaded(typed))
         raise DamagedFileError("one of its writes is of another form")
 
     def _loaded(self, typed: object) -> Any:

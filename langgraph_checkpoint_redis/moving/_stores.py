@@ -3,13 +3,13 @@
 LangGraph's interface is enough to move threads, and `Store` needs nothing else. It has two gaps. It
 lists checkpoints with all their values only, which is slow, or takes a lot of memory, where just
 the ids are needed. And it tells the order of pending writes, but not the paths of the tasks that
-they are from. Subclasses fill both for savers that are known, from where those keep them.
+they are from, nor their indexes. Subclasses fill both for savers that are known, from where those keep them.
 """
 
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import chain, groupby
@@ -46,12 +46,17 @@ class Place(NamedTuple):
 
 
 class Write(NamedTuple):
-    """A pending write."""
+    """A pending write; `number` is its index among those of its task, if that is known."""
 
     path: str
     task_id: str
+    number: int | None
     channel: str
     value: Any
+
+
+# What writes are in order of, see `writes_sort_key`.
+Key = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
@@ -120,10 +125,10 @@ class Store:
         """Pending writes in their order. Their paths are not known here: some keep the order."""
         tasks = [task_id for task_id, _ in groupby(task_id for task_id, _, _ in pending)]
         if tasks == sorted(set(tasks)):
-            return [Write("", *write) for write in pending]
+            return [Write("", task_id, None, *rest) for task_id, *rest in pending]
         # Before all of LangGraph's own, which begin with "~_", but for the empty one.
         paths = {task_id: f"~{number:08}" for number, task_id in enumerate(dict.fromkeys(tasks))}
-        return [Write(paths[write[0]], *write) for write in pending]
+        return [Write(paths[task_id], task_id, None, *rest) for task_id, *rest in pending]
 
 
 def _place(found: CheckpointTuple) -> Place:
@@ -131,17 +136,17 @@ def _place(found: CheckpointTuple) -> Place:
     return Place(at.get("checkpoint_ns", ""), at["checkpoint_id"])
 
 
-class PathStore(Store):
-    """The threads of a saver that can be asked for the paths of pending writes."""
+class KeyStore(Store):
+    """The threads of a saver that can be asked for paths and indexes of pending writes."""
 
     def _writes(self, thread_id: str, place: Place, pending: Sequence[PendingWrite]) -> list[Write]:
-        paths = self._paths(thread_id, place)
-        if len(paths) != len(pending):
+        keys = sorted(self._keys(thread_id, place))
+        if [key[1] for key in keys] != [task_id for task_id, *_ in pending]:
             raise ChangedError(f"writes to checkpoint {place} came while its thread was read")
-        return [Write(path, *write) for path, write in zip(paths, pending, strict=True)]
+        return [Write(*key, *rest) for key, (_, *rest) in zip(keys, pending, strict=True)]
 
-    def _paths(self, thread_id: str, place: Place) -> list[str]:
-        """The path of each pending write, in their order."""
+    def _keys(self, thread_id: str, place: Place) -> Iterable[Key]:
+        """What pending writes are in order of."""
         raise NotImplementedError
 
 
@@ -166,17 +171,15 @@ class _Operations(Operations):
             after = [found[-1].checkpoint_id, found[-1].namespace] if found else after
         return sorted(found)
 
-    def paths(self, place: StoredPlace) -> Operation[list[str]]:
+    def keys_of_writes(self, place: StoredPlace) -> Operation[list[Key]]:
         levels = self.shared.threads.of(place.thread_id).levels(place.namespace)
         args: list[Argument] = [levels, place.namespace, place.checkpoint_id]
         _, rows, *_ = yield from GET(self._keys(place.thread_id), args)
-        data = [data for row in rows for data in row[2]]
-        return [
-            write.path for write in sorted(chain.from_iterable(map(_codec.stored_writes, data)))
-        ]
+        stored = chain.from_iterable(_codec.stored_writes(data) for row in rows for data in row[2])
+        return [writes_sort_key(*write[:3]) for write in stored]
 
 
-class OwnStore(PathStore):
+class OwnStore(KeyStore):
     """The threads of this package's savers."""
 
     def thread_ids(self) -> Sequence[str]:
@@ -187,8 +190,9 @@ class OwnStore(PathStore):
     def places(self, thread_id: str) -> list[Place]:
         return self._run(self._operations.places(thread_id))  # type: ignore[no-any-return]
 
-    def _paths(self, thread_id: str, place: Place) -> list[str]:
-        return self._run(self._operations.paths(StoredPlace(thread_id, *place)))  # type: ignore[no-any-return]
+    def _keys(self, thread_id: str, place: Place) -> Iterable[Key]:
+        operation = self._operations.keys_of_writes(StoredPlace(thread_id, *place))
+        return self._run(operation)  # type: ignore[no-any-return]
 
     @property
     def _operations(self) -> _Operations:
@@ -208,7 +212,7 @@ async def _collected(saver: AsyncRedisSaver) -> list[str]:
 # LangGraph's
 
 
-class MemoryStore(PathStore):
+class MemoryStore(KeyStore):
     """The threads of `InMemorySaver`, in its dictionaries."""
 
     def thread_ids(self) -> Sequence[str]:
@@ -218,13 +222,12 @@ class MemoryStore(PathStore):
         namespaces = self.saver.storage.get(thread_id, {})
         return sorted(Place(ns, id_) for ns, stored in [*namespaces.items()] for id_ in [*stored])
 
-    def _paths(self, thread_id: str, place: Place) -> list[str]:
+    def _keys(self, thread_id: str, place: Place) -> Iterable[Key]:
         stored = self.saver.writes.get((thread_id, *place), {})
-        keys = [writes_sort_key(row[3], *key) for key, row in [*stored.items()]]
-        return [path for path, *_ in sorted(keys)]
+        return [writes_sort_key(row[3], *key) for key, row in [*stored.items()]]
 
 
-class TableStore(PathStore):
+class TableStore(KeyStore):
     """The threads of a saver that keeps them in tables."""
 
     WRITES = ""  # the table of writes
@@ -237,13 +240,13 @@ class TableStore(PathStore):
         query = "SELECT checkpoint_ns, checkpoint_id FROM checkpoints WHERE thread_id = ?"
         return sorted(Place(*row) for row in self._select(query, thread_id))
 
-    def _paths(self, thread_id: str, place: Place) -> list[str]:
+    def _keys(self, thread_id: str, place: Place) -> Iterable[Key]:
         rows = self._select(
             f"SELECT task_path, task_id, idx FROM {self.WRITES} "  # noqa: S608 - our own constant
             "WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?",
             *(thread_id, *place),
         )
-        return [path for path, *_ in sorted(writes_sort_key(*row) for row in rows)]
+        return [writes_sort_key(*row) for row in rows]
 
     def _select(self, query: str, *parameters: str) -> list[tuple[Any, ...]]:
         raise NotImplementedError
@@ -316,8 +319,8 @@ class VendorStore(Store):
         if len(stored) != len(pending):
             raise ChangedError(f"writes to checkpoint {place} came while its thread was read")
         return [
-            Write(path, task_id, channel, self._value(type_, blob))
-            for (path, task_id, _), (channel, type_, blob) in sorted(stored.items())
+            Write(*key, channel, self._value(type_, blob))
+            for key, (channel, type_, blob) in sorted(stored.items())
         ]
 
     def _value(self, type_: str, blob: str) -> Any:

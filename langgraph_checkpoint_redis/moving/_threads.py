@@ -112,16 +112,31 @@ def _put(item: Item, target: Store, thread_id: str, new_versions: ChannelVersion
     )
     at = config(thread_id, namespace, checkpoint_id)
     for task_id, writes in _by_task(item.writes).items():
-        pairs = [(write.channel, write.value) for write in writes]
+        pairs = [(write.channel, write.value) for write in _numbered(writes)]
         target.saver.put_writes(at, pairs, task_id, writes[0].path)
 
 
 def _by_task(writes: Sequence[Write]) -> Mapping[str, Sequence[Write]]:
-    """The writes of each task; special ones, which have indexes of their own, at the end."""
     tasks: dict[str, list[Write]] = {}
-    for write in sorted(writes, key=lambda write: write.channel in WRITES_IDX_MAP):
+    for write in writes:
         tasks.setdefault(write.task_id, []).append(write)
     return tasks
+
+
+def _numbered(writes: Sequence[Write]) -> Sequence[Write]:
+    """A task's writes such that each has its index as its position.
+
+    Special ones have indexes of their own wherever they are, so they fill the gaps: it was one of
+    them that made a gap.
+    """
+    special = [write for write in writes if write.channel in WRITES_IDX_MAP]
+    found: list[Write] = []
+    for write in writes:
+        if write.channel not in WRITES_IDX_MAP:
+            gap = (write.number or 0) - len(found)
+            found += [special.pop(0) for _ in range(min(gap, len(special)))]
+            found.append(write)
+    return [*found, *special]
 
 
 def _verify(items: Items, target: Store, thread_id: str) -> int:
@@ -189,7 +204,8 @@ class _Comparison:
         return True
 
     def _same_write(self, one: Write, other: Write) -> bool:
-        return one[1:3] == other[1:3] and self._same(one.value, other.value)
+        is_same = (one.task_id, one.channel) == (other.task_id, other.channel)
+        return is_same and self._same(one.value, other.value)
 
     def _same(self, one: Any, other: Any) -> bool:
         if isinstance(one, Mapping) and isinstance(other, Mapping):
