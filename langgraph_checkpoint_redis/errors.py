@@ -156,3 +156,25 @@ class ConflictError(RedisSaverError):
             f"thread {thread_id!r} has moved on from {parent or 'its beginning'} to {latest} "
             "since this run read it: nothing was written"
         )
+
+
+class DifferentThreadError(RedisSaverError):
+    """The target of a move reads a thread otherwise than its source."""
+
+    def __init__(self, thread_id: str, difference: str, *, copied: bool = False) -> None:
+        self.thread_id = thread_id
+        if copied:
+            message = (
+                f"thread {thread_id!r} was copied, but reads differently: {difference}. "
+                "Is it in use? Then move it again; if not, the target cannot hold it as it is."
+            )
+        else:
+            message = (
+                f"thread {thread_id!r} is on the target with other content: {difference}. "
+                "Nothing was written; delete it there, or leave it out."
+            )
+        super().__init__(message)
+
+
+class DamagedFileError(RedisSaverError, ValueError):
+    """A file of threads is cut off, altered, or no such file."""

@@ -1,0 +1,413 @@
+"""Moving threads to a file and back, record by record.
+
+A file is checked as a whole before anything of it is imported; that finds where each thread begins,
+too, so that several can be read at the same time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from langgraph_checkpoint_redis.errors import (
+    ConfigError,
+    DamagedFileError,
+    MissingLibraryError,
+    ThreadNotFoundError,
+)
+
+from . import _format, _reports, _threads
+from ._format import Decoder, Encoder, Record, field
+from ._reports import Outcome, Progress, Report, Tally
+from ._stores import AnySaver, Item, Store, store
+
+try:
+    import zstandard
+except ImportError:  # it is an extra
+    zstandard = None  # type: ignore[assignment]
+
+File = str | os.PathLike[str] | BinaryIO
+
+
+# To a file
+
+
+def export_threads(
+    saver: AnySaver,
+    file: File,
+    *,
+    thread_ids: Iterable[str] | None = None,
+    serde: SerializerProtocol | None = None,
+    progress: Progress = None,
+) -> Report:
+    """Write threads to a file, complete.
+
+    One checkpoint at a time is in memory. A file that is named comes to be when it is complete,
+    and replaces one of that name; it is compressed if its name ends with `.gz` or `.zst`.
+
+    Args:
+        saver: Where the threads are: any saver of LangGraph's interface.
+        file: A path, or a binary file that is open for writing.
+        thread_ids: Which; all that the saver lists by default.
+        serde: How values are written in the file. By default, as in the saver: what is encrypted
+            there is encrypted in the file. `JsonPlusSerializer()` writes them for every saver.
+        progress: Is called after each thread with a `Moved`.
+
+    Returns:
+        Which threads were exported (`copied`), and why the others failed: the file says so of each.
+
+    Raises:
+        ConfigError: An argument is not what it should be.
+        MissingLibraryError: `.zst` needs the extra `zstd`.
+        OSError: The file cannot be written.
+    """
+    origin, progress = store("saver", saver), _reports.checked_progress(progress)
+    ids = origin.thread_ids() if thread_ids is None else _reports.checked_ids(thread_ids)
+    tally = Tally(len(ids), progress)
+    with _created(file) as stream:
+        writer = _Writer(stream, serde or saver.serde)
+        for thread_id in ids:
+            writer.write_thread(origin, thread_id, tally)
+        writer.end()
+    return tally.report()
+
+
+class _Writer:
+    """Writes records, and counts and sums up what it wrote."""
+
+    def __init__(self, stream: BinaryIO, serde: SerializerProtocol) -> None:
+        self._stream, self._serde = stream, serde
+        self._file_sum, self._thread_sum = sha256(), sha256()
+        self._threads = 0
+        self._write(_format.header(serde))
+
+    def write_thread(self, origin: Store, thread_id: str, tally: Tally) -> None:
+        """Write a thread; if it cannot be read, write that."""
+        self._thread_sum = sha256()
+        self._write({"thread": thread_id})
+        lines = _Lines(origin, thread_id, self._serde)
+        for line in lines:
+            self._write_line(line)
+        end: Record = {"end": thread_id, "checkpoints": lines.count}
+        if lines.failure:
+            tally.add(thread_id, "failed", 0, lines.failure)
+            self._write({**end, "failed": lines.failure})
+        else:
+            tally.add(thread_id, "copied", lines.count)
+            self._write({**end, "sha256": self._thread_sum.hexdigest()})
+        self._threads += 1
+
+    def end(self) -> None:
+        """Write what a complete file ends with."""
+        digest = self._file_sum.hexdigest()
+        self._write({"end_of_file": True, "threads": self._threads, "sha256": digest})
+        self._stream.flush()
+
+    def _write(self, record: Record) -> None:
+        self._write_line(_format.line(record))
+
+    def _write_line(self, line: bytes) -> None:
+        self._stream.write(line)
+        self._file_sum.update(line)
+        self._thread_sum.update(line)
+
+
+class _Lines:
+    """The checkpoints of a thread, and afterwards, how many there were and why not more."""
+
+    def __init__(self, origin: Store, thread_id: str, serde: SerializerProtocol) -> None:
+        self._origin, self._thread_id, self._encoder = origin, thread_id, Encoder(serde)
+        self.count, self.failure = 0, ""
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for item in self._origin.items(self._thread_id):
+                line = _format.line(self._encoder.record(item))
+                self.count += 1
+                yield line
+            if not self.count:
+                raise ThreadNotFoundError(self._thread_id)  # noqa: TRY301 - as if it were read
+        except Exception as error:  # noqa: BLE001 - any saver's any error; the file has it
+            self.failure = f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def _created(file: File) -> Iterator[BinaryIO]:
+    """A file to be written; what has a name gets it at the end."""
+    if not isinstance(file, str | os.PathLike):
+        yield file
+        return
+    path = Path(file)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as raw, _compressed(path, raw) as stream:
+            yield stream
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _compressed(path: Path, raw: BinaryIO) -> Any:
+    if path.suffix == ".gz":
+        return gzip.GzipFile("", "wb", fileobj=raw, mtime=0)
+    if path.suffix == ".zst":
+        return _zstandard().ZstdCompressor(write_checksum=True).stream_writer(raw, closefd=False)
+    return nullcontext(raw)
+
+
+def _zstandard() -> Any:
+    if zstandard is None:
+        raise MissingLibraryError(
+            "zstandard is not installed: pip install langgraph-checkpoint-redis-core[zstd]"
+        )
+    return zstandard
+
+
+# From a file
+
+
+def import_threads(
+    saver: AnySaver,
+    file: File,
+    *,
+    thread_ids: Iterable[str] | None = None,
+    serde: SerializerProtocol | None = None,
+    salvage: bool = False,
+    workers: int = 4,
+    progress: Progress = None,
+) -> Report:
+    """Copy threads from a file that `export_threads` wrote, and compare what the saver reads then.
+
+    The whole file is checked first. Like `migrate`, it may be stopped and be run again. Nothing of
+    a file is executed that the serializer would not execute: LangGraph's own makes objects of the
+    types that it allows.
+
+    Args:
+        saver: Where the threads are to go; ours must be without `keep_last` and
+            `on_conflict="error"`.
+        file: A path, or a binary file that is open for reading. What is compressed or no path is
+            copied to a temporary file.
+        thread_ids: Which; all by default.
+        serde: How values are written in the file; as in the saver by default.
+        salvage: Whether to import from a damaged file the threads that are complete in it.
+        workers: How many threads are imported at the same time.
+        progress: Is called after each thread with a `Moved`.
+
+    Returns:
+        As of `migrate`; those that the export failed to read, and damaged ones, have failed.
+
+    Raises:
+        ConfigError: An argument is not what it should be; or another serializer wrote the file.
+        DamagedFileError: The file is cut off, altered, or of another kind; nothing was imported.
+        UnknownFormatError: A newer version wrote the file; nothing was imported.
+        MissingLibraryError: `.zst` needs the extra `zstd`.
+        OSError: The file cannot be read.
+    """
+    workers, progress = _reports.checked_workers(workers), _reports.checked_progress(progress)
+    target = store("saver", saver)
+    _threads.check_target(target)
+    wanted = None if thread_ids is None else _reports.checked_ids(thread_ids)
+    with _checked(file) as (path, contents):
+        if contents.damage and not salvage:
+            raise DamagedFileError(contents.explained())
+        _check_serializer(contents.serializer, serde, saver)
+        chosen = [*contents.starts, *contents.failed] if wanted is None else wanted
+        tally = Tally(len(chosen), progress)
+        for thread_id in chosen:
+            if thread_id not in contents.starts:
+                reason = contents.failed.get(thread_id, "it is not in the file")
+                tally.add(thread_id, "failed", 0, reason)
+        job = partial(_imported, path, contents, serde or saver.serde, target)
+        _reports.move_all([each for each in chosen if each in contents.starts], job, workers, tally)
+    return tally.report()
+
+
+def _imported(
+    path: Path, contents: _Contents, serde: SerializerProtocol, target: Store, thread_id: str
+) -> tuple[Outcome, int]:
+    items = partial(_items, path, contents.starts[thread_id], serde)
+    for _ in items():  # so that nothing is written of what cannot be read, with a wrong key, say
+        pass
+    return _threads.bring(items, target, thread_id)
+
+
+def _items(path: Path, start: int, serde: SerializerProtocol) -> Iterator[Item]:
+    """The checkpoints of the thread that begins there."""
+    decoder = Decoder(serde)
+    with path.open("rb") as stream:
+        stream.seek(start)
+        while "end" not in (record := _format.record(stream.readline(_format.LONGEST))):
+            yield decoder.item(record)
+
+
+def _check_serializer(name: str, given: SerializerProtocol | None, saver: AnySaver) -> None:
+    own = _format.serializer_name(saver.serde)
+    if given is None and name != own:
+        raise ConfigError(
+            f"the values in the file were written by {name:.200}, and the saver reads with {own}: "
+            "say with `serde` how to read them"
+        )
+
+
+@contextmanager
+def _checked(file: File) -> Iterator[tuple[Path, _Contents]]:
+    """A file that was looked through, where it can be read from any place, and what is in it."""
+    with ExitStack() as stack:
+        if not isinstance(file, str | os.PathLike):
+            path, stream = None, file
+        else:
+            path = Path(file)
+            stream = stack.enter_context(_decompressed(path))
+        if path is None or path.suffix in _COMPRESSED:
+            path = Path(stack.enter_context(TemporaryDirectory()), "threads")
+            copy: BinaryIO | None = stack.enter_context(path.open("wb"))
+        else:
+            copy = None
+        contents = _Contents()
+        for line in contents.looked_through(stream):
+            if copy:
+                copy.write(line)
+        if copy:
+            copy.flush()
+        yield path, contents
+
+
+_COMPRESSED = (".gz", ".zst")
+
+
+def _decompressed(path: Path) -> Any:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")
+    if path.suffix == ".zst":
+        return io.BufferedReader(_zstandard().open(path, "rb"))
+    return path.open("rb")
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What is raised for compressed data that is cut off or altered."""
+    errors = (EOFError, gzip.BadGzipFile, zlib.error)
+    return errors if zstandard is None else (*errors, zstandard.ZstdError)
+
+
+class _Thread:
+    """A thread that is being looked through."""
+
+    def __init__(self, thread_id: str, line: bytes, start: int) -> None:
+        self.thread_id, self.start = thread_id, start
+        self._decoder, self._count, self._sum = Decoder(None), 0, sha256(line)
+
+    def add(self, found: Record, line: bytes) -> None:
+        """Look at its next checkpoint."""
+        self._decoder.item(found)
+        self._count += 1
+        self._sum.update(line)
+
+    def check_end(self, found: Record) -> None:
+        """Compare it with what is said at its end."""
+        if found["end"] != self.thread_id:
+            raise DamagedFileError("it ends another thread")
+        if field(found, "checkpoints", int) != self._count:
+            raise DamagedFileError("its thread has not as many checkpoints")
+        if "failed" not in found and field(found, "sha256", str) != self._sum.hexdigest():
+            raise DamagedFileError("its thread has another checksum")
+
+
+class _Contents:
+    """What is in a file: where threads begin, and what is wrong.
+
+    Attributes:
+        serializer: The name of the serializer that wrote it.
+        starts: Where the first checkpoint of each complete thread begins, in bytes.
+        failed: Why other threads are not complete.
+        damage: What is wrong with the file, the first that was found.
+    """
+
+    def __init__(self) -> None:
+        self.serializer = ""
+        self.starts: dict[str, int] = {}
+        self.failed: dict[str, str] = {}
+        self.damage = ""
+        self._thread: _Thread | None = None
+        self._sum, self._is_ended = sha256(), False
+
+    def explained(self) -> str:
+        """What is wrong with the file, and with which threads."""
+        which = f" (threads: {[*self.failed][:5]!r:.500})" if self.failed else ""
+        return f"{self.damage}{which}. Nothing was imported; `salvage` takes what is complete."
+
+    def looked_through(self, stream: BinaryIO) -> Iterator[bytes]:
+        """Look at each line, and give it on."""
+        number = offset = 0
+        for number, line in enumerate(self._lines(stream), 1):
+            offset += len(line)
+            if number == 1:
+                self.serializer = _format.serializer_in(_format.record(line))
+            else:
+                try:
+                    self._look_at(_format.record(line), line, offset)
+                except DamagedFileError as error:
+                    self._damaged(f"line {number} of the file is damaged: {error}")
+            self._sum.update(line)
+            yield line
+        if not number:
+            raise DamagedFileError("the file is empty")
+        if not self._is_ended:
+            self._damaged(f"the file is cut off after line {number}")
+
+    def _lines(self, stream: BinaryIO) -> Iterator[bytes]:
+        try:
+            while line := stream.readline(_format.LONGEST):
+                yield line
+        except _broken() as error:
+            self._damaged(f"the file cannot be decompressed: {error}")
+
+    def _look_at(self, found: Record, line: bytes, offset: int) -> None:
+        if self._is_ended:
+            raise DamagedFileError("there is something behind the end")
+        if "thread" in found:
+            self._begin(field(found, "thread", str), line, offset)
+        elif "checkpoint" in found and self._thread:
+            self._thread.add(found, line)
+        elif "end" in found:
+            self._end(field(found, "end", str), found)
+        elif "end_of_file" in found:
+            self._is_ended = True
+            if self._thread or field(found, "sha256", str) != self._sum.hexdigest():
+                raise DamagedFileError("the checksum of the whole file is another")
+        elif not (self.damage and "checkpoint" in found):  # of a thread that failed already
+            raise DamagedFileError("it has no place here")
+
+    def _begin(self, thread_id: str, line: bytes, offset: int) -> None:
+        if self._thread:
+            self._damaged(f"thread {self._thread.thread_id!r} has no end")
+        if thread_id in self.starts or thread_id in self.failed:
+            raise DamagedFileError(f"thread {thread_id!r} is in the file twice")
+        self._thread = _Thread(thread_id, line, offset)
+
+    def _end(self, thread_id: str, found: Record) -> None:
+        if self._thread is None:  # its beginning was damaged
+            self.failed.setdefault(thread_id, self.damage)
+            return
+        self._thread.check_end(found)
+        if "failed" in found:
+            self.failed[thread_id] = f"it was not exported: {field(found, 'failed', str)}"
+        else:
+            self.starts[thread_id] = self._thread.start
+        self._thread = None
+
+    def _damaged(self, what: str) -> None:
+        self.damage = self.damage or what
+        if self._thread:
+            self.failed[self._thread.thread_id] = what
+        self._thread = None

@@ -1,0 +1,362 @@
+"""What savers can be asked: which threads they have, which checkpoints, and all of a checkpoint.
+
+LangGraph's interface is enough to move threads, and `Store` needs nothing else. It has two gaps. It
+lists checkpoints with all their values only, which is slow, or takes a lot of memory, where just
+the ids are needed. And it tells the order of pending writes, but not the paths of the tasks that
+they are from, nor their indexes. Subclasses fill both for savers that are known, from where those keep them.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from itertools import chain, groupby
+from typing import Any, NamedTuple, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    Checkpoint,
+    CheckpointTuple,
+    PendingWrite,
+    writes_sort_key,
+)
+
+from langgraph_checkpoint_redis import _codec
+from langgraph_checkpoint_redis._chunks import pack_levels
+from langgraph_checkpoint_redis._config import Place as StoredPlace
+from langgraph_checkpoint_redis._operations import LAST, PAGE, Operations
+from langgraph_checkpoint_redis._scripts import GET, LIST, Argument, Operation
+from langgraph_checkpoint_redis.aio import AsyncRedisSaver
+from langgraph_checkpoint_redis.errors import ConfigError, RedisSaverError
+from langgraph_checkpoint_redis.saver import RedisSaver
+
+SENDS_ARE_WRITES = 4  # the version of checkpoints from which on tasks read sends as any writes
+
+AnySaver = BaseCheckpointSaver[Any]
+
+
+class Place(NamedTuple):
+    """Where a checkpoint is in its thread. Sorted, a namespace has the oldest first."""
+
+    namespace: str
+    checkpoint_id: str
+
+
+class Write(NamedTuple):
+    """A pending write; `number` is its index among those of its task, if that is known."""
+
+    path: str
+    task_id: str
+    number: int | None
+    channel: str
+    value: Any
+
+
+# What writes are in order of, see `writes_sort_key`.
+Key = tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A checkpoint and all that belongs to it; `parent_id` is empty if the thread has none."""
+
+    place: Place
+    parent_id: str
+    checkpoint: Checkpoint
+    metadata: Mapping[str, Any]
+    writes: Sequence[Write]
+
+
+class ChangedError(RedisSaverError):
+    """A thread was written to while it was read."""
+
+
+def config(thread_id: str, namespace: str, checkpoint_id: str = "") -> RunnableConfig:
+    """The config of a checkpoint, or of a namespace without any."""
+    place = {"thread_id": thread_id, "checkpoint_ns": namespace}
+    return {"configurable": place | ({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
+
+
+class Store:
+    """The threads of any saver, by LangGraph's interface alone."""
+
+    def __init__(self, saver: Any) -> None:
+        self.saver = saver
+
+    def thread_ids(self) -> Sequence[str]:
+        """All threads."""
+        found = self.saver.list(None)
+        return [*dict.fromkeys(each.config["configurable"]["thread_id"] for each in found)]
+
+    def places(self, thread_id: str) -> list[Place]:
+        """All checkpoints of a thread, in order."""
+        found = self.saver.list({"configurable": {"thread_id": thread_id}})
+        return sorted(_place(each) for each in found)
+
+    def items(self, thread_id: str) -> Iterator[Item]:
+        """All of a thread, in order; one at a time is in memory."""
+        places = self.places(thread_id)
+        there = frozenset(places)
+        for place in places:
+            item = self.item(thread_id, place, there)
+            if item is None:
+                raise ChangedError(f"checkpoint {place} went away while its thread was read")
+            yield item
+
+    def item(self, thread_id: str, place: Place, there: frozenset[Place]) -> Item | None:
+        """A checkpoint of a thread that has those."""
+        found = self.saver.get_tuple(config(thread_id, *place))
+        if found is None:
+            return None
+        parent = found.parent_config or {}
+        parent_id = parent.get("configurable", {}).get("checkpoint_id") or ""
+        return Item(
+            place,
+            parent_id if Place(place.namespace, parent_id) in there else "",
+            found.checkpoint,
+            found.metadata,
+            self._writes(thread_id, place, found.pending_writes) if found.pending_writes else [],
+        )
+
+    def _writes(self, thread_id: str, place: Place, pending: Sequence[PendingWrite]) -> list[Write]:
+        """Pending writes in their order. Their paths are not known here: some keep the order."""
+        tasks = [task_id for task_id, _ in groupby(task_id for task_id, _, _ in pending)]
+        if tasks == sorted(set(tasks)):
+            return [Write("", task_id, None, *rest) for task_id, *rest in pending]
+        # Before all of LangGraph's own, which begin with "~_", but for the empty one.
+        paths = {task_id: f"~{number:08}" for number, task_id in enumerate(dict.fromkeys(tasks))}
+        return [Write(paths[task_id], task_id, None, *rest) for task_id, *rest in pending]
+
+
+def _place(found: CheckpointTuple) -> Place:
+    at = found.config["configurable"]
+    return Place(at.get("checkpoint_ns", ""), at["checkpoint_id"])
+
+
+class KeyStore(Store):
+    """The threads of a saver that can be asked for paths and indexes of pending writes."""
+
+    def _writes(self, thread_id: str, place: Place, pending: Sequence[PendingWrite]) -> list[Write]:
+        keys = sorted(self._keys(thread_id, place))
+        if [key[1] for key in keys] != [task_id for task_id, *_ in pending]:
+            raise ChangedError(f"writes to checkpoint {place} came while its thread was read")
+        return [Write(*key, *rest) for key, (_, *rest) in zip(keys, pending, strict=True)]
+
+    def _keys(self, thread_id: str, place: Place) -> Iterable[Key]:
+        """What pending writes are in order of."""
+        raise NotImplementedError
+
+
+# Ours
+
+
+class _Operations(Operations):
+    """What only moving asks of our own format."""
+
+    __slots__ = ()
+
+    def places(self, thread_id: str) -> Operation[list[Place]]:
+        found: list[Place] = []
+        after: list[Argument] = [LAST, LAST]
+        more: Any = True
+        while more:
+            args: list[Argument] = [0, "", *after, PAGE, 0, pack_levels([])]
+            is_more, rows, *_ = yield from LIST(self._keys(thread_id), args)
+            records = [_codec.record(row[0]) for row in rows]
+            found += [Place(record.namespace, record.checkpoint_id) for record in records]
+            more = is_more and records
+            after = [found[-1].checkpoint_id, found[-1].namespace] if found else after
+        return sorted(found)
+
+    def keys_of_writes(self, place: StoredPlace) -> Operation[list[Key]]:
+        levels = self.shared.threads.of(place.thread_id).levels(place.namespace)
+        args: list[Argument] = [levels, place.namespace, place.checkpoint_id]
+        _, rows, *_ = yield from GET(self._keys(place.thread_id), args)
+        stored = chain.from_iterable(_codec.stored_writes(data) for row in rows for data in row[2])
+        return [writes_sort_key(*write[:3]) for write in stored]
+
+
+class OwnStore(KeyStore):
+    """The threads of this package's savers."""
+
+    def thread_ids(self) -> Sequence[str]:
+        if isinstance(self.saver, RedisSaver):
+            return [*self.saver.list_threads()]
+        return self.saver._wait(_collected(self.saver))  # type: ignore[no-any-return] # noqa: SLF001
+
+    def places(self, thread_id: str) -> list[Place]:
+        return self._run(self._operations.places(thread_id))  # type: ignore[no-any-return]
+
+    def _keys(self, thread_id: str, place: Place) -> Iterable[Key]:
+        operation = self._operations.keys_of_writes(StoredPlace(thread_id, *place))
+        return self._run(operation)  # type: ignore[no-any-return]
+
+    @property
+    def _operations(self) -> _Operations:
+        return _Operations(self.saver.serde, self.saver._shared)  # noqa: SLF001
+
+    def _run(self, operation: Operation[Any]) -> Any:
+        running = self.saver._run(operation)  # noqa: SLF001
+        if isinstance(self.saver, RedisSaver):
+            return running
+        return self.saver._wait(running)  # noqa: SLF001
+
+
+async def _collected(saver: AsyncRedisSaver) -> list[str]:
+    return [thread_id async for thread_id in saver.alist_threads()]
+
+
+# LangGraph's
+
+
+class MemoryStore(KeyStore):
+    """The threads of `InMemorySaver`, in its dictionaries."""
+
+    def thread_ids(self) -> Sequence[str]:
+        return [thread_id for thread_id in [*self.saver.storage] if self.places(thread_id)]
+
+    def places(self, thread_id: str) -> list[Place]:
+        namespaces = self.saver.storage.get(thread_id, {})
+        return sorted(Place(ns, id_) for ns, stored in [*namespaces.items()] for id_ in [*stored])
+
+    def _keys(self, thread_id: str, place: Place) -> Iterable[Key]:
+        stored = self.saver.writes.get((thread_id, *place), {})
+        return [writes_sort_key(row[3], *key) for key, row in [*stored.items()]]
+
+
+class TableStore(KeyStore):
+    """The threads of a saver that keeps them in tables."""
+
+    WRITES = ""  # the table of writes
+
+    def thread_ids(self) -> Sequence[str]:
+        rows = self._select("SELECT DISTINCT thread_id FROM checkpoints")
+        return [thread_id for (thread_id,) in rows]
+
+    def places(self, thread_id: str) -> list[Place]:
+        query = "SELECT checkpoint_ns, checkpoint_id FROM checkpoints WHERE thread_id = ?"
+        return sorted(Place(*row) for row in self._select(query, thread_id))
+
+    def _keys(self, thread_id: str, place: Place) -> Iterable[Key]:
+        rows = self._select(
+            f"SELECT task_path, task_id, idx FROM {self.WRITES} "  # noqa: S608 - our own constant
+            "WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?",
+            *(thread_id, *place),
+        )
+        return [writes_sort_key(*row) for row in rows]
+
+    def _select(self, query: str, *parameters: str) -> list[tuple[Any, ...]]:
+        raise NotImplementedError
+
+
+class SqliteStore(TableStore):
+    """The threads of `SqliteSaver`."""
+
+    WRITES = "writes"
+
+    def _select(self, query: str, *parameters: str) -> list[tuple[Any, ...]]:
+        with self.saver.cursor(transaction=False) as cursor:
+            return [*cursor.execute(query, parameters)]
+
+
+class PostgresStore(TableStore):
+    """The threads of `PostgresSaver`."""
+
+    WRITES = "checkpoint_writes"
+
+    def _select(self, query: str, *parameters: str) -> list[tuple[Any, ...]]:
+        with self.saver._cursor() as cursor:  # noqa: SLF001 - its lock and its connection
+            found = cursor.execute(query.replace("?", "%s"), parameters)
+            return [tuple(row.values()) for row in found]
+
+
+# Redis' own
+
+
+class VendorStore(Store):
+    """The threads of langgraph-checkpoint-redis, in its search indexes.
+
+    It returns pending writes in no certain order, so they are read here. What it adds to
+    checkpoints is left out: how they are stored, and the sends of their parent, which LangGraph
+    looks at in old checkpoints only.
+    """
+
+    PAGE = 1000
+
+    def thread_ids(self) -> Sequence[str]:
+        rows = self._found(self.saver.checkpoints_index, {}, "thread_id")
+        return [*dict.fromkeys(_full(thread_id) for (thread_id,) in rows)]
+
+    def places(self, thread_id: str) -> list[Place]:
+        fields = ("thread_id", "checkpoint_ns", "checkpoint_id")
+        rows = self._found(self.saver.checkpoints_index, {"thread_id": thread_id}, *fields)
+        # Tags are compared whatever their case, and an index is no snapshot.
+        return sorted({Place(_full(ns), id_) for found, ns, id_ in rows if found == thread_id})
+
+    def item(self, thread_id: str, place: Place, there: frozenset[Place]) -> Item | None:
+        item = super().item(thread_id, place, there)
+        if item is None:
+            return None
+        added = ("type", "pending_sends") if item.checkpoint["v"] >= SENDS_ARE_WRITES else ("type",)
+        kept = {name: value for name, value in item.checkpoint.items() if name not in added}
+        return replace(item, checkpoint=cast("Checkpoint", kept))
+
+    def _writes(self, thread_id: str, place: Place, pending: Sequence[PendingWrite]) -> list[Write]:
+        at = {
+            "thread_id": thread_id,
+            "checkpoint_ns": place.namespace or "__empty__",
+            "checkpoint_id": place.checkpoint_id,
+        }
+        fields = ("$.task_path", "task_id", "idx", "channel", "type", "$.blob")
+        rows = self._found(self.saver.checkpoint_writes_index, at, *fields)
+        stored = {
+            writes_sort_key(path, task_id, int(number)): rest
+            for path, task_id, number, *rest in rows
+        }
+        if len(stored) != len(pending):
+            raise ChangedError(f"writes to checkpoint {place} came while its thread was read")
+        return [
+            Write(*key, channel, self._value(type_, blob))
+            for key, (channel, type_, blob) in sorted(stored.items())
+        ]
+
+    def _value(self, type_: str, blob: str) -> Any:
+        return self.saver.serde.loads_typed((type_, b64decode(blob)))
+
+    def _found(self, index: Any, tags: Mapping[str, str], *fields: str) -> list[list[str]]:
+        """Those fields of all documents that have these tags."""
+        # Installed with the saver, and slow to import.
+        query, filters = import_module("redisvl.query"), import_module("redisvl.query.filter")
+        wanted = filters.FilterExpression("*")
+        for name, value in tags.items():
+            wanted &= filters.Tag(name) == value
+        asked = query.FilterQuery(filter_expression=wanted, return_fields=[*fields])
+        pages = index.paginate(asked, page_size=self.PAGE)
+        return [[str(each.get(name, "")) for name in fields] for page in pages for each in page]
+
+
+def _full(text: str) -> str:
+    return "" if text == "__empty__" else text
+
+
+# Which is for whom
+
+_STORES: Mapping[str, type[Store]] = {
+    "langgraph.checkpoint.memory.InMemorySaver": MemoryStore,
+    "langgraph.checkpoint.sqlite.SqliteSaver": SqliteStore,
+    "langgraph.checkpoint.postgres.PostgresSaver": PostgresStore,
+    "langgraph.checkpoint.redis.RedisSaver": VendorStore,
+    f"{RedisSaver.__module__}.{RedisSaver.__qualname__}": OwnStore,
+    f"{AsyncRedisSaver.__module__}.{AsyncRedisSaver.__qualname__}": OwnStore,
+}
+
+
+def store(name: str, saver: AnySaver) -> Store:
+    """What a saver can be asked, by its class; nothing has to be imported for that."""
+    if not isinstance(saver, BaseCheckpointSaver):
+        raise ConfigError(f"{name} must be a checkpoint saver of LangGraph, not {saver!r:.200}")
+    classes = (f"{each.__module__}.{each.__qualname__}" for each in type(saver).__mro__)
+    return next((_STORES[each] for each in classes if each in _STORES), Store)(saver)
