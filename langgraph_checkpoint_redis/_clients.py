@@ -61,7 +61,7 @@ PASSING = (
 _LASTING = (AuthenticationError, AuthorizationError)
 
 # What passes, but comes as an error like any other.
-_UNRECOGNIZED = {
+_UNRECOGNIZED: dict[str, type[Exception]] = {
     "-READONLY ": ReadOnlyError,  # in a script, before Redis 7: not where redis-py looks for it
     "MASTERDOWN ": MasterDownError,  # redis-py 5 looks for it in clusters only
 }

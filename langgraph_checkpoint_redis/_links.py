@@ -16,7 +16,7 @@ from asyncio import Semaphore
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Lock
 from typing import Any, TypeVar
 
 import redis as redis_py
@@ -73,12 +73,14 @@ class ClientLink(Link):
         super().__init__(connection_limit(redis))
         self._url = redis if isinstance(redis, Url) else None
         self._client = None if self._url else redis
+        self._making = Lock()  # one that is left over would close what others are still using
 
     @property
     def client(self) -> Any:
-        """The client. Two threads may make one each: what is left over is closed when collected."""
+        """The client."""
         if self._client is None and self._url:
-            self._client = self._url.client(redis_py)
+            with self._making:
+                self._client = self._client or self._url.client(redis_py)
         return self._client
 
     def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:

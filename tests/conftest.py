@@ -26,7 +26,7 @@ from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 
 from .driving import AwaitedDriver, AwaitedSaver, DirectDriver, Driver, Saver
-from .servers import chosen
+from .servers import chosen, is_image
 
 IMAGE = "redis:8"  # where no server is found
 
@@ -41,14 +41,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuse servers that there are not, before any test runs."""
     chosen[:] = _chosen(config.getoption("--servers"))
     for name in chosen:
-        if _is_image(name):
+        if is_image(name):
             _check_docker(name)
         elif name != "REDIS_URL" and name not in available_servers():
             raise pytest.UsageError(f"--servers: no {name} here, only {[*available_servers()]}")
-
-
-def _is_image(name: str) -> bool:
-    return ":" in name
 
 
 def _check_docker(image: str) -> None:
@@ -108,7 +104,7 @@ class _Servers(dict[str, str]):
     def _started(self, name: str) -> str:
         if name == "REDIS_URL":
             return os.environ["REDIS_URL"]
-        if _is_image(name):
+        if is_image(name):
             # Docker's library is slow to import, and needed here only.
             from testcontainers.community.redis import RedisContainer  # noqa: PLC0415
 

@@ -35,6 +35,45 @@ def any_binary() -> Path:
     return next((found[name] for name in chosen if name in found), next(iter(found.values())))
 
 
+def is_image(name: str) -> bool:
+    """Whether `--servers` means the image of a container."""
+    return ":" in name
+
+
+@contextmanager
+def running_node(*settings: str) -> Iterator[str]:
+    """A server of the first kind that was chosen, be it an image; its URL."""
+    if chosen and is_image(chosen[0]):
+        with _running_container(chosen[0], *settings) as url:
+            yield url
+    else:
+        with running_server(any_binary(), *settings) as url:
+            yield url
+
+
+@contextmanager
+def _running_container(image: str, *settings: str) -> Iterator[str]:
+    """A container on the network of this machine, so that nodes can name each other's address."""
+    # Docker's library is slow to import, and needed here only.
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415
+
+    port = str(free_port())
+    command = ["--bind", "127.0.0.1", "--port", port, "--save", "", *settings]
+    with (
+        DockerContainer(image, network_mode="host").with_command(command),
+        redis.Redis(port=int(port)) as client,
+    ):
+        wait_until(lambda: _answers(client), f"a container of {image} does not start")
+        yield f"redis://127.0.0.1:{port}"
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:  # it is only starting
+        return False
+
+
 def wait_until(condition: Callable[[], bool], complaint: str) -> None:
     """Wait for what processes come to by themselves."""
     deadline = time.monotonic() + SECONDS_TO_FORM
@@ -78,10 +117,7 @@ def running_cluster(*, primaries: int = 3, replicas: int = 0) -> Iterator[Cluste
     """A cluster that is up; each of the first primaries has a replica."""
     settings = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *SOON)
     with ExitStack() as stack:
-        urls = [
-            stack.enter_context(running_server(any_binary(), *settings))
-            for _ in range(primaries + replicas)
-        ]
+        urls = [stack.enter_context(running_node(*settings)) for _ in range(primaries + replicas)]
         nodes = [stack.enter_context(redis.Redis.from_url(url)) for url in urls]
         _join(nodes, primaries)
         for primary, replica in zip(nodes, nodes[primaries:], strict=False):

@@ -24,6 +24,7 @@ from redis.crc import key_slot
 
 from langgraph_checkpoint_redis import ThreadExistsError
 from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._urls import Url
 
 from .documented import COMMANDS, COMMANDS_OF_CLUSTERS
 from .driving import Saver
@@ -185,6 +186,23 @@ def test_a_url_needs_one_node_that_answers(
     """A node that is away would keep programs from starting."""
     here = running.url().removeprefix("redis+cluster://")
     use(saver_on(f"redis+cluster://127.0.0.1:1,{here}?socket_timeout=2"))
+
+
+def test_threads_that_begin_at_once_share_a_client(
+    running: Cluster, saver_on: SaverOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client too many would be closed under those who use it, as soon as it is collected."""
+    made: list[Any] = []
+
+    def slow(*args: Any) -> Any:
+        time.sleep(0.05)  # so that all are here
+        made.append(client(*args))
+        return made[-1]
+
+    client = Url.client
+    monkeypatch.setattr(Url, "client", slow)
+    store(saver_on(running.url()), range(16))
+    assert len(made) == 1
 
 
 def test_nothing_is_sent_when_a_saver_is_made(saver_on: SaverOn) -> None:

@@ -193,7 +193,7 @@ def contents(client: redis.Redis, prefix: str) -> Contents:
     read: dict[bytes | str, Callable[[Any], object]] = {
         b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
         b"hash": client.hgetall,
-        b"set": client.smembers,
+        b"set": lambda key: set(client.smembers(key)),  # a list, in redis-py 5
     }
     keys = [key for key in client.scan_iter(f"{prefix}:*") if client.ttl(key) < 0]
     return {key: read[client.type(key)](key) for key in keys}

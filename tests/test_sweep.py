@@ -104,7 +104,7 @@ def stored(client: Any, prefix: str, thread_id: str = "a") -> Stored:
         client.zrange(keys.writes, 0, -1),
         client.hgetall(keys.chunks),
         client.hgetall(keys.runs),
-        client.smembers(keys.live),
+        set(client.smembers(keys.live)),  # a list, in redis-py 5
     )
 
 
