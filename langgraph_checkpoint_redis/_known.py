@@ -23,7 +23,7 @@ class Known:
 
     `chunks` has chunks by digest; `ropes` the last value seen of each channel, by namespace, whose
     chunks are all known, with their `packed` levels; `runs` the runs that the index of runs leads
-    to the thread from; `addressed` the checkpoints that were read by their id, to fork the thread there.
+    to the thread from; `addressed` the checkpoints that were read by their id, to fork there.
     """
 
     __slots__ = ("addressed", "chunks", "packed", "ropes", "runs", "size")
