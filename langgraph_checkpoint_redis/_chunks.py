@@ -14,6 +14,7 @@ This module knows bytes and digests; not serializers, records or Redis.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -37,17 +38,22 @@ Chunks = Mapping[bytes, bytes]
 
 
 class Rope(NamedTuple):
-    """How a value of `size` bytes is put together.
+    """A value, `data`, and how it is put together.
 
-    It reads as `literal`, followed by what the levels refer to, from the highest down to level 0.
-    A level is a string of digests: of pieces in level 0, of nodes in the others. `pieces` are the
-    digests of all its pieces, in order.
+    It reads as a literal, its first `start` bytes, followed by what the levels refer to, from the
+    highest down to level 0. A level is a string of digests: of pieces in level 0, of nodes in the
+    others. `pieces` are the digests of all its pieces, in order.
     """
 
-    size: int
-    literal: bytes
+    data: bytes
+    start: int
     levels: tuple[bytes, ...]
     pieces: Sequence[bytes]
+
+    @property
+    def literal(self) -> bytes:
+        """What it begins with."""
+        return self.data[: self.start]
 
 
 class Cut(NamedTuple):
@@ -70,7 +76,7 @@ _digest_of_node = lru_cache(maxsize=10_000)(digest_of)
 def cut(data: bytes, before: Rope | None, known: Chunks) -> Cut:
     """Cut `data`. What it begins with like the rope `before` of `known` chunks is not cut again."""
     if len(data) <= LITERAL:
-        return Cut(Rope(len(data), data, (), ()), {}, {})
+        return Cut(Rope(data, len(data), (), ()), {}, {})
     start, end, old = _same_beginning(data, before, known) if before else (0, 0, ())
     if old:
         contents = _split(data, end, [*_items_from(data, end)])
@@ -81,12 +87,12 @@ def cut(data: bytes, before: Rope | None, known: Chunks) -> Cut:
     new = [digest_of(content) for content in contents]
     digests = [*old, *new]
     levels, nodes = _levels(digests)
-    rope = Rope(len(data), data[:start], levels, digests)
+    rope = Rope(data, start, levels, digests)
     return Cut(rope, nodes, dict(zip(new, contents, strict=True)))
 
 
-def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> tuple[bytes, Rope]:
-    """What a rope reads as, and the rope; `LookupError` says why it cannot be read."""
+def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> Rope:
+    """The rope that reads so; `LookupError` says why it cannot be read."""
     pieces: list[bytes] = []
     try:
         for level, digests in reversed([*enumerate(levels)]):
@@ -98,7 +104,7 @@ def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> 
         raise LookupError("a node is damaged") from error
     if (found := sum(map(len, contents))) != size:
         raise LookupError(f"a value of {size} bytes reads as {found} bytes")
-    return b"".join(contents), Rope(size, literal, tuple(levels), pieces)
+    return Rope(b"".join(contents), len(literal), tuple(levels), pieces)
 
 
 def _leaves(level: int, digests: bytes, chunks: Chunks, most: int) -> list[bytes]:
@@ -130,16 +136,28 @@ def _same_beginning(data: bytes, before: Rope, known: Chunks) -> tuple[int, int,
 
     The last piece is left out, since what follows may belong to it.
     """
-    for start in (len(before.literal), len(before.literal) + 2):  # a header may have grown by 2
-        end, same = start, 0
-        for digest in before.pieces[:-1]:
-            if not data.startswith(known[digest], end):
-                break
-            end += len(known[digest])
-            same += 1
+    if len(before.pieces) < 2:  # noqa: PLR2004
+        return 0, 0, ()
+    *pieces, last = before.pieces
+    body = before.data[before.start : len(before.data) - len(known[last])]
+    for start in (before.start, before.start + 2):  # a header may have grown by 2
+        if data.startswith(body, start):
+            return start, start + len(body), pieces
+        end, same = _same_pieces(data, start, pieces, known)
         if same:
-            return start, end, before.pieces[:same]
+            return start, end, pieces[:same]
     return 0, 0, ()
+
+
+def _same_pieces(
+    data: bytes, start: int, pieces: Sequence[bytes], known: Chunks
+) -> tuple[int, int]:
+    """Where the pieces that are as before end, and how many they are."""
+    for same, digest in enumerate(pieces):
+        if not data.startswith(known[digest], start):
+            return start, same
+        start += len(known[digest])
+    return start, len(pieces)
 
 
 def _items_from(data: bytes, start: int) -> Iterator[int]:
@@ -274,15 +292,21 @@ def _levels(digests: Sequence[bytes]) -> tuple[tuple[bytes, ...], Chunks]:
 
 
 def _grouped(digests: Sequence[bytes]) -> tuple[list[bytes], bytes]:
-    """The contents of full nodes, and the references behind the last one.
+    """The contents of full nodes, and the references behind the last one."""
+    joined = b"".join(digests)
+    bounds = [0, *[DIGEST * node.end() for node in _NODE.finditer(joined[::DIGEST])]]
+    return [joined[start:end] for start, end in pairwise(bounds)], joined[bounds[-1] :]
 
-    Which digest ends a node is up to that digest, one in four does; but for the limits of size.
-    """
-    groups: list[bytes] = []
-    start = 0
-    for end, digest in enumerate(digests, 1):
-        size = end - start
-        if (size >= NODE_MIN and digest[0] % 4 == 0) or size == NODE_MAX:
-            groups.append(b"".join(digests[start:end]))
-            start = end
-    return groups, b"".join(digests[start:])
+
+# The first bytes of the digests in a node. Which digest is the last is up to that digest, a multiple
+# of 4 is, but for the limits of size. As an expression this takes a fifth of the time of a loop.
+_MULTIPLES = b"".join(b"\\x%02x" % byte for byte in range(0, 256, 4))
+_NODE = re.compile(
+    b"(?s).{%(begin)d}(?:[^%(last)b]{0,%(more)d}[%(last)b]|[^%(last)b]{%(full)d})"
+    % {
+        b"begin": NODE_MIN - 1,
+        b"last": _MULTIPLES,
+        b"more": NODE_MAX - NODE_MIN,
+        b"full": NODE_MAX - NODE_MIN + 1,
+    }
+)

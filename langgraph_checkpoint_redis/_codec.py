@@ -108,7 +108,7 @@ class Value(NamedTuple):
         """The value as rows refer to it."""
         rope = self.cut.rope
         short = ["" if self.type == "msgpack" else self.type, rope.literal]
-        return [*short, rope.size, *rope.levels] if rope.levels else short
+        return [*short, len(rope.data), *rope.levels] if rope.levels else short
 
 
 def encode(serde: SerializerProtocol, value: object, before: Rope | None, known: Chunks) -> Value:
@@ -117,17 +117,21 @@ def encode(serde: SerializerProtocol, value: object, before: Rope | None, known:
     return Value(type_, cut(bytes(data), before, known))
 
 
-def typed(entry: Sequence[Any], chunks: Chunks) -> tuple[tuple[str, bytes], Rope | None]:
+def typed(
+    entry: Sequence[Any], chunks: Chunks, before: Rope | None = None
+) -> tuple[tuple[str, bytes], Rope | None]:
     """What the serializer made of an entry's value, and its rope, unless it is a literal.
 
-    Raises what `join` does.
+    The rope may be that of the value `before`. Raises what `join` does.
     """
     type_, literal, *rope = entry
     type_ = type_.decode() or "msgpack"
     if not rope:
         return (type_, literal), None
-    data, joined = join(rope[0], literal, rope[1:], chunks)
-    return (type_, data), joined
+    size, *levels = rope
+    if not (before and (before.literal, *before.levels) == (literal, *levels)):
+        before = join(size, literal, levels, chunks)
+    return (type_, before.data), before
 
 
 # Checkpoints.

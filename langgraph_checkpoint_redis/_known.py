@@ -58,8 +58,8 @@ class Known:
         }
 
 
-def _is_same(rope: Rope, other: Rope | None) -> bool:
-    return other is not None and rope.levels == other.levels and rope.literal == other.literal
+def _size(ropes: Mapping[str, Rope]) -> int:
+    return sum([ROPE + len(rope.data) for rope in ropes.values()])
 
 
 class KnownThreads:
@@ -101,12 +101,12 @@ class KnownThreads:
         """Remember the last values of channels, whose chunks are known."""
         with self._lock:
             before = known.ropes.setdefault(namespace, {})
-            if all(_is_same(rope, before.get(channel)) for channel, rope in ropes.items()):
+            if all(before.get(channel) is rope for channel, rope in ropes.items()):
                 return
-            new = len(ropes.keys() - before.keys())
+            size = _size(before)
             before.update(ropes)
             known.packed.pop(namespace, None)
-            self._grow(thread_id, known, ROPE * new)
+            self._grow(thread_id, known, _size(before) - size)
 
     def learn_runs(self, thread_id: str, runs: Iterable[str]) -> None:
         """Remember that the index of runs leads to a thread from these."""

@@ -25,7 +25,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import _codec, _config, _lease
-from ._chunks import Chunks, Rope, pack_levels
+from ._chunks import Rope, pack_levels
 from ._codec import Record, Value, Write
 from ._compression import Compression, check, stored
 from ._config import Duration, Life, Place
@@ -185,12 +185,12 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """What a reply is about, and the chunks to read it with: those it brought, and known ones."""
+    """What a reply is about, and what to read it with: with what it brought, all is `known`."""
 
     serde: SerializerProtocol
     thread_id: str
     keys: ThreadKeys
-    chunks: Chunks
+    known: Known
     threads: KnownThreads
 
     def value(self, namespace: str, checkpoint_id: str, entry: Sequence[Any]) -> Any:
@@ -211,8 +211,11 @@ class _Reply:
         place = Place(self.thread_id, namespace, checkpoint_id)
         values: dict[str, Any] = {}
         ropes: dict[str, Rope] = {}
+        before = self.known.ropes_of(namespace)
         for channel, entry in record.entries():
-            values[channel], rope = self._value_and_rope(namespace, checkpoint_id, entry)
+            values[channel], rope = self._value_and_rope(
+                namespace, checkpoint_id, entry, before.get(channel)
+            )
             if rope:
                 ropes[channel] = rope
         found = CheckpointTuple(
@@ -236,11 +239,11 @@ class _Reply:
         return sorted(found)
 
     def _value_and_rope(
-        self, namespace: str, checkpoint_id: str, entry: Sequence[Any]
+        self, namespace: str, checkpoint_id: str, entry: Sequence[Any], before: Rope | None = None
     ) -> tuple[Any, Rope | None]:
         with Reading(self.thread_id, self.keys.chunks, (namespace, checkpoint_id)):
             try:
-                typed, rope = _codec.typed(entry, self.chunks)
+                typed, rope = _codec.typed(entry, self.known.chunks, before)
             except LookupError:
                 self.threads.forget(self.thread_id)  # so that it is read anew when it is repaired
                 raise
@@ -518,7 +521,7 @@ class Operations:
     ) -> _Reply:
         self.shared.threads.learn(thread_id, known, _codec.chunks(digests, groups))
         keys = self._keys(thread_id)
-        return _Reply(self.serde, thread_id, keys, known.chunks, self.shared.threads)
+        return _Reply(self.serde, thread_id, keys, known, self.shared.threads)
 
     # Deleting and copying
 

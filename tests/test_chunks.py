@@ -59,9 +59,9 @@ class Store:
         return found.rope, new
 
     def read(self, rope: Rope) -> bytes:
-        data, read_rope = join(rope.size, rope.literal, rope.levels, self.chunks)
+        read_rope = join(len(rope.data), rope.literal, rope.levels, self.chunks)
         assert read_rope == rope or not rope.levels
-        return data
+        return read_rope.data
 
 
 def packed(value: Any) -> bytes:

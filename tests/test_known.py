@@ -53,7 +53,8 @@ def size(threads: KnownThreads) -> int:
 
 def _size_of(known: Known) -> int:
     chunks = sum(CHUNK + len(content) for content in known.chunks.values())
-    return THREAD + chunks + ROPE * sum(map(len, known.ropes.values()))
+    ropes = [rope for ropes in known.ropes.values() for rope in ropes.values()]
+    return THREAD + chunks + sum(ROPE + len(rope.data) for rope in ropes)
 
 
 @pytest.mark.parametrize("capacity", [0, 1, THREAD, THREAD + CHUNK + SIZE, 20_000])
