@@ -298,8 +298,8 @@ def _grouped(digests: Sequence[bytes]) -> tuple[list[bytes], bytes]:
     return [joined[start:end] for start, end in pairwise(bounds)], joined[bounds[-1] :]
 
 
-# The first bytes of the digests in a node. Which digest is the last is up to that digest, a multiple
-# of 4 is, but for the limits of size. As an expression this takes a fifth of the time of a loop.
+# The first bytes of the digests in a node. Which digest is the last is up to that digest, but for
+# the limits of size: a multiple of 4 is. A loop would take five times as long as this expression.
 _MULTIPLES = b"".join(b"\\x%02x" % byte for byte in range(0, 256, 4))
 _NODE = re.compile(
     b"(?s).{%(begin)d}(?:[^%(last)b]{0,%(more)d}[%(last)b]|[^%(last)b]{%(full)d})"

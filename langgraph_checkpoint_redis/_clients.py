@@ -109,15 +109,35 @@ def is_cluster(redis: Any) -> bool:
     return redis.kind == "cluster" if isinstance(redis, Url) else hasattr(redis, "nodes_manager")
 
 
+def socket_timeout(redis: Any) -> float | None:
+    """How many seconds a client waits for an answer; `None` for ever, or if it does not tell."""
+    if isinstance(redis, Url):
+        return redis.socket_timeout
+    holder = getattr(redis, "nodes_manager" if is_cluster(redis) else "connection_pool", None)
+    options = getattr(holder, "connection_kwargs", None)
+    seconds: float | None = options.get("socket_timeout") if isinstance(options, dict) else None
+    return seconds
+
+
 def sentinels(client: Any) -> list[Any]:
     """The clients that a client has beside itself, to ask where its server is."""
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     return manager.sentinels if manager else []
 
 
-def is_unknown_script(error: object) -> bool:
+def is_error(reply: object, name: str) -> bool:
+    """Whether a reply is an error of this name, in either of the libraries.
+
+    A `ResponseError` is what the server says of a command; other errors are of the connection.
+    """
+    return isinstance(reply, Exception) and any(
+        kind.__name__ == name for kind in type(reply).__mro__
+    )
+
+
+def is_unknown_script(reply: object) -> bool:
     """Whether a reply says that the server does not know a script yet."""
-    return type(error).__name__ == "NoScriptError"
+    return is_error(reply, "NoScriptError")
 
 
 def is_read_only(error: Exception) -> bool:

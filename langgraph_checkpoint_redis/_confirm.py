@@ -55,16 +55,16 @@ class Confirm:
             *([("WAITAOF", 1, 0, timeout)] if self.disk else []),
         )
 
-    def check(self, thread_id: str, replies: Sequence[Any]) -> None:
+    def check(self, key: str, replies: Sequence[Any]) -> None:
         """Raise `UnconfirmedError` unless all was reached, by the replies to the commands."""
         refused = [reply for reply in replies if isinstance(reply, Exception)]
         if refused:
-            raise UnconfirmedError(thread_id, f"the server says: {refused[0]}") from refused[0]
+            raise UnconfirmedError(key, f"the server says: {refused[0]}") from refused[0]
         replicas = replies[0] if self.replicas else 0
         on_disk = replies[-1][0] > 0 if self.disk else False
         if replicas < self.replicas or on_disk < self.disk:
             raise UnconfirmedError(
-                thread_id, self._reached(on_disk, replicas), on_disk=on_disk, replicas=replicas
+                key, self._reached(on_disk, replicas), on_disk=on_disk, replicas=replicas
             )
 
     def _reached(self, on_disk: bool, replicas: int) -> str:  # noqa: FBT001 - both are results
@@ -73,18 +73,29 @@ class Confirm:
         return f"within {self.timeout} s it was {' and '.join([*disk, *others])}"
 
 
-def confirm(name: str, value: object) -> Confirm | None:
+def confirm(name: str, value: object, socket_timeout: float | None) -> Confirm | None:
     """What to wait for, as callers say it: a `Confirm`, a mapping of its attributes, or nothing."""
-    if value is None or value is False or isinstance(value, Confirm):
-        return value or None
-    if not isinstance(value, Mapping) or value.keys() - {"disk", "replicas", "timeout"}:
+    if value is None or value is False:
+        return None
+    if isinstance(value, Mapping) and not value.keys() - {"disk", "replicas", "timeout"}:
+        value = Confirm(**value)
+    if not isinstance(value, Confirm):
         raise ConfigError(
             f"{name} must be a Confirm, a dict of its attributes, or None, not {value!r:.200}"
         )
-    return Confirm(**value)
+    if socket_timeout and milliseconds(name, value.timeout) >= socket_timeout * 1000:
+        raise ConfigError(
+            f"{name}: timeout must be less than the socket_timeout of the client, which is "
+            f"{socket_timeout:g} seconds, not {value.timeout!r}"
+        )
+    return value
 
 
-def own_confirm(config: RunnableConfig, default: Confirm | None) -> Confirm | None:
+def own_confirm(
+    config: RunnableConfig, default: Confirm | None, socket_timeout: float | None
+) -> Confirm | None:
     """What a config wants to wait for; `False` for nothing, though the saver does."""
     value = option(config, "confirm")
-    return default if value is None else confirm('config["configurable"]["confirm"]', value)
+    if value is None:
+        return default
+    return confirm('config["configurable"]["confirm"]', value, socket_timeout)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future, Transport
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -161,8 +162,11 @@ class Lines:
     enough.
     """
 
-    def __init__(self, client: Any, limit: int, *, seconds: float | None, shared: bool) -> None:
-        self._pool = client.connection_pool
+    def __init__(
+        self, connection: Callable[[], Any], limit: int, *, seconds: float | None, shared: bool
+    ) -> None:
+        """`connection` makes one of redis-py that is not open yet; `seconds` are as of `Line`."""
+        self._connection = connection
         self._limit = limit
         self._seconds = seconds
         self._are_shared = shared
@@ -203,7 +207,7 @@ class Lines:
             return self._line() or await self._opened()
 
     async def _opened(self) -> Line:
-        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        connection = self._connection()
         try:
             await connection.connect()
         except BaseException:

@@ -1,41 +1,48 @@
-"""What requests go over: a link to the server, of the kind that a saver needs.
+"""What the requests of a synchronous saver go over: a link to the server, of one of two kinds.
 
 A client that was passed in is used as its owner configured it, by its own methods (`ClientLink`);
 so is the client of a cluster, which knows where each key lives. Where we were given the URL of a
 server, the connections are ours (`OwnLink`): they are kept open, and a request costs one write and
 one read, while a client takes a connection from its pool each time and looks whether it is still
 good. redis-py makes those connections, too, since it knows TLS, logins and sentinels.
+
+`_async_links.py` has the same for asynchronous savers.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 from abc import ABC, abstractmethod
-from asyncio import Semaphore
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from threading import BoundedSemaphore, Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import redis as redis_py
-import redis.asyncio as redis_py_asyncio
 from redis.exceptions import ResponseError
 
-from ._clients import RAW, connection_limit, is_read_only, is_unknown_script, sentinels
-from ._lines import SECONDS_TO_FINISH, Lines
-from ._resp import Command, packed
+from ._clients import (
+    RAW,
+    connection_limit,
+    is_cluster,
+    is_error,
+    is_read_only,
+    is_unknown_script,
+    sentinels,
+)
+from ._resp import Argument, Command, packed
 from ._scripts import Request
 from ._urls import Url
 
-SHARED = 4  # lines that awaited calls share
-LARGE = 256 * 1024  # bytes: a larger request has a line for itself
+# In a cluster
+REDIRECTIONS = 16  # at most, as redis-py has it
+ASKING: Command = ("ASKING",)
 
-T = TypeVar("T")
 
-
-# For synchronous savers
+def key_of(commands: Sequence[Command]) -> Argument:
+    """The first key of the script that is called first."""
+    return commands[0][3]
 
 
 class Link(ABC):
@@ -46,15 +53,20 @@ class Link(ABC):
 
     def reply(self, request: Request) -> Any:
         """What the server answers; errors are raised as the client library raises them."""
+        ask = self._ask_and_wait if request.confirm else self._ask
         with self._limit:
-            replies = self._ask(request.commands())
+            replies = ask(request.commands())
             if is_unknown_script(replies[0]):
-                replies = self._ask(request.teaching_commands())
+                replies = ask(request.teaching_commands())
         return request.result(replies)
 
     @abstractmethod
     def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
         """The reply to each command; one that the server refuses has an error for its reply."""
+
+    def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
+        """The same, certainly over one connection, for the commands that wait for the first."""
+        return self._ask(commands)
 
     @property
     @abstractmethod
@@ -89,21 +101,53 @@ class ClientLink(Link):
         try:
             return [self.client.execute_command(*commands[0], **RAW)]
         except Exception as error:
-            if is_unknown_script(error):
+            if is_error(error, "ResponseError"):
                 return [error]
             raise
 
     def _ask_together(self, commands: Sequence[Command]) -> Sequence[Any]:
-        with self.client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command, **RAW)
-            replies: list[Any] = pipeline.execute(raise_on_error=False)
-            return replies
+        return _pipelined(self.client, commands)
 
     def close(self) -> None:
         """Close the client, if it was made here."""
         if self._url and self._client is not None:
             self._client.close()
+
+
+def _pipelined(client: Any, commands: Sequence[Command]) -> Sequence[Any]:
+    with client.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command, **RAW)
+        replies: list[Any] = pipeline.execute(raise_on_error=False)
+        return replies
+
+
+class ClusterLink(ClientLink):
+    """The client of a cluster. It cannot wait for a write, which therefore goes to the node."""
+
+    def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
+        client, key = self.client, key_of(commands)
+        node, asking = client.get_node_from_key(key), False
+        for _ in range(REDIRECTIONS):
+            replies = self._ask_node(node, commands, asking=asking)
+            asking = is_error(replies[0], "AskError") and not is_error(replies[0], "MovedError")
+            if asking:
+                node = client.get_node(replies[0].host, replies[0].port)
+            elif is_error(replies[0], "MovedError"):
+                client.nodes_manager.initialize()
+                node = client.get_node_from_key(key)
+            else:
+                break
+        return replies
+
+    def _ask_node(self, node: Any, commands: Sequence[Command], *, asking: bool) -> Sequence[Any]:
+        before = [ASKING] if asking else []
+        try:
+            replies = _pipelined(self.client.get_redis_connection(node), [*before, *commands])
+        except Exception:
+            self.client.nodes_manager.initialize()  # another node may have taken over
+            raise
+        return replies[len(before) :]
 
 
 class OwnLink(Link):
@@ -169,123 +213,6 @@ def _reply(connection: Any) -> Any:
 
 def link(redis: Any) -> Link:
     """The link of a saver that was made from a client or a URL."""
-    if isinstance(redis, Url) and redis.kind != "cluster":
-        return OwnLink(redis)
-    return ClientLink(redis)
-
-
-# For asynchronous savers, in one event loop
-
-
-class AsyncLink(ABC):
-    """A way to the server, for any number of tasks at a time."""
-
-    async def reply(self, request: Request) -> Any:
-        """What the server answers; errors are raised as the client library raises them."""
-        alone = request.confirm is not None
-        replies = await self._ask(request.commands(), alone=alone)
-        if is_unknown_script(replies[0]):
-            replies = await self._ask(request.teaching_commands(), alone=alone)
-        return request.result(replies)
-
-    @abstractmethod
-    async def _ask(self, commands: Sequence[Command], *, alone: bool) -> Sequence[Any]:
-        """The reply to each command; one that the server refuses has an error for its reply.
-
-        `alone` is for commands that keep the server from answering others on their connection.
-        """
-
-    @property
-    @abstractmethod
-    def client(self) -> Any:
-        """A client of the client library for the same server."""
-
-    @abstractmethod
-    async def aclose(self) -> None:
-        """Close what was opened here."""
-
-
-class AsyncClientLink(AsyncLink):
-    """A client, of which so many calls use a connection at a time."""
-
-    def __init__(self, redis: Any) -> None:
-        self._limit = Semaphore(connection_limit(redis))
-        self._is_ours = isinstance(redis, Url)
-        self._client = redis.client(redis_py_asyncio) if self._is_ours else redis
-
-    @property
-    def client(self) -> Any:
-        """The client."""
-        return self._client
-
-    async def _ask(self, commands: Sequence[Command], *, alone: bool) -> Sequence[Any]:
-        async with self._limit:
-            if len(commands) > 1:
-                return await _finished(self._ask_together(commands))
-            try:
-                return [await _finished(self._client.execute_command(*commands[0], **RAW))]
-            except Exception as error:
-                if is_unknown_script(error):
-                    return [error]
-                raise
-
-    async def _ask_together(self, commands: Sequence[Command]) -> Sequence[Any]:
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command, **RAW)
-            replies: list[Any] = await pipeline.execute(raise_on_error=False)
-            return replies
-
-    async def aclose(self) -> None:
-        """Close the client, if it was made here."""
-        if self._is_ours:
-            await self._client.aclose()
-
-
-async def _finished(sending: Coroutine[Any, Any, T]) -> T:
-    """What was sent is not taken back: who cancels waits for it, as in `_lines.py`."""
-    task = asyncio.ensure_future(sending)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task], timeout=SECONDS_TO_FINISH)
-        task.cancel()
-        raise
-
-
-class AsyncOwnLink(AsyncLink):
-    """Connections to one server, or to the primary that sentinels name.
-
-    Most calls share a few; those that would hold up others have one for themselves.
-    """
-
-    def __init__(self, url: Url) -> None:
-        self._client = url.client(redis_py_asyncio)
-        limit, seconds = connection_limit(url), url.socket_timeout
-        shared = min(SHARED, limit)
-        self._shared = Lines(self._client, shared, seconds=seconds, shared=True)
-        self._lone = Lines(self._client, limit - shared, seconds=seconds, shared=False)
-
-    @property
-    def client(self) -> Any:
-        """A client, whose pool has the settings of our connections."""
-        return self._client
-
-    async def _ask(self, commands: Sequence[Command], *, alone: bool) -> Sequence[Any]:
-        data = packed(commands)
-        lines = self._lone if alone or len(data) > LARGE else self._shared
-        return await lines.ask(data, len(commands))
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._shared.close()
-        await self._lone.close()
-        for client in (self._client, *sentinels(self._client)):
-            await client.aclose()
-
-
-def async_link(redis: Any) -> AsyncLink:
-    """The link of a saver that was made from a client or a URL, in the running event loop."""
-    if isinstance(redis, Url) and redis.kind != "cluster":
-        return AsyncOwnLink(redis)
-    return AsyncClientLink(redis)
+    if is_cluster(redis):
+        return ClusterLink(redis)
+    return OwnLink(redis) if isinstance(redis, Url) else ClientLink(redis)

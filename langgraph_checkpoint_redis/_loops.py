@@ -16,7 +16,7 @@ from threading import Lock, Thread
 from typing import Any, NamedTuple
 from weakref import finalize
 
-from ._links import AsyncLink, async_link
+from ._async_links import AsyncLink, async_link
 from ._urls import Url
 from .errors import EventLoopError
 

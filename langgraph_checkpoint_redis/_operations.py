@@ -29,6 +29,8 @@ from ._chunks import Rope, pack_levels
 from ._codec import Record, Value, Write
 from ._compression import Compression, check, stored
 from ._config import Duration, Life, Place
+from ._confirm import Confirm, own_confirm
+from ._confirm import confirm as checked_confirm
 from ._damage import Reading
 from ._keys import Keyspace, ThreadKeys, same_slot
 from ._known import Known, KnownThreads
@@ -58,6 +60,8 @@ from ._scripts import (
     Script,
 )
 from .errors import (
+    DurabilityWarning,
+    EvictionWarning,
     LeaseLostError,
     ThreadExistsError,
     ThreadLeasedError,
@@ -82,6 +86,8 @@ class Options(NamedTuple):
     life: Life
     tombstone: int
     refuses_conflicts: bool
+    confirm: Confirm | None
+    socket_timeout: float | None
 
     @classmethod
     def checked(
@@ -93,6 +99,8 @@ class Options(NamedTuple):
         refresh_on_read: bool | None,
         tombstone: Duration | None,
         on_conflict: str,
+        confirm: Confirm | Mapping[str, Any] | None,
+        socket_timeout: float | None,
     ) -> Options:
         """These options, unless one of them is wrong."""
         check(compression)
@@ -102,6 +110,8 @@ class Options(NamedTuple):
             _config.life(ttl, refresh_on_read),
             0 if tombstone is None else _config.milliseconds("tombstone", tombstone),
             _config.on_conflict(on_conflict),
+            checked_confirm("confirm", confirm, socket_timeout),
+            socket_timeout,
         )
 
 
@@ -275,6 +285,10 @@ class Operations:
     def _keys(self, thread_id: str) -> ThreadKeys:
         return self.shared.keyspace.thread(thread_id)
 
+    def _confirm(self, config: RunnableConfig) -> Confirm | None:
+        options = self.shared.options
+        return own_confirm(config, options.confirm, options.socket_timeout)
+
     # Writing
 
     def put(
@@ -290,6 +304,7 @@ class Operations:
         metadata = get_checkpoint_metadata(config, metadata)
         run = _config.run_id(metadata)
         own_ttl = _config.own_ttl(config)
+        confirm = self._confirm(config)
         draft = _codec.Draft(parent, checkpoint, metadata, run, new_versions)
         tail = _codec.tail(self.serde, draft)
         refuses = int(self._refuses_conflict(parent))
@@ -303,21 +318,23 @@ class Operations:
                 *(*self._terms(parent.thread_id, own_ttl), refuses),
             )
             script = PUT_LAST if keep_last else PUT
-            reply = yield from self._store(script, parent.thread_id, known, args, values.values())
+            reply = yield from self._store(
+                script, parent.thread_id, known, args, values.values(), confirm=confirm
+            )
             ropes = {channel: value.cut.rope for channel, value in values.items()}
             self.shared.threads.learn_ropes(parent.thread_id, known, parent.namespace, ropes)
             return reply
 
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
         lifetime = self.shared.options.life.index_ttl(own_ttl)
-        indexed = yield from self._index_new(parent.thread_id, run, lifetime)
+        indexed = yield from self._index_new(parent.thread_id, run, lifetime, confirm)
         is_stored, *stored = yield from store(new_versions)
         if not is_stored:  # the server lacks what it was thought to have: send all that there is
             self.shared.threads.forget(parent.thread_id)
             _, *stored = yield from store(checkpoint["channel_values"])
         run_is_new, runs, lifetime, gone = stored
         if run_is_new and not indexed:  # the run was deleted here meanwhile, and the index with it
-            yield from self._index(parent.thread_id, [run], lifetime)
+            yield from self._index(parent.thread_id, [run], lifetime, confirm)
         yield from self._renew_index(parent.thread_id, runs, lifetime)
         yield from self._unindex(parent.thread_id, _decoded(gone))
         return parent.config(checkpoint_id)
@@ -334,6 +351,7 @@ class Operations:
         _config.text("task_id", task_id)
         _config.text("task_path", task_path, empty=True)
         own_ttl = _config.own_ttl(config)
+        confirm = self._confirm(config)
 
         def store() -> Operation[Any]:
             known = self.shared.threads.of(place.thread_id)
@@ -348,7 +366,7 @@ class Operations:
                 *(place.namespace, place.checkpoint_id, task_id, groups, trims),
                 *self._terms(place.thread_id, own_ttl),
             )
-            return self._store(PUT_WRITES, place.thread_id, known, args, values)
+            return self._store(PUT_WRITES, place.thread_id, known, args, values, confirm=confirm)
 
         if not writes:
             return
@@ -389,6 +407,8 @@ class Operations:
         known: Known,
         args: Sequence[Argument],
         values: Collection[Value],
+        *,
+        confirm: Confirm | None,
     ) -> Operation[Any]:
         """Call a script that stores values, with those of their chunks that are not known."""
         nodes = known.missing([value.cut.nodes for value in values])
@@ -398,7 +418,7 @@ class Operations:
             chunks += digest, stored(content, None)
         for digest, content in pieces.items():
             chunks += digest, stored(content, self.shared.options.compression)
-        reply = yield from script(self._keys(thread_id), [*args, len(nodes), *chunks])
+        reply = yield from script(self._keys(thread_id), [*args, len(nodes), *chunks], confirm)
         self.shared.threads.learn(thread_id, known, nodes | pieces)
         return reply
 
@@ -529,7 +549,7 @@ class Operations:
         """Delete all of a thread."""
         _config.text("thread_id", thread_id)
         args: list[Argument] = [self.shared.token(thread_id), self.shared.options.tombstone]
-        runs = yield from DELETE(self._keys(thread_id), args)
+        runs = yield from DELETE(self._keys(thread_id), args, self.shared.options.confirm)
         yield from self._removed(thread_id, runs)
 
     def prune(self, thread_id: str, strategy: str) -> Operation[None]:
@@ -568,6 +588,7 @@ class Operations:
             stage, position, gone = yield from script(
                 self._keys(thread_id),
                 [token, stage, position, self.shared.token(thread_id), *args],
+                self.shared.options.confirm,
             )
         return gone
 
@@ -586,15 +607,15 @@ class Operations:
             target_keys.control,
             self.shared.keyspace.copy_mark(target),
         )
-        mark = (token_bytes(16), COPY_MARK)
+        mark, confirm = (token_bytes(16), COPY_MARK), self.shared.options.confirm
         runs, own_ttl = yield from Commands((("HKEYS", keys.runs), ("HGET", keys.control, "ttl")))
         lifetime = self.shared.options.life.index_ttl(None if own_ttl is None else int(own_ttl))
         yield from self._index(target, _decoded(runs), lifetime)  # before the copy, as in `put`
         if self.shared.is_cluster and not same_slot(keys[0], target_keys[0]):
             runs_then, *thread = yield from DUMP(copied_keys)
-            copied = yield from RESTORE(marked_keys, [*mark, *thread])
+            copied = yield from RESTORE(marked_keys, [*mark, *thread], confirm)
         else:
-            copied, runs_then = yield from COPY([*copied_keys, *marked_keys], mark)
+            copied, runs_then = yield from COPY([*copied_keys, *marked_keys], mark, confirm)
         if not copied:
             yield from self._unindex(target, _decoded(runs))
             raise ThreadExistsError(target)
@@ -636,21 +657,33 @@ class Operations:
 
     # The index of runs: which threads a run has checkpoints in.
 
-    def _index_new(self, thread_id: str, run: str, lifetime: int) -> Operation[bool]:
+    def _index_new(
+        self, thread_id: str, run: str, lifetime: int, confirm: Confirm | None
+    ) -> Operation[bool]:
         """Index a run, unless this was done already."""
         is_new = bool(run) and run not in self.shared.threads.of(thread_id).runs
         if is_new:
-            yield from self._index(thread_id, [run], lifetime)
+            yield from self._index(thread_id, [run], lifetime, confirm)
         return is_new
 
-    def _index(self, thread_id: str, runs: Collection[str], lifetime: int) -> Operation[None]:
-        """Let runs lead to a thread, for so many milliseconds at least; 0 is for ever."""
+    def _index(
+        self,
+        thread_id: str,
+        runs: Collection[str],
+        lifetime: int,
+        confirm: Confirm | None = None,
+    ) -> Operation[None]:
+        """Let runs lead to a thread, for so many milliseconds at least; 0 is for ever.
+
+        What is confirmed behind it, is so with it; but the nodes of a cluster confirm each its own.
+        """
         if not runs:
             return
         keys = [self.shared.keyspace.run(run) for run in runs]
-        if lifetime:
+        confirm = confirm if self.shared.is_cluster else None
+        if lifetime or confirm:
             for key in keys:
-                yield from INDEX([key], [thread_id, lifetime])
+                yield from INDEX([key], [thread_id, lifetime], confirm)
         else:
             commands = [(("SADD", key, thread_id), ("PERSIST", key)) for key in keys]
             yield from Commands(tuple(chain.from_iterable(commands)))
@@ -687,20 +720,24 @@ class Operations:
         ((next_cursor, keys),) = yield from Commands((scan,))
         return int(next_cursor), keys
 
-    def check(self) -> Operation[str]:
-        """Raise an error if the server cannot hold checkpoints; a warning, if it may lose them."""
-        server, memory = yield from CHECK(())
-        info = _info(server) | _info(memory)
+    def check(self) -> Operation[list[UserWarning]]:
+        """Raise an error if the server cannot hold checkpoints; warnings, if it may lose them."""
+        info = _info(*(yield from CHECK(())))
         version = info.get("redis_version", "")
         if version and tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
             raise UnsupportedServerError(f"Redis {version} is too old: 6.2 or newer is needed")
+        warnings: list[UserWarning] = []
         policy = info.get("maxmemory_policy", "")
         if policy.startswith("allkeys") and info.get("maxmemory") != "0":
-            return (
-                f"maxmemory-policy is {policy}: when its memory is full, this server deletes "
-                "parts of checkpoints. Set it to noeviction."
+            warnings.append(
+                EvictionWarning(
+                    f"maxmemory-policy is {policy}: when its memory is full, this server deletes "
+                    "parts of checkpoints. Set it to noeviction."
+                )
             )
-        return ""
+        if confirm := self.shared.options.confirm:
+            warnings += [DurabilityWarning(text) for text in (yield from _lacking(confirm, info))]
+        return warnings
 
 
 def _add_ancestor(
@@ -726,6 +763,28 @@ def _decoded(names: Iterable[bytes]) -> list[str]:
     return sorted(name.decode() for name in names)
 
 
-def _info(section: bytes) -> dict[str, str]:
-    lines = section.decode().splitlines()
+def _info(*sections: bytes) -> dict[str, str]:
+    lines = [line for section in sections for line in section.decode().splitlines()]
     return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _lacking(confirm: Confirm, info: Mapping[str, str]) -> Operation[list[str]]:
+    """Why the server cannot confirm what it is to confirm, as far as it can be seen."""
+    lacking: list[str] = []
+    if confirm.disk and info.get("aof_enabled") == "0":
+        lacking.append("it has no append-only file (appendonly no)")
+    if confirm.disk:
+        (found,) = yield from Commands((("CONFIG", "GET", "appendfsync"),), may_fail=True)
+        if "no" in _words(found):
+            lacking.append("it leaves it to the system when to write to the disk (appendfsync no)")
+    replicas = info.get("connected_slaves", "")
+    if replicas.isdecimal() and int(replicas) < confirm.replicas:
+        lacking.append(f"it has {replicas} replicas, not {confirm.replicas}")
+    return [f"this server cannot confirm writes as confirm asks it to: {why}" for why in lacking]
+
+
+def _words(reply: Any) -> list[str]:
+    """The strings of a reply, which client libraries give in several shapes."""
+    flat = [*reply, *reply.values()] if isinstance(reply, dict) else reply
+    words = [] if isinstance(flat, Exception) else flat
+    return [word.decode() if isinstance(word, bytes) else str(word) for word in words]

@@ -21,7 +21,6 @@ from importlib.resources import files
 from typing import Any, TypeAlias, TypeVar
 
 from ._confirm import Confirm
-from ._keys import thread_id
 from ._resp import Argument, Command
 
 _INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
@@ -40,9 +39,14 @@ class Script:
         """What EVALSHA calls it."""
         return sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
-    def __call__(self, keys: Sequence[bytes], args: Sequence[Argument] = ()) -> Call:
+    def __call__(
+        self,
+        keys: Sequence[bytes],
+        args: Sequence[Argument] = (),
+        confirm: Confirm | None = None,
+    ) -> Call:
         """A call that is yet to be sent."""
-        return Call(self, tuple(keys), tuple(args))
+        return Call(self, tuple(keys), tuple(args), confirm)
 
 
 @cache
@@ -88,7 +92,7 @@ class Call:
         if isinstance(replies[0], Exception):
             raise replies[0]
         if self.confirm:
-            self.confirm.check(thread_id(self.keys[0].decode()), replies[1:])
+            self.confirm.check(self.keys[0].decode(), replies[1:])
         return replies[0]
 
 

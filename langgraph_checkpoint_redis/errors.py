@@ -63,19 +63,17 @@ class UnconfirmedError(RedisSaverError):
     It may become so later. To try again is safe, and waits again.
 
     Attributes:
-        thread_id: The thread that was written to.
+        key: What was written to: a key of the thread, or of the index of runs.
         on_disk: Whether the write was seen to be on disk, if that was asked for.
         replicas: How many replicas were seen to have it, if that was asked for.
     """
 
-    def __init__(
-        self, thread_id: str, reached: str, *, on_disk: bool = False, replicas: int = 0
-    ) -> None:
+    def __init__(self, key: str, reached: str, *, on_disk: bool = False, replicas: int = 0) -> None:
         """Say what was reached."""
-        self.thread_id = thread_id
+        self.key = key
         self.on_disk = on_disk
         self.replicas = replicas
-        super().__init__(f"thread {thread_id!r} was written, but not confirmed: {reached}")
+        super().__init__(f"{key!r} was written, but not confirmed: {reached}")
 
 
 class ThreadExistsError(RedisSaverError):

@@ -27,16 +27,16 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis import Redis, RedisCluster
 
 from . import _codec, _config, _lease
-from ._clients import Patience, checked, is_cluster
+from ._clients import Patience, checked, is_cluster, socket_timeout
 from ._compression import Compression
 from ._config import Duration
+from ._confirm import Confirm
 from ._embedded import EmbeddedServer
 from ._integrity import Integrity
 from ._links import link
 from ._operations import SCANNED, Operations, Options, Shared, cursor, shared
 from ._scripts import Operation, Request
 from ._thread_methods import ThreadMethods
-from .errors import EvictionWarning
 
 T = TypeVar("T")
 
@@ -64,6 +64,9 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity):
         on_conflict: What a checkpoint does whose namespace has moved on past its parent: `"fork"`,
             as in LangGraph's own savers, or `"error"` for `ConflictError`. A run that goes on from
             a checkpoint which it names by its id always forks.
+        confirm: What writes wait for before their call returns: `Confirm(disk=True, replicas=1)`,
+            or a dictionary of its attributes; otherwise that the server has it in memory. Of a
+            single run, `config["configurable"]["confirm"]` says it, `False` for nothing.
 
     Raises:
         ConfigError: `redis` is neither; `prefix` is empty, or has braces or NUL characters in it;
@@ -88,6 +91,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity):
         refresh_on_read: bool | None = None,
         tombstone: Duration | None = None,
         on_conflict: Literal["fork", "error"] = "fork",
+        confirm: Confirm | Mapping[str, Any] | None = None,
     ) -> None:
         """Nothing is sent before the first call."""
         super().__init__(serde=serde)
@@ -101,6 +105,8 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity):
             refresh_on_read=refresh_on_read,
             tombstone=tombstone,
             on_conflict=on_conflict,
+            confirm=confirm,
+            socket_timeout=socket_timeout(redis),
         )
         self._shared: Shared = shared(prefix, options, is_cluster=is_cluster(redis))
 
@@ -145,10 +151,11 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity):
         Raises:
             UnsupportedServerError: It is older than Redis 6.2.
 
-        Warns `EvictionWarning` when the server deletes keys once its memory is full.
+        Warns `EvictionWarning` when the server deletes keys once its memory is full, and
+        `DurabilityWarning` when it cannot keep what `confirm` asks for.
         """
-        if warning := self._run(self._operations.check()):
-            warnings.warn(warning, EvictionWarning, stacklevel=2)
+        for warning in self._run(self._operations.check()):
+            warnings.warn(warning, stacklevel=2)
 
     def close(self) -> None:
         """Close the connections, if the saver was made from a URL."""

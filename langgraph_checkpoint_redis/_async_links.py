@@ -1,0 +1,218 @@
+"""What the requests of an asynchronous saver go over, in one event loop: as in `_links.py`.
+
+The connections that are ours are shared by calls, see `_lines.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from asyncio import Semaphore
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+from redis import asyncio as redis_py
+
+from ._clients import (
+    CONNECTIONS,
+    RAW,
+    connection_limit,
+    is_cluster,
+    is_error,
+    is_unknown_script,
+    sentinels,
+    socket_timeout,
+)
+from ._lines import SECONDS_TO_FINISH, Lines
+from ._links import ASKING, REDIRECTIONS, key_of
+from ._resp import Command, packed
+from ._scripts import Request
+from ._urls import Url
+
+SHARED = 4  # lines that calls share
+LARGE = 256 * 1024  # bytes: a larger request has a line for itself
+
+T = TypeVar("T")
+
+
+class AsyncLink(ABC):
+    """A way to the server, for any number of tasks at a time."""
+
+    async def reply(self, request: Request) -> Any:
+        """What the server answers; errors are raised as the client library raises them."""
+        ask = self._ask_and_wait if request.confirm else self._ask
+        replies = await ask(request.commands())
+        if is_unknown_script(replies[0]):
+            replies = await ask(request.teaching_commands())
+        return request.result(replies)
+
+    @abstractmethod
+    async def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
+        """The reply to each command; one that the server refuses has an error for its reply."""
+
+    @abstractmethod
+    async def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
+        """The same, certainly over one connection, for the commands that wait for the first.
+
+        While they wait, the server does nothing else for this connection.
+        """
+
+    @property
+    @abstractmethod
+    def client(self) -> Any:
+        """A client of the client library for the same server."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close what was opened here."""
+
+
+class AsyncClientLink(AsyncLink):
+    """A client, of which so many calls use a connection at a time."""
+
+    def __init__(self, redis: Any) -> None:
+        self._limit = Semaphore(connection_limit(redis))
+        self._is_ours = isinstance(redis, Url)
+        self._client = redis.client(redis_py) if self._is_ours else redis
+
+    @property
+    def client(self) -> Any:
+        """The client."""
+        return self._client
+
+    async def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
+        async with self._limit:
+            if len(commands) > 1:
+                return await _finished(self._ask_together(commands))
+            try:
+                return [await _finished(self._client.execute_command(*commands[0], **RAW))]
+            except Exception as error:
+                if is_error(error, "ResponseError"):
+                    return [error]
+                raise
+
+    async def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
+        return await self._ask(commands)
+
+    async def _ask_together(self, commands: Sequence[Command]) -> Sequence[Any]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command, **RAW)
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+            return replies
+
+    async def aclose(self) -> None:
+        """Close the client, if it was made here."""
+        if self._is_ours:
+            await self._client.aclose()
+
+
+async def _finished(sending: Coroutine[Any, Any, T]) -> T:
+    """What was sent is not taken back: who cancels waits for it, as in `_lines.py`."""
+    task = asyncio.ensure_future(sending)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=SECONDS_TO_FINISH)
+        task.cancel()
+        raise
+
+
+class AsyncClusterLink(AsyncClientLink):
+    """The client of a cluster. It cannot wait for a write, which therefore goes to the node."""
+
+    def __init__(self, redis: Any) -> None:
+        super().__init__(redis)
+        self._seconds = socket_timeout(redis)
+        self._nodes: dict[str, Lines] = {}
+
+    async def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
+        client, key = self._client, key_of(commands)
+        await client.initialize()
+        node, asking = client.get_node_from_key(key), False
+        for _ in range(REDIRECTIONS):
+            replies = await self._ask_node(node, commands, asking=asking)
+            asking = is_error(replies[0], "AskError") and not is_error(replies[0], "MovedError")
+            if asking:
+                node = client.get_node(replies[0].host, replies[0].port)
+            elif is_error(replies[0], "MovedError"):
+                await client.nodes_manager.initialize()
+                node = client.get_node_from_key(key)
+            else:
+                break
+        return replies
+
+    async def _ask_node(
+        self, node: Any, commands: Sequence[Command], *, asking: bool
+    ) -> Sequence[Any]:
+        before = [ASKING] if asking else []
+        data = packed([*before, *commands])
+        try:
+            replies = await self._lines_to(node).ask(data, len(before) + len(commands))
+        except Exception:
+            await self._client.nodes_manager.initialize()  # another node may have taken over
+            raise
+        return replies[len(before) :]
+
+    def _lines_to(self, node: Any) -> Lines:
+        if node.name not in self._nodes:
+            self._nodes[node.name] = Lines(
+                lambda: node.connection_class(**node.connection_kwargs),
+                CONNECTIONS,
+                seconds=self._seconds,
+                shared=False,
+            )
+        return self._nodes[node.name]
+
+    async def aclose(self) -> None:
+        """Close the connections to nodes, and the client if it was made here."""
+        for lines in self._nodes.values():
+            await lines.close()
+        await super().aclose()
+
+
+class AsyncOwnLink(AsyncLink):
+    """Connections to one server, or to the primary that sentinels name.
+
+    Most calls share a few; those that would hold up others have one for themselves.
+    """
+
+    def __init__(self, url: Url) -> None:
+        self._client = url.client(redis_py)
+        limit, seconds = connection_limit(url), url.socket_timeout
+        shared = min(SHARED, limit)
+        self._shared = Lines(self._connection, shared, seconds=seconds, shared=True)
+        self._lone = Lines(self._connection, limit - shared, seconds=seconds, shared=False)
+        if shared == limit:
+            self._lone = self._shared
+
+    def _connection(self) -> Any:
+        pool = self._client.connection_pool
+        return pool.connection_class(**pool.connection_kwargs)
+
+    @property
+    def client(self) -> Any:
+        """A client, whose pool has the settings of our connections."""
+        return self._client
+
+    async def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
+        data = packed(commands)
+        lines = self._lone if len(data) > LARGE else self._shared
+        return await lines.ask(data, len(commands))
+
+    async def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
+        return await self._lone.ask(packed(commands), len(commands))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._shared.close()
+        await self._lone.close()
+        for client in (self._client, *sentinels(self._client)):
+            await client.aclose()
+
+
+def async_link(redis: Any) -> AsyncLink:
+    """The link of a saver that was made from a client or a URL, in the running event loop."""
+    if is_cluster(redis):
+        return AsyncClusterLink(redis)
+    return AsyncOwnLink(redis) if isinstance(redis, Url) else AsyncClientLink(redis)
