@@ -30,6 +30,7 @@ from ._codec import Record, Value, Write
 from ._compression import Compression, check, stored
 from ._config import Duration, Life, Place
 from ._damage import Reading
+from ._encryption import reading
 from ._keys import Keyspace, ThreadKeys, same_slot
 from ._known import Known, KnownThreads
 from ._resp import Argument, Command
@@ -82,6 +83,7 @@ class Options(NamedTuple):
     life: Life
     tombstone: int
     refuses_conflicts: bool
+    allow_plaintext: bool
 
     @classmethod
     def checked(
@@ -93,6 +95,7 @@ class Options(NamedTuple):
         refresh_on_read: bool | None,
         tombstone: Duration | None,
         on_conflict: str,
+        allow_plaintext: bool,
     ) -> Options:
         """These options, unless one of them is wrong."""
         check(compression)
@@ -102,6 +105,7 @@ class Options(NamedTuple):
             _config.life(ttl, refresh_on_read),
             0 if tombstone is None else _config.milliseconds("tombstone", tombstone),
             _config.on_conflict(on_conflict),
+            _config.flag("allow_plaintext", allow_plaintext),
         )
 
 
@@ -274,6 +278,10 @@ class Operations:
 
     def _keys(self, thread_id: str) -> ThreadKeys:
         return self.shared.keyspace.thread(thread_id)
+
+    @property
+    def _reading_serde(self) -> SerializerProtocol:
+        return reading(self.serde, allow_plaintext=self.shared.options.allow_plaintext)
 
     # Writing
 
@@ -467,7 +475,7 @@ class Operations:
     def _matches(self, record: Record, thread_id: str, cursor: Cursor) -> bool:
         place = (record.namespace, record.checkpoint_id)
         with Reading(thread_id, self._keys(thread_id).timeline, place):
-            metadata = record.metadata(self.serde, thread_id)
+            metadata = record.metadata(self._reading_serde, thread_id)
         return cursor.wants(record) and all(
             metadata.get(name) == value for name, value in cursor.filter.items()
         )
@@ -521,7 +529,7 @@ class Operations:
     ) -> _Reply:
         self.shared.threads.learn(thread_id, known, _codec.chunks(digests, groups))
         keys = self._keys(thread_id)
-        return _Reply(self.serde, thread_id, keys, known, self.shared.threads)
+        return _Reply(self._reading_serde, thread_id, keys, known, self.shared.threads)
 
     # Deleting and copying
 

@@ -44,6 +44,7 @@ from ._embedded import EmbeddedServer
 from ._integrity import AsyncIntegrity
 from ._loops import Connections
 from ._operations import SCANNED, Operations, Options, Shared, cursor, shared
+from ._reencryption import AsyncReencryption
 from ._scripts import Operation, Request
 from ._thread_methods import AsyncThreadMethods
 from .errors import EventLoopError, EvictionWarning
@@ -51,7 +52,9 @@ from .errors import EventLoopError, EvictionWarning
 T = TypeVar("T")
 
 
-class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreadMethods, AsyncIntegrity):
+class AsyncRedisSaver(
+    BaseCheckpointSaver[str], AsyncThreadMethods, AsyncIntegrity, AsyncReencryption
+):
     """Keeps the checkpoints of LangGraph graphs in Redis, for graphs that are awaited.
 
     Any number of tasks, event loops and threads may share one saver, and any number of savers one
@@ -75,6 +78,8 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreadMethods, AsyncIntegri
         on_conflict: What a checkpoint does whose namespace has moved on past its parent: `"fork"`,
             as in LangGraph's own savers, or `"error"` for `ConflictError`. A run that goes on from
             a checkpoint which it names by its id always forks.
+        allow_plaintext: With an encrypting `serde`, whether to read what was stored without it, as
+            long as there is any; otherwise that is an `UnencryptedError`.
 
     Raises:
         ConfigError: `redis` is neither; `prefix` is empty, or has braces or NUL characters in it;
@@ -100,6 +105,7 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreadMethods, AsyncIntegri
         refresh_on_read: bool | None = None,
         tombstone: Duration | None = None,
         on_conflict: Literal["fork", "error"] = "fork",
+        allow_plaintext: bool = False,
     ) -> None:
         """Nothing is sent before the first call, and no event loop is needed."""
         super().__init__(serde=serde)
@@ -112,6 +118,7 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreadMethods, AsyncIntegri
             refresh_on_read=refresh_on_read,
             tombstone=tombstone,
             on_conflict=on_conflict,
+            allow_plaintext=allow_plaintext,
         )
         self._shared: Shared = shared(prefix, options, is_cluster=is_cluster(redis))
 

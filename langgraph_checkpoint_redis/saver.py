@@ -34,6 +34,7 @@ from ._embedded import EmbeddedServer
 from ._integrity import Integrity
 from ._links import link
 from ._operations import SCANNED, Operations, Options, Shared, cursor, shared
+from ._reencryption import Reencryption
 from ._scripts import Operation, Request
 from ._thread_methods import ThreadMethods
 from .errors import EvictionWarning
@@ -41,7 +42,7 @@ from .errors import EvictionWarning
 T = TypeVar("T")
 
 
-class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity):
+class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryption):
     """Keeps the checkpoints of LangGraph graphs in Redis.
 
     Any number of threads and tasks may share one saver, and any number of savers one server. Plain
@@ -64,6 +65,8 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity):
         on_conflict: What a checkpoint does whose namespace has moved on past its parent: `"fork"`,
             as in LangGraph's own savers, or `"error"` for `ConflictError`. A run that goes on from
             a checkpoint which it names by its id always forks.
+        allow_plaintext: With an encrypting `serde`, whether to read what was stored without it, as
+            long as there is any; otherwise that is an `UnencryptedError`.
 
     Raises:
         ConfigError: `redis` is neither; `prefix` is empty, or has braces or NUL characters in it;
@@ -88,6 +91,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity):
         refresh_on_read: bool | None = None,
         tombstone: Duration | None = None,
         on_conflict: Literal["fork", "error"] = "fork",
+        allow_plaintext: bool = False,
     ) -> None:
         """Nothing is sent before the first call."""
         super().__init__(serde=serde)
@@ -101,6 +105,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity):
             refresh_on_read=refresh_on_read,
             tombstone=tombstone,
             on_conflict=on_conflict,
+            allow_plaintext=allow_plaintext,
         )
         self._shared: Shared = shared(prefix, options, is_cluster=is_cluster(redis))
 
