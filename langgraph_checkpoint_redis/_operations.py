@@ -466,7 +466,9 @@ class Operations:
             matches = [record for record in records if self._matches(record, thread_id, cursor)]
             matches = matches[: cursor.left]
             taken, tuples = len(matches), (yield from self._whole(thread_id, known, matches))
-        return Page(tuples, cursor.moved(records, taken, known, more=bool(more)))
+        with Reading(thread_id, self._keys(thread_id).timeline, rows[-1][0] if rows else b""):
+            moved = cursor.moved(records, taken, known, more=bool(more))
+        return Page(tuples, moved)
 
     def _record(self, thread_id: str, row: bytes) -> Record:
         with Reading(thread_id, self._keys(thread_id).timeline, row):
