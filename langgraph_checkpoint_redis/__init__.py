@@ -3,6 +3,7 @@
 __version__ = "0.1.0"  # first, as connections tell it to the server
 
 from ._confirm import Confirm
+from ._encryption import KeyRing
 from ._integrity import Problem
 from ._threads import Stats, ThreadInfo
 from .aio import AsyncRedisSaver
@@ -22,6 +23,7 @@ from .errors import (
     ThreadLeasedError,
     ThreadNotFoundError,
     UnconfirmedError,
+    UnencryptedError,
     UnknownFormatError,
     UnsupportedServerError,
 )
@@ -37,6 +39,7 @@ __all__ = [
     "EmbeddedServerError",
     "EventLoopError",
     "EvictionWarning",
+    "KeyRing",
     "LeaseLostError",
     "MissingLibraryError",
     "Problem",
@@ -49,6 +52,7 @@ __all__ = [
     "ThreadLeasedError",
     "ThreadNotFoundError",
     "UnconfirmedError",
+    "UnencryptedError",
     "UnknownFormatError",
     "UnsupportedServerError",
 ]

@@ -327,6 +327,11 @@ def checked(name: bytes, chunk: bytes) -> bytes:
     return content
 
 
+def unpacked(data: bytes) -> list[Any]:
+    """The msgpack values that follow one another."""
+    return [*_unpacker(data)]
+
+
 def entry_of(data: bytes) -> list[Any]:
     """An entry on its own."""
     return cast("list[Any]", _unpacked(data))

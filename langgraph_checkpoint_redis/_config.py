@@ -230,6 +230,13 @@ def own_ttl(config: RunnableConfig) -> int | None:
     return None if value is None else milliseconds('config["configurable"]["ttl"]', value)
 
 
+def flag(name: str, value: object) -> bool:
+    """Whether an option is on."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be a bool, not {value!r:.200}")
+    return value
+
+
 def on_conflict(value: str) -> bool:
     """Whether a checkpoint is refused when its namespace has moved on past its parent."""
     if value not in ("fork", "error"):

@@ -11,13 +11,18 @@ from __future__ import annotations
 from hashlib import sha1
 from types import TracebackType
 
-from .errors import CorruptThreadError, RedisSaverError
+from ._encryption import PlaintextFound
+from .errors import CorruptThreadError, RedisSaverError, UnencryptedError
 
 SEAL = 4  # bytes
 
 # What is no sign of damage, wherever it comes from: a key service that does not answer, say.
 _PASSING = (RedisSaverError, OSError, MemoryError)
-_OURS = (ValueError, LookupError)  # whose messages say it all; those of their subclasses do not
+_OURS = (
+    ValueError,
+    LookupError,
+    PlaintextFound,
+)  # whose messages say it all; those of their subclasses do not
 
 
 def seal_of(content: bytes) -> bytes:
@@ -56,4 +61,6 @@ class Reading:
         if isinstance(error, Exception) and not isinstance(error, _PASSING):
             place = place_of(self.place) if isinstance(self.place, bytes) else self.place
             reason = str(error) if type(error) in _OURS else f"{type(error).__name__}: {error}"
-            raise CorruptThreadError(self.thread_id, *place, self.key.decode(), reason) from error
+            is_plaintext = isinstance(error, PlaintextFound)
+            raised = UnencryptedError if is_plaintext else CorruptThreadError
+            raise raised(self.thread_id, *place, self.key.decode(), reason) from error

@@ -32,6 +32,7 @@ from ._config import Duration, Life, Place
 from ._confirm import Confirm, own_confirm
 from ._confirm import confirm as checked_confirm
 from ._damage import Reading
+from ._encryption import reading
 from ._keys import Keyspace, ThreadKeys, same_slot
 from ._known import Known, KnownThreads
 from ._resp import Argument, Command
@@ -88,6 +89,7 @@ class Options(NamedTuple):
     refuses_conflicts: bool
     confirm: Confirm | None
     socket_timeout: float | None
+    allow_plaintext: bool
 
     @classmethod
     def checked(
@@ -101,6 +103,7 @@ class Options(NamedTuple):
         on_conflict: str,
         confirm: Confirm | Mapping[str, Any] | None,
         socket_timeout: float | None,
+        allow_plaintext: bool,
     ) -> Options:
         """These options, unless one of them is wrong."""
         check(compression)
@@ -112,6 +115,7 @@ class Options(NamedTuple):
             _config.on_conflict(on_conflict),
             checked_confirm("confirm", confirm, socket_timeout),
             socket_timeout,
+            _config.flag("allow_plaintext", allow_plaintext),
         )
 
 
@@ -288,6 +292,10 @@ class Operations:
     def _confirm(self, config: RunnableConfig) -> Confirm | None:
         options = self.shared.options
         return own_confirm(config, options.confirm, options.socket_timeout)
+
+    @property
+    def _reading_serde(self) -> SerializerProtocol:
+        return reading(self.serde, allow_plaintext=self.shared.options.allow_plaintext)
 
     # Writing
 
@@ -478,7 +486,9 @@ class Operations:
             matches = [record for record in records if self._matches(record, thread_id, cursor)]
             matches = matches[: cursor.left]
             taken, tuples = len(matches), (yield from self._whole(thread_id, known, matches))
-        return Page(tuples, cursor.moved(records, taken, known, more=bool(more)))
+        with Reading(thread_id, self._keys(thread_id).timeline, rows[-1][0] if rows else b""):
+            moved = cursor.moved(records, taken, known, more=bool(more))
+        return Page(tuples, moved)
 
     def _record(self, thread_id: str, row: bytes) -> Record:
         with Reading(thread_id, self._keys(thread_id).timeline, row):
@@ -487,7 +497,7 @@ class Operations:
     def _matches(self, record: Record, thread_id: str, cursor: Cursor) -> bool:
         place = (record.namespace, record.checkpoint_id)
         with Reading(thread_id, self._keys(thread_id).timeline, place):
-            metadata = record.metadata(self.serde, thread_id)
+            metadata = record.metadata(self._reading_serde, thread_id)
         return cursor.wants(record) and all(
             metadata.get(name) == value for name, value in cursor.filter.items()
         )
@@ -541,7 +551,7 @@ class Operations:
     ) -> _Reply:
         self.shared.threads.learn(thread_id, known, _codec.chunks(digests, groups))
         keys = self._keys(thread_id)
-        return _Reply(self.serde, thread_id, keys, known, self.shared.threads)
+        return _Reply(self._reading_serde, thread_id, keys, known, self.shared.threads)
 
     # Deleting and copying
 

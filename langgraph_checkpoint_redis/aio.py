@@ -45,6 +45,7 @@ from ._embedded import EmbeddedServer
 from ._integrity import AsyncIntegrity
 from ._loops import Connections
 from ._operations import SCANNED, Operations, Options, Shared, cursor, shared
+from ._reencryption import AsyncReencryption
 from ._scripts import Operation, Request
 from ._thread_methods import AsyncThreadMethods
 from .errors import EventLoopError
@@ -52,7 +53,9 @@ from .errors import EventLoopError
 T = TypeVar("T")
 
 
-class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreadMethods, AsyncIntegrity):
+class AsyncRedisSaver(
+    BaseCheckpointSaver[str], AsyncThreadMethods, AsyncIntegrity, AsyncReencryption
+):
     """Keeps the checkpoints of LangGraph graphs in Redis, for graphs that are awaited.
 
     Any number of tasks, event loops and threads may share one saver, and any number of savers one
@@ -79,6 +82,8 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreadMethods, AsyncIntegri
         confirm: What writes wait for before their call returns: `Confirm(disk=True, replicas=1)`,
             or a dictionary of its attributes; otherwise that the server has it in memory. Of a
             single run, `config["configurable"]["confirm"]` says it, `False` for nothing.
+        allow_plaintext: With an encrypting `serde`, whether to read what was stored without it, as
+            long as there is any; otherwise that is an `UnencryptedError`.
 
     Raises:
         ConfigError: `redis` is neither; `prefix` is empty, or has braces or NUL characters in it;
@@ -105,6 +110,7 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreadMethods, AsyncIntegri
         tombstone: Duration | None = None,
         on_conflict: Literal["fork", "error"] = "fork",
         confirm: Confirm | Mapping[str, Any] | None = None,
+        allow_plaintext: bool = False,
     ) -> None:
         """Nothing is sent before the first call, and no event loop is needed."""
         super().__init__(serde=serde)
@@ -119,6 +125,7 @@ class AsyncRedisSaver(BaseCheckpointSaver[str], AsyncThreadMethods, AsyncIntegri
             on_conflict=on_conflict,
             confirm=confirm,
             socket_timeout=socket_timeout(redis),
+            allow_plaintext=allow_plaintext,
         )
         self._shared: Shared = shared(prefix, options, is_cluster=is_cluster(redis))
 

@@ -43,6 +43,14 @@ class CorruptThreadError(RedisSaverError):
         )
 
 
+class UnencryptedError(CorruptThreadError):
+    """Something is stored as it is, though the saver's serializer encrypts.
+
+    It was stored without encryption, before there was one, say; then a saver with
+    `allow_plaintext=True` reads it. Or somebody without a key has put it there.
+    """
+
+
 class UnknownFormatError(RedisSaverError):
     """Something was stored in a format that this version of the package does not know.
 

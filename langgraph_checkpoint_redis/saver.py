@@ -35,13 +35,14 @@ from ._embedded import EmbeddedServer
 from ._integrity import Integrity
 from ._links import link
 from ._operations import SCANNED, Operations, Options, Shared, cursor, shared
+from ._reencryption import Reencryption
 from ._scripts import Operation, Request
 from ._thread_methods import ThreadMethods
 
 T = TypeVar("T")
 
 
-class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity):
+class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryption):
     """Keeps the checkpoints of LangGraph graphs in Redis.
 
     Any number of threads and tasks may share one saver, and any number of savers one server. Plain
@@ -67,6 +68,8 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity):
         confirm: What writes wait for before their call returns: `Confirm(disk=True, replicas=1)`,
             or a dictionary of its attributes; otherwise that the server has it in memory. Of a
             single run, `config["configurable"]["confirm"]` says it, `False` for nothing.
+        allow_plaintext: With an encrypting `serde`, whether to read what was stored without it, as
+            long as there is any; otherwise that is an `UnencryptedError`.
 
     Raises:
         ConfigError: `redis` is neither; `prefix` is empty, or has braces or NUL characters in it;
@@ -92,6 +95,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity):
         tombstone: Duration | None = None,
         on_conflict: Literal["fork", "error"] = "fork",
         confirm: Confirm | Mapping[str, Any] | None = None,
+        allow_plaintext: bool = False,
     ) -> None:
         """Nothing is sent before the first call."""
         super().__init__(serde=serde)
@@ -107,6 +111,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity):
             on_conflict=on_conflict,
             confirm=confirm,
             socket_timeout=socket_timeout(redis),
+            allow_plaintext=allow_plaintext,
         )
         self._shared: Shared = shared(prefix, options, is_cluster=is_cluster(redis))
 

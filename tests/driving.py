@@ -111,6 +111,9 @@ class AwaitedSaver:
     def repair(self, thread_id: str) -> Sequence[Problem]:
         return self.loop.run_until_complete(self.saver.arepair(thread_id))
 
+    def reencrypt(self, thread_id: str) -> None:
+        self.loop.run_until_complete(self.saver.areencrypt(thread_id))
+
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -21,7 +22,7 @@ from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver, UnknownFo
 from langgraph_checkpoint_redis._chunks import cut, digest_of, join
 from langgraph_checkpoint_redis._compression import content_of
 from langgraph_checkpoint_redis._compression import stored as stored_chunk
-from langgraph_checkpoint_redis._damage import Reading, seal_of
+from langgraph_checkpoint_redis._damage import Reading, seal_of, unsealed
 from langgraph_checkpoint_redis._keys import Keyspace
 
 from .driving import Saver
@@ -285,6 +286,58 @@ def test_only_errors_of_ours_come_out_of_rows(
         [name, b"id", *([b"task"] if read is read_writes else []), b"".join(parts)]
     )
     decoded(content + seal_of(content) if read is not read_entry else b"".join(parts), read)
+
+
+def mutated(data: st.DataObject, row: bytes) -> bytes:
+    """A row with some bytes changed behind its name, and a seal that is right."""
+    start = row.index(b"\0", row.index(b"\0") + 1) + 1
+    content = bytearray(unsealed(row))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(start, len(content)))
+        length = data.draw(st.integers(0, 8))
+        content[at : at + length] = data.draw(
+            st.binary(max_size=8) | st.sampled_from([bytes(content[start : start + length])])
+        )
+    return bytes(content) + seal_of(bytes(content))
+
+
+def fuzz(stored: Stored, saver: RedisSaver, data: st.DataObject) -> None:
+    row = data.draw(st.sampled_from(stored.timeline + stored.writes))
+    altered = mutated(data, row)
+    decoded(altered, read_record if row in stored.timeline else read_writes)
+    stored.replace_row(row, altered)
+    try:
+        for name, call in CALLS.items():
+            if name != "delete_for_runs":  # runs are not looked at before their index is
+                with suppress(CorruptThreadError, UnknownFormatError, redis.ResponseError):
+                    call(saver, stored.places[-1])
+        saver.verify("a b")
+        saver.repair("a b")
+        assert saver.verify("a b") == []
+    except UnknownFormatError:
+        pass
+    finally:
+        stored.repair()
+        saver._shared.threads.forget("a b")
+
+
+@many
+@given(data=st.data())
+def test_a_forged_row_is_refused_by_us_or_by_a_script_and_can_be_removed(
+    client: redis.Redis, prefix: str, stored: Stored, data: st.DataObject
+) -> None:
+    """Who can write to the server could make a program crash where nobody expects it."""
+    fuzz(stored, RedisSaver(client, prefix=prefix), data)
+
+
+@pytest.mark.slow
+@settings(many, max_examples=300)
+@given(data=st.data())
+def test_many_forged_rows_are_refused_and_can_be_removed(
+    client: redis.Redis, prefix: str, stored: Stored, data: st.DataObject
+) -> None:
+    """The same, for those who have changed a decoder."""
+    fuzz(stored, RedisSaver(client, prefix=prefix), data)
 
 
 def bombs() -> Iterator[tuple[str, bytes]]:

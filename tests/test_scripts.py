@@ -23,6 +23,7 @@ from langgraph.checkpoint.conformance.test_utils import (
     generate_config,
     generate_metadata,
 )
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 from redis.crc import key_slot
 
@@ -164,6 +165,7 @@ def tell(watched: WatchedRedis, prefix: str) -> None:
     conversation(RedisSaver(watched, prefix=prefix, keep_last=1), "c")
     live(RedisSaver(watched, prefix=prefix, ttl=3600, refresh_on_read=True, tombstone=60))
     mend(watched, prefix)
+    move(watched, prefix)
 
 
 def live(saver: RedisSaver) -> None:
@@ -186,6 +188,13 @@ def mend(watched: WatchedRedis, prefix: str) -> None:
     conversation(saver, "f")
     watched.unlink(Keyspace(prefix).thread("f").chunks)
     assert saver.repair("f")
+
+
+def move(watched: WatchedRedis, prefix: str) -> None:
+    """A thread is encrypted."""
+    conversation(RedisSaver(watched, prefix=prefix), "g")
+    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"k" * 32)
+    RedisSaver(watched, prefix=prefix, serde=serde, allow_plaintext=True).reencrypt("g")
 
 
 def contents(client: redis.Redis, prefix: str) -> Contents:

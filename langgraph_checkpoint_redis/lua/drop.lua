@@ -6,7 +6,7 @@
 -- ARGV[3...] of each row: 1 for the timeline or 2 for the writes; the row; and why: empty if the caller
 --          cannot read it, 'orphan' if its checkpoint is not there, or what it lacks, each chunk by its
 --          digest and the SHA-1 of what is in its place, in hexadecimal digits, or '-' 40 times
--- Returns  for each row 1 if it is there, and of no use; else 0
+-- Returns  for each row 1 if it is of no use, or 0; if they were to be removed, 1 if it is gone
 
 -- include rows
 -- include control
@@ -31,10 +31,12 @@ local function lacks(chunks)
   return false
 end
 
-local function is_of_no_use(key, row, why)
-  if redis.call('ZLEXCOUNT', key, '[' .. row, '[' .. row) == 0 then
-    return false
-  elseif why == 'orphan' then
+local function is_there(key, row)
+  return redis.call('ZLEXCOUNT', key, '[' .. row, '[' .. row) == 1
+end
+
+local function is_of_no_use(row, why)
+  if why == 'orphan' then
     return row_exists(place_of(row)) == 0
   end
   return why == '' or lacks(why)
@@ -60,12 +62,14 @@ end
 local found = {}
 for i = 3, #ARGV, 3 do
   local key, row, why = KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 2]
-  local is_useless = is_of_no_use(key, row, why)
-  found[#found + 1] = is_useless and 1 or 0
-  if is_useless and removes and key == TIMELINE then
+  local there = is_there(key, row)
+  local useless = there and is_of_no_use(row, why)
+  if useless and removes and key == TIMELINE then
     drop_checkpoint(row, why)
-  elseif is_useless and removes then
+  elseif useless and removes then
     redis.call('ZREM', WRITES, row)
   end
+  local is_gone = removes and not there
+  found[#found + 1] = (useless or is_gone) and 1 or 0
 end
 return found

@@ -1,0 +1,58 @@
+-- Puts a row in the place of another, which says the same in other bytes.
+--
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread
+-- ARGV[1]  the token of the caller's lease, or empty
+-- ARGV[2]  1 for the timeline or 2 for the writes
+-- ARGV[3]  the row
+-- ARGV[4]  the other one, without its seal
+-- ARGV[5]  how many of the chunks are nodes
+-- ARGV[6...] digest and content of each chunk
+-- Returns  1, also when the row is not there any more, or 0 when something that the other one refers to
+--          is not in the thread
+
+-- include rows
+-- include control
+-- include lease
+-- include slices
+-- include closure
+-- include live
+-- include chunks
+
+local FIRST_CHUNK = 6
+
+check_lease(ARGV[1])
+local key, row, new_row = KEYS[tonumber(ARGV[2])], ARGV[3], sealed(ARGV[4])
+if redis.call('ZLEXCOUNT', key, '[' .. row, '[' .. row) == 0 then
+  return 1
+end
+
+local function each_entry(visit)
+  if key == TIMELINE then
+    each_value(head_of(new_row), visit)
+  else
+    each_write(groups_of(new_row), visit)
+  end
+end
+
+local sent, references = chunks_sent(FIRST_CHUNK, tonumber(ARGV[5]))
+each_entry(function(entry)
+  references_of(entry, references)
+end)
+if not all_present(references, sent) then
+  return 0
+end
+store_chunks(FIRST_CHUNK)
+if new_row ~= row then
+  redis.call('ZADD', key, 0, new_row) -- first, so that the key is never empty and stays with its expiry
+  redis.call('ZREM', key, row)
+end
+if is_being_swept() then
+  each_entry(want_entry)
+  leave_marks()
+end
+-- What is new in the thread expires with it.
+local left = redis.call('PTTL', TIMELINE)
+if left > 0 then
+  redis.call('PEXPIRE', CHUNKS, left)
+end
+return 1
