@@ -203,7 +203,7 @@ class Lines:
             return self._line() or await self._opened()
 
     async def _opened(self) -> Line:
-        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        connection = self._pool.connection_class(**_in_resp2(self._pool.connection_kwargs))
         try:
             await connection.connect()
         except BaseException:
@@ -217,3 +217,12 @@ class Lines:
         """Close all lines."""
         while self._lines:
             await self._lines.pop().close()
+
+
+def _in_resp2(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a connection that speaks RESP2, whatever a URL or redis-py prefers.
+
+    In RESP3, a server may send what is no reply: from redis-py 8 on, it is asked to.
+    """
+    kept = {name: settings[name] for name in settings if not name.startswith("maint_notifications")}
+    return {**kept, "protocol": 2}
