@@ -695,7 +695,8 @@ class Operations:
         if version and tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
             raise UnsupportedServerError(f"Redis {version} is too old: 6.2 or newer is needed")
         policy = info.get("maxmemory_policy", "")
-        if policy.startswith("allkeys") and info.get("maxmemory") != "0":
+        evicting = ("allkeys", "volatile") if self.shared.options.life.ttl else ("allkeys",)
+        if policy.startswith(evicting) and info.get("maxmemory") != "0":
             return (
                 f"maxmemory-policy is {policy}: when its memory is full, this server deletes "
                 "parts of checkpoints. Set it to noeviction."
