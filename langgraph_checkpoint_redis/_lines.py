@@ -127,9 +127,12 @@ class Line(asyncio.Protocol):
         """Tell all who wait, and redis-py."""
         self._fail(RedisConnectionError(f"the connection to the server was lost: {error or 'end'}"))
         self._stream.connection_lost(error)
+        self._connection._close()  # noqa: SLF001 - or it complains of being left open
 
     def _watch(self, seconds: float) -> None:
         """See whether the server has been silent for too long, though it is not still receiving."""
+        if not self.is_open:
+            return
         unsent = self._transport.get_write_buffer_size()
         if unsent < self._unheard_bytes:
             self._heard = self._loop.time()
