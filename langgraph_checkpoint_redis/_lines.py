@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future, Transport
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -128,9 +127,12 @@ class Line(asyncio.Protocol):
         """Tell all who wait, and redis-py."""
         self._fail(RedisConnectionError(f"the connection to the server was lost: {error or 'end'}"))
         self._stream.connection_lost(error)
+        self._connection._close()  # noqa: SLF001 - or it complains of being left open
 
     def _watch(self, seconds: float) -> None:
         """See whether the server has been silent for too long, though it is not still receiving."""
+        if not self.is_open:
+            return
         unsent = self._transport.get_write_buffer_size()
         if unsent < self._unheard_bytes:
             self._heard = self._loop.time()
@@ -162,11 +164,9 @@ class Lines:
     enough.
     """
 
-    def __init__(
-        self, connection: Callable[[], Any], limit: int, *, seconds: float | None, shared: bool
-    ) -> None:
-        """`connection` makes one of redis-py that is not open yet; `seconds` are as of `Line`."""
-        self._connection = connection
+    def __init__(self, source: Any, limit: int, *, seconds: float | None, shared: bool) -> None:
+        """`source` is a pool of redis-py, or a node of a cluster; `seconds` are as of `Line`."""
+        self._source = source
         self._limit = limit
         self._seconds = seconds
         self._are_shared = shared
@@ -207,7 +207,7 @@ class Lines:
             return self._line() or await self._opened()
 
     async def _opened(self) -> Line:
-        connection = self._connection()
+        connection = self._source.connection_class(**_in_resp2(self._source.connection_kwargs))
         try:
             await connection.connect()
         except BaseException:
@@ -221,3 +221,12 @@ class Lines:
         """Close all lines."""
         while self._lines:
             await self._lines.pop().close()
+
+
+def _in_resp2(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a connection that speaks RESP2, whatever a URL or redis-py prefers.
+
+    In RESP3, a server may send what is no reply: from redis-py 8 on, it is asked to.
+    """
+    kept = {name: settings[name] for name in settings if not name.startswith("maint_notifications")}
+    return {**kept, "protocol": 2}

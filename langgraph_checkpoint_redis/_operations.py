@@ -737,14 +737,8 @@ class Operations:
         if version and tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
             raise UnsupportedServerError(f"Redis {version} is too old: 6.2 or newer is needed")
         warnings: list[UserWarning] = []
-        policy = info.get("maxmemory_policy", "")
-        if policy.startswith("allkeys") and info.get("maxmemory") != "0":
-            warnings.append(
-                EvictionWarning(
-                    f"maxmemory-policy is {policy}: when its memory is full, this server deletes "
-                    "parts of checkpoints. Set it to noeviction."
-                )
-            )
+        if evicting := _evicting(info, expires=bool(self.shared.options.life.ttl)):
+            warnings.append(EvictionWarning(evicting))
         if confirm := self.shared.options.confirm:
             warnings += [DurabilityWarning(text) for text in (yield from _lacking(confirm, info))]
         return warnings
@@ -776,6 +770,18 @@ def _decoded(names: Iterable[bytes]) -> list[str]:
 def _info(*sections: bytes) -> dict[str, str]:
     lines = [line for section in sections for line in section.decode().splitlines()]
     return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _evicting(info: Mapping[str, str], *, expires: bool) -> str:
+    """Why the server may delete parts of threads, which may expire or not; empty if it will not."""
+    policy = info.get("maxmemory_policy", "")
+    kinds = ("allkeys", "volatile") if expires else ("allkeys",)
+    if not policy.startswith(kinds) or info.get("maxmemory") == "0":
+        return ""
+    return (
+        f"maxmemory-policy is {policy}: when its memory is full, this server deletes parts of "
+        "checkpoints. Set it to noeviction."
+    )
 
 
 def _lacking(confirm: Confirm, info: Mapping[str, str]) -> Operation[list[str]]:

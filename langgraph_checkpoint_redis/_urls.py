@@ -97,6 +97,7 @@ class Url:
             options.pop(name, None)
         for_both = ("socket_", "ssl")
         for_sentinels = {name: options[name] for name in options if name.startswith(for_both)}
+        for_sentinels["retry"] = retry  # there are other sentinels to ask
         for_sentinels |= _NAMED
         for name in _SENTINEL_OPTIONS:
             if name in options:

@@ -21,7 +21,7 @@ import pytest
 import redis
 
 from examples.local_server import running_server
-from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
+from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, _resp
 
 from .driving import AwaitedSaver, Saver
 from .servers import any_binary
@@ -104,6 +104,15 @@ def test_any_client_will_do(make: Make, server: str, options: dict[str, Any]) ->
 @pytest.mark.parametrize("end", ["", "/", "/5", "?db=5", "?protocol=3", "?protocol=2"])
 def test_any_url_will_do(make: Make, server: str, end: str) -> None:
     """A server could not be reached in the way that its documentation says."""
+    use(make(server + end))
+
+
+@pytest.mark.parametrize("end", ["", "?protocol=3"])
+def test_urls_need_no_hiredis(
+    make: Make, server: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who installs this package without extras could not use it."""
+    monkeypatch.setattr(_resp, "hiredis", None)
     use(make(server + end))
 
 

@@ -21,6 +21,7 @@ from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, empty_chec
 from langgraph.checkpoint.base.id import uuid6
 from redis.cluster import ClusterNode
 from redis.crc import key_slot
+from redis.exceptions import RedisClusterException
 
 from langgraph_checkpoint_redis import ThreadExistsError
 from langgraph_checkpoint_redis._keys import Keyspace
@@ -215,6 +216,21 @@ def test_a_user_with_the_documented_commands_may_do_all_that_savers_do(
 ) -> None:
     """Who sets up a user by our documentation could not use a cluster."""
     use(saver_on(_limited_url(running)))
+
+
+def test_wrong_credentials_are_an_error_at_once(running: Cluster, saver_on: SaverOn) -> None:
+    """A typing error in a password would look like a cluster that is away."""
+    start = time.monotonic()
+    with pytest.raises(RedisClusterException, match=r"(?i)invalid username-password"):
+        saver_on(running.url().replace("//", "//nobody:wrong@")).get_tuple(thread("a"))
+    assert time.monotonic() - start < 2
+
+
+def test_connections_say_who_they_are(running: Cluster, saver_on: SaverOn) -> None:
+    """Whoever looks for what keeps a cluster busy could not tell our connections from others."""
+    saver_on(running.url()).get_tuple(thread("a"))
+    found = [client.get("lib-name", "") for node in running.nodes for client in node.client_list()]
+    assert not any(found) or any("langgraph-checkpoint-redis-core_v" in name for name in found)
 
 
 def _limited_url(cluster: Cluster) -> str:

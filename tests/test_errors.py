@@ -381,6 +381,20 @@ def test_setup_warns_of_a_server_that_evicts(
         saver_of(evicting_server).setup()
 
 
+def test_setup_warns_of_a_server_that_evicts_what_expires(
+    saver_on: Callable[..., Saver], evicting_server: str
+) -> None:
+    """A thread with a time to live would lose parts before that time, and nobody had said so."""
+    with redis.Redis.from_url(evicting_server) as client:
+        client.config_set("maxmemory-policy", "volatile-lru")
+        try:
+            saver_on(evicting_server).setup()  # its threads stay for ever
+            with pytest.warns(EvictionWarning, match="volatile-lru.*noeviction"):
+                saver_on(evicting_server, ttl=3600).setup()
+        finally:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+
+
 def test_setup_does_not_need_to_see_what_a_server_says_of_itself(
     saver_of: Callable[[str], Saver], server: str, client: redis.Redis, user: str
 ) -> None:

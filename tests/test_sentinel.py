@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -38,6 +39,28 @@ def test_sentinels_lead_to_the_primary(watched: Watched, saver_on: SaverOn, end:
     saver.put(thread("a"), *chat(1))
     assert watched.servers[0].info("keyspace")[f"db{3 if end == '/3' else 0}"]
     saver.delete_thread("a")
+
+
+def test_sentinels_that_are_away_hold_nobody_up(watched: Watched, saver_on: SaverOn) -> None:
+    """When a machine fails, the sentinel on it does, too: the failover would take much longer."""
+    away = watched.url.replace("//", "//127.0.0.1:1,127.0.0.1:2,")
+    start = time.monotonic()
+    assert saver_on(away).get_tuple(thread("a")) is None
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("login", "end"), [("nobody:wrong@", ""), ("", "?sentinel_username=x&sentinel_password=wrong")]
+)
+def test_wrong_credentials_are_named(
+    watched: Watched, saver_on: SaverOn, monkeypatch: pytest.MonkeyPatch, login: str, end: str
+) -> None:
+    """A typing error in a password would look like servers that are away."""
+    monkeypatch.setattr("langgraph_checkpoint_redis._clients.SECONDS_TO_RECOVER", 0.1)
+    url = watched.url.replace("//", f"//{login}") + end
+    refusal = r"(?i)invalid username-password|AuthenticationError"
+    with pytest.raises(redis.ConnectionError, match=refusal):
+        saver_on(url).get_tuple(thread("a"))
 
 
 def test_a_service_that_sentinels_do_not_know_is_an_error(

@@ -6,6 +6,7 @@ own. For a client there is no difference.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -13,13 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import redis
 import trustme
 
 from examples.local_server import running_server
+from langgraph_checkpoint_redis import AsyncRedisSaver
 
 from .driving import Saver
 from .servers import any_binary
@@ -102,6 +104,17 @@ def pass_on_both(secured: ssl.SSLSocket, server: socket.socket) -> None:
 def test_a_server_behind_tls_can_be_used(guarded: Guarded, saver_on: SaverOn) -> None:
     """Checkpoints would have to travel in the clear."""
     use(saver_on(f"{guarded.url}&ssl_ca_certs={guarded.authority}"))
+
+
+async def test_nothing_comes_after_the_end(guarded: Guarded) -> None:
+    """Programs would log errors of connections that they have closed already."""
+    errors: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
+    url = f"{guarded.url}&ssl_ca_certs={guarded.authority}&socket_timeout=0.5"
+    async with AsyncRedisSaver.from_conn_string(url) as saver:
+        await saver.aget_tuple(thread("a"))
+    await asyncio.sleep(0.6)
+    assert errors == []
 
 
 def test_a_certificate_may_go_unchecked_on_demand(guarded: Guarded, saver_on: SaverOn) -> None:
