@@ -2,8 +2,9 @@
 
 LangGraph's interface is enough to move threads, and `Store` needs nothing else. It has two gaps. It
 lists checkpoints with all their values only, which is slow, or takes a lot of memory, where just
-the ids are needed. And it tells the order of pending writes, but not the paths of the tasks that
-they are from, nor their indexes. Subclasses fill both for savers that are known, from where those keep them.
+the ids are needed. And it tells the order of pending writes, but neither the paths of the tasks
+that they are from nor their indexes. Subclasses fill both for savers that are known, from where
+those keep them.
 """
 
 from __future__ import annotations
