@@ -26,7 +26,14 @@ from langgraph_checkpoint_redis import (
     MissingLibraryError,
     UnknownFormatError,
 )
-from langgraph_checkpoint_redis.moving import Moved, _files, export_threads, import_threads, migrate
+from langgraph_checkpoint_redis.moving import (
+    Moved,
+    _files,
+    _format,
+    export_threads,
+    import_threads,
+    migrate,
+)
 
 from .driving import DirectDriver
 from .graphs import Session, chat, shape
@@ -310,7 +317,7 @@ def test_lines_that_are_no_records_are_refused(data: bytes) -> None:
 
 def test_a_line_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small compressed file could take all memory."""
-    monkeypatch.setattr(_files._format, "LONGEST", 1000)
+    monkeypatch.setattr(_format, "LONGEST", 1000)
     assert "too long" in refused(made({**RECORD, "values": {"c": typed("v" * 2000)}}))
 
 

@@ -59,7 +59,7 @@ def make(url: str, tmp_path: Path) -> Iterator[Make]:
                 "ours": url,
                 "embedded": f"embedded:///{tmp_path / 'embedded'}",
             }
-            options = {} if kind == "sqlite" else {"prefix": name}
+            options: dict[str, Any] = {} if kind == "sqlite" else {"prefix": name}
             return stack.enter_context(opened(urls[kind], **options))
 
         yield made
@@ -317,7 +317,8 @@ class Forgetful(InMemorySaver):
     """A saver that does not keep what it is given."""
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, versions: Any) -> RunnableConfig:
-        return super().put(config, checkpoint, {**metadata, "step": 7}, versions)
+        metadata = {**metadata, "step": 7}
+        return super().put(config, checkpoint, metadata, versions)
 
 
 def test_what_the_target_reads_is_compared_afterwards(make: Make) -> None:
