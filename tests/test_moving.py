@@ -379,6 +379,16 @@ def test_branches_whose_versions_are_numbers_keep_their_values(make: Make) -> No
     assert "value of channel 'a'" in report.failed["t"]
 
 
+def test_snapshots_of_delta_channels_stay_where_values_are_kept_by_version(make: Make) -> None:
+    """A delta channel would be rebuilt from nothing, or be refused as another."""
+    source, target = make("sqlite"), InMemorySaver()
+    story = STORIES["delta"]
+    story.begin(story.session(source, "delta"))
+    assert migrate(source, target).ok
+    left, right = (story.go_on(story.session(saver, "delta")) for saver in (target, source))
+    assert shape(left) == shape(right)
+
+
 LONG = 150  # checkpoints, of 100 KB each
 
 

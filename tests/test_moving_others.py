@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from importlib import import_module
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -129,8 +130,14 @@ def test_what_a_saver_cannot_hold_is_reported(savers: Mapping[str, AnySaver]) ->
 
 def test_no_error_shows_the_password_of_a_database() -> None:
     """Passwords would be in logs and in bug reports."""
-    for url in ("postgresql://u:hunter2@host:hunter2/x", "vendor+redis://u:hunter2@host:hunter2"):
-        with pytest.raises(ConfigError) as caught, opened(url):
+    errors = (ConfigError, import_module("psycopg").Error)
+    for url in (
+        "postgresql://u:hunter2@[host",
+        "postgresql://u:hunter2@127.0.0.1:1/x",
+        "postgresql://u:hunter2@127.0.0.1:hunter2/x",
+        "vendor+redis://u:hunter2@host:hunter2",
+    ):
+        with pytest.raises(errors) as caught, opened(url):
             pass
         assert "hunter2" not in str(caught.value)
 

@@ -83,10 +83,15 @@ def _copy(items: Items, target: Store, thread_id: str, wanted: frozenset[Place] 
     for item in items():
         shape = _shape(item)
         if wanted is None or item.place in wanted:
-            parent = shapes.get(Place(item.place.namespace, item.parent_id), {})
-            _put(item, target, thread_id, _new_versions(shape, parent))
+            parent = Place(item.place.namespace, item.parent_id)
+            if item.parent_id and parent not in shapes:
+                found = target.item(thread_id, parent, frozenset())
+                shapes[parent] = _shape(found) if found else {}
+            before = shapes.get(parent, {})
+            new_versions = _new_versions(shape, before, by_version=target.by_version)
+            _put(item, target, thread_id, new_versions)
         shapes[item.place] = shape
-        if len(shapes) > PARENTS:
+        while len(shapes) > PARENTS:
             shapes.popitem(last=False)
 
 
@@ -96,9 +101,17 @@ def _shape(item: Item) -> Shape:
     return {channel: (version, channel in values) for channel, version in versions.items()}
 
 
-def _new_versions(shape: Shape, parent: Shape) -> ChannelVersions:
-    """What a checkpoint has that its parent has not: all of it, if that is not known."""
-    return {channel: what[0] for channel, what in shape.items() if parent.get(channel) != what}
+def _new_versions(shape: Shape, parent: Shape, *, by_version: bool) -> ChannelVersions:
+    """The versions of channels that have others than in the parent, or a value only here or there.
+
+    A saver that keeps values by version is not told of a value that is only in the parent: it would
+    forget the one that the parent has.
+    """
+    return {
+        channel: version
+        for channel, (version, has_value) in shape.items()
+        if parent.get(channel) not in ((version, has_value), (version, has_value or by_version))
+    }
 
 
 def _put(item: Item, target: Store, thread_id: str, new_versions: ChannelVersions) -> None:
@@ -191,8 +204,8 @@ class _Comparison:
     def _own_values(self, one: Item, other: Item) -> Mapping[str, Any]:
         """The target's values, but for those that only it has, of the checkpoint's parent.
 
-        A saver that keeps values by channel and version, as LangGraph's for Postgres does, returns
-        the snapshot of a delta channel until its version changes; others return it once.
+        Most savers return the snapshot of a delta channel for as long as its version lasts; those
+        that keep each checkpoint whole, as LangGraph's for SQLite does, return it once.
         """
         found = _values(other)
         if found.keys() <= _values(one).keys() or not other.parent_id:
