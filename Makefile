@@ -17,7 +17,7 @@ OLDEST_TESTS := $(addprefix tests/test_,graphs.py conformance.py errors.py clien
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-servers test-containers test-oldest lint check format bench
-.PHONY: bench-quick release-check clean
+.PHONY: bench-quick release-check clean test-moving
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,10 @@ test-clients: $(CLIENTS:%=$(VENV)/clients/%) $(VENV)/clients/without/hiredis.py 
 	  PYTHONPATH=$(abspath $(VENV)/clients)/$$client:$(abspath $(VENV)/clients)/$$hiredis \
 	    $(BIN)/pytest -n auto $(ARGS) $(CLIENT_TESTS); \
 	done; done
+
+test-moving: ## run the tests that move threads between all savers, on their servers
+	@$(MAKE) VENV=.venv-bench .venv-bench/.bench .venv-bench/.test
+	.venv-bench/bin/pytest -m others $(ARGS) tests/test_moving_others.py
 
 lint: $(VENV)/.test ## check style and types
 	$(BIN)/ruff check

@@ -157,7 +157,7 @@ class Driver(Protocol):
 class DirectDriver:
     """Calls a graph directly."""
 
-    def __init__(self, saver: RedisSaver) -> None:
+    def __init__(self, saver: BaseCheckpointSaver[Any]) -> None:
         self.saver: BaseCheckpointSaver[str] = saver
 
     def invoke(self, graph: Graph, input: Any, config: RunnableConfig, **options: Any) -> Any:

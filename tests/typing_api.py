@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import timedelta
+from pathlib import Path
+from typing import Literal
 
 import redis
 from langchain_core.runnables import RunnableConfig
@@ -32,6 +34,15 @@ from langgraph_checkpoint_redis import (
     Stats,
     ThreadExistsError,
     ThreadInfo,
+)
+from langgraph_checkpoint_redis.moving import (
+    Moved,
+    Report,
+    amigrate,
+    export_threads,
+    import_threads,
+    migrate,
+    opened,
 )
 
 CONFIG: RunnableConfig = {"configurable": {"thread_id": "a"}}
@@ -151,3 +162,21 @@ def errors_say_where(error: CorruptThreadError | ThreadExistsError, bad: ConfigE
 def savers_can_be_limited_to_known_types(saver: RedisSaver, other: AsyncRedisSaver) -> None:
     assert_type(saver.with_allowlist([("module", "Class")]), BaseCheckpointSaver[str])
     assert_type(other.with_allowlist([("module", "Class")]), BaseCheckpointSaver[str])
+
+
+def threads_are_moved(source: BaseCheckpointSaver[int], target: RedisSaver) -> None:
+    report = migrate(source, target, thread_ids=("a",), workers=2, progress=print)
+    assert_type(report, Report)
+    assert_type(report.failed, dict[str, str])
+    assert_type(report.ok, bool)
+    export_threads(target, Path("a.gz"), serde=JsonPlusSerializer())
+    with Path("a").open("rb") as file, opened("redis://", prefix="p") as saver:
+        assert_type(import_threads(saver, file, salvage=True), Report)
+    migrate(source, "redis://")  # type: ignore[arg-type]
+
+
+async def threads_are_moved_in_a_loop(source: AsyncRedisSaver, target: RedisSaver) -> None:
+    def told(moved: Moved) -> None:
+        assert_type(moved.outcome, Literal["copied", "present", "failed"])
+
+    assert_type(await amigrate(source, target, progress=told), Report)

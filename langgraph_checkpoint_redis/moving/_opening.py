@@ -5,6 +5,7 @@ No error shows a URL: there may be a password in it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
@@ -98,15 +99,26 @@ def _sqlite(asked: _Asked) -> Iterator[AnySaver]:
 def _postgres(asked: _Asked) -> Iterator[AnySaver]:
     name = "langgraph.checkpoint.postgres"
     module = _module(name, "langgraph-checkpoint-postgres 'psycopg[binary]'")
-    psycopg = import_module("psycopg")
-    try:
-        psycopg.conninfo.conninfo_to_dict(asked.url)
-    except psycopg.Error:
-        raise ConfigError(f"{FORMS}\nThe one for Postgres cannot be read.") from None
+    _check_postgres(asked.url)
     with module.PostgresSaver.from_conn_string(asked.url) as saver:
         if not asked.existing:
             saver.setup()
         yield _with_options(saver, asked.options)
+
+
+def _check_postgres(url: str) -> None:
+    """Refuse what errors of the library would show a part of."""
+    psycopg = import_module("psycopg")
+    try:
+        parts = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.Error:
+        parts = {"port": "none"}
+    ports, hosts = str(parts.get("port") or ""), str(parts.get("host") or "")
+    if not re.fullmatch(r"[\d,]*", ports) or "@" in hosts:
+        raise ConfigError(
+            f"{FORMS}\nThe one for Postgres cannot be read; what is special in a user name or a "
+            "password must be percent-encoded."
+        )
 
 
 @contextmanager

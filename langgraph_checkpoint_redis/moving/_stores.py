@@ -2,8 +2,9 @@
 
 LangGraph's interface is enough to move threads, and `Store` needs nothing else. It has two gaps. It
 lists checkpoints with all their values only, which is slow, or takes a lot of memory, where just
-the ids are needed. And it tells the order of pending writes, but not the paths of the tasks that
-they are from, nor their indexes. Subclasses fill both for savers that are known, from where those keep them.
+the ids are needed. And it tells the order of pending writes, but neither the paths of the tasks
+that they are from nor their indexes. Subclasses fill both for savers that are known, from where
+those keep them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from langgraph_checkpoint_redis import _codec
 from langgraph_checkpoint_redis._chunks import pack_levels
 from langgraph_checkpoint_redis._config import Place as StoredPlace
 from langgraph_checkpoint_redis._operations import LAST, PAGE, Operations
-from langgraph_checkpoint_redis._scripts import GET, LIST, Argument, Operation
+from langgraph_checkpoint_redis._resp import Argument
+from langgraph_checkpoint_redis._scripts import GET, LIST, Operation
 from langgraph_checkpoint_redis.aio import AsyncRedisSaver
 from langgraph_checkpoint_redis.errors import ConfigError, RedisSaverError
 from langgraph_checkpoint_redis.saver import RedisSaver
@@ -81,7 +83,13 @@ def config(thread_id: str, namespace: str, checkpoint_id: str = "") -> RunnableC
 
 
 class Store:
-    """The threads of any saver, by LangGraph's interface alone."""
+    """The threads of any saver, by LangGraph's interface alone.
+
+    Attributes:
+        by_version: Whether a value may be kept by its channel and version, for all checkpoints.
+    """
+
+    by_version = True
 
     def __init__(self, saver: Any) -> None:
         self.saver = saver
@@ -181,6 +189,8 @@ class _Operations(Operations):
 
 class OwnStore(KeyStore):
     """The threads of this package's savers."""
+
+    by_version = False
 
     def thread_ids(self) -> Sequence[str]:
         if isinstance(self.saver, RedisSaver):

@@ -60,13 +60,13 @@ def _lacking(
 ) -> frozenset[Place]:
     """The checkpoints that the target has not, or not with all their writes."""
     lacking, seen = set[Place](), set[Place]()
-    differs = _Comparison()
+    differs = _Comparison(target, thread_id, there)
     for item in items():
         seen.add(item.place)
         found = target.item(thread_id, item.place, there) if item.place in there else None
         if found is None:
             lacking.add(item.place)
-        elif difference := differs.checkpoints(item, found, there):
+        elif difference := differs.checkpoints(item, found):
             raise DifferentThreadError(thread_id, difference)
         elif differs.writes(item, found):
             if not differs.has_writes_of(found, item):
@@ -83,10 +83,15 @@ def _copy(items: Items, target: Store, thread_id: str, wanted: frozenset[Place] 
     for item in items():
         shape = _shape(item)
         if wanted is None or item.place in wanted:
-            parent = shapes.get(Place(item.place.namespace, item.parent_id), {})
-            _put(item, target, thread_id, _new_versions(shape, parent))
+            parent = Place(item.place.namespace, item.parent_id)
+            if item.parent_id and parent not in shapes:
+                found = target.item(thread_id, parent, frozenset())
+                shapes[parent] = _shape(found) if found else {}
+            before = shapes.get(parent, {})
+            new_versions = _new_versions(shape, before, by_version=target.by_version)
+            _put(item, target, thread_id, new_versions)
         shapes[item.place] = shape
-        if len(shapes) > PARENTS:
+        while len(shapes) > PARENTS:
             shapes.popitem(last=False)
 
 
@@ -96,9 +101,17 @@ def _shape(item: Item) -> Shape:
     return {channel: (version, channel in values) for channel, version in versions.items()}
 
 
-def _new_versions(shape: Shape, parent: Shape) -> ChannelVersions:
-    """What a checkpoint has that its parent has not: all of it, if that is not known."""
-    return {channel: what[0] for channel, what in shape.items() if parent.get(channel) != what}
+def _new_versions(shape: Shape, parent: Shape, *, by_version: bool) -> ChannelVersions:
+    """The versions of channels that have others than in the parent, or a value only here or there.
+
+    A saver that keeps values by version is not told of a value that is only in the parent: it would
+    forget the one that the parent has.
+    """
+    return {
+        channel: version
+        for channel, (version, has_value) in shape.items()
+        if parent.get(channel) not in ((version, has_value), (version, has_value or by_version))
+    }
 
 
 def _put(item: Item, target: Store, thread_id: str, new_versions: ChannelVersions) -> None:
@@ -142,13 +155,13 @@ def _numbered(writes: Sequence[Write]) -> Sequence[Write]:
 def _verify(items: Items, target: Store, thread_id: str) -> int:
     """Compare all of a thread, and count its checkpoints."""
     there = frozenset(target.places(thread_id))
-    differs, seen = _Comparison(), set[Place]()
+    differs, seen = _Comparison(target, thread_id, there), set[Place]()
     for item in items():
         seen.add(item.place)
         found = target.item(thread_id, item.place, there)
         if found is None:
             raise DifferentThreadError(thread_id, f"{_name(item.place)} is missing", copied=True)
-        if difference := differs.checkpoints(item, found, there) or differs.writes(item, found):
+        if difference := differs.checkpoints(item, found) or differs.writes(item, found):
             raise DifferentThreadError(thread_id, difference, copied=True)
     if not seen:
         raise ThreadNotFoundError(thread_id)
@@ -170,13 +183,16 @@ _COMPARED = JsonPlusSerializer(pickle_fallback=True)
 class _Comparison:
     """Says where two checkpoints differ as data, in words; empty if they do not."""
 
-    def checkpoints(self, one: Item, other: Item, there: frozenset[Place]) -> str:
+    def __init__(self, target: Store, thread_id: str, there: frozenset[Place]) -> None:
+        self._target, self._thread_id, self._there = target, thread_id, there
+
+    def checkpoints(self, one: Item, other: Item) -> str:
         """Compare all but the writes; a parent that the target has not (yet) cannot be named."""
         parent = Place(one.place.namespace, one.parent_id)
-        if other.parent_id != (one.parent_id if parent in there else ""):
+        if other.parent_id != (one.parent_id if parent in self._there else ""):
             return f"{_name(one.place)} has another parent"
         for what, left, right in (
-            ("value of channel", _values(one), _values(other)),
+            ("value of channel", _values(one), self._own_values(one, other)),
             ("metadata", _kept(one.metadata, other.metadata), other.metadata),
             ("field", _fields(one), _fields(other)),
         ):
@@ -184,6 +200,31 @@ class _Comparison:
                 if not (key in left and key in right and self._same(left[key], right[key])):
                     return f"{_name(one.place)} differs in {what} {key!r}"
         return ""
+
+    def _own_values(self, one: Item, other: Item) -> Mapping[str, Any]:
+        """The target's values, but for those that only it has, of the checkpoint's parent.
+
+        Most savers return the snapshot of a delta channel for as long as its version lasts; those
+        that keep each checkpoint whole, as LangGraph's for SQLite does, return it once.
+        """
+        found = _values(other)
+        if found.keys() <= _values(one).keys() or not other.parent_id:
+            return found
+        place = Place(other.place.namespace, other.parent_id)
+        parent = self._target.item(self._thread_id, place, self._there)
+        return {
+            channel: value
+            for channel, value in found.items()
+            if channel in _values(one)
+            or not (parent and self._is_of_parent(channel, value, other, parent))
+        }
+
+    def _is_of_parent(self, channel: str, value: Any, other: Item, parent: Item) -> bool:
+        versions = [item.checkpoint["channel_versions"].get(channel) for item in (other, parent)]
+        values = _values(parent)
+        return (
+            versions[0] == versions[1] and channel in values and self._same(value, values[channel])
+        )
 
     def writes(self, one: Item, other: Item) -> str:
         """Compare the writes, and their order."""
