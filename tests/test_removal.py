@@ -322,6 +322,23 @@ def test_runs_lead_to_copies_of_their_threads(saver: Saver, raw: Raw) -> None:
     assert not raw.threads_of("run")
 
 
+@pytest.mark.parametrize("strategy", ["delete", "delete_all"])
+def test_pruning_may_leave_nothing(saver: Saver, raw: Raw, strategy: str) -> None:
+    """The Agent Server, which has two words for it, would report what has not taken place."""
+    go_on(saver, config("thread", ""), "1", {"notes": NOTES})
+    saver.prune(["thread", "never seen"], strategy=strategy)
+    assert not raw.keys()
+
+
+def test_runs_are_deleted_twice_and_where_there_are_none(saver: Saver) -> None:
+    """The Agent Server, which asks twice, would report a rollback as failed."""
+    put_empty(saver, "1", run_id="kept")
+    put_empty(saver, "2", run_id="run")
+    for _ in range(2):
+        saver.delete_for_runs(["run", "never seen", "run"])
+        assert [found.checkpoint["id"] for found in saver.list(None)] == ["1"]
+
+
 @pytest.mark.parametrize("count", [1, 1000])
 def test_a_run_that_goes_on_after_it_was_deleted_is_found_again(
     saver: Saver, other: RedisSaver, raw: Raw, count: int
