@@ -77,7 +77,10 @@ class _ReencryptionOperations(Operations):
                     self._renew(entry, chunks, anew, values)
                 content = b"\0".join([name, row.packed(parts, self._again, anew)])
             args = (self.shared.token(thread_id), row.number, row.row, content)
-            stored = yield from self._store(REWRITE, thread_id, Known(), args, values)
+            confirm = self.shared.options.confirm
+            stored = yield from self._store(
+                REWRITE, thread_id, Known(), args, values, confirm=confirm
+            )
             if not stored:
                 anew.clear()
 

@@ -18,6 +18,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from . import _compression, _config, _embedded, _urls
+from ._confirm import Confirm
 from .aio import AsyncRedisSaver
 from .errors import ConfigError, MissingLibraryError
 
@@ -146,6 +147,21 @@ def _on_conflict(text: str) -> str:
     return text
 
 
+def _confirmation(text: str) -> Confirm:
+    """What to wait for, of words and numbers like `disk,replicas=1,timeout=2`."""
+    said = dict(word.strip().partition("=")[::2] for word in text.split(","))
+    if "disk" in said and not said["disk"]:
+        said["disk"] = "true"
+    readers: dict[str, Callable[[str], Any]] = {
+        "disk": _flag,
+        "replicas": lambda number: _number(int, number),
+        "timeout": _seconds,
+    }
+    if unknown := said.keys() - readers:
+        raise ValueError(f"must be like disk,replicas=1,timeout=2, and not have {sorted(unknown)}")
+    return Confirm(**{word: readers[word](value) for word, value in said.items()})
+
+
 _OPTIONS: dict[str, Callable[[str], Any]] = {
     "prefix": _config.prefix,
     "keep_last": _keep_last,
@@ -154,4 +170,6 @@ _OPTIONS: dict[str, Callable[[str], Any]] = {
     "refresh_on_read": _flag,
     "tombstone": _seconds,
     "on_conflict": _on_conflict,
+    "confirm": _confirmation,
+    "allow_plaintext": _flag,
 }

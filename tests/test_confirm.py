@@ -228,7 +228,7 @@ def test_who_waits_for_a_confirmation_holds_up_no_others(
 
     async def other_runs_meanwhile() -> None:
         waiting = asyncio.ensure_future(saver.aput(careful, *chat(1)))
-        while not (stored(pair.primary) or waiting.done()):
+        while not (stored(pair.primary) or waiting.done()):  # noqa: ASYNC110 - none tells
             await asyncio.sleep(0)
         for _ in range(10):
             await saver.aput(thread("b"), *chat(1))

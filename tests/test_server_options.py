@@ -16,7 +16,13 @@ import pytest
 import redis
 from langgraph.checkpoint.base import empty_checkpoint
 
-from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, MissingLibraryError, server
+from langgraph_checkpoint_redis import (
+    AsyncRedisSaver,
+    ConfigError,
+    Confirm,
+    MissingLibraryError,
+    server,
+)
 from langgraph_checkpoint_redis.server import make_checkpointer
 
 PAGE = Path(__file__).parents[1] / "docs" / "agent-server.md"
@@ -97,6 +103,8 @@ def test_variables_say_what_arguments_say(
         LANGGRAPH_REDIS_REFRESH_ON_READ="true",
         LANGGRAPH_REDIS_TOMBSTONE="60",
         LANGGRAPH_REDIS_ON_CONFLICT="error",
+        LANGGRAPH_REDIS_CONFIRM="disk, replicas=2,timeout=0.5",
+        LANGGRAPH_REDIS_ALLOW_PLAINTEXT="true",
     )
     told = AsyncRedisSaver(
         server,
@@ -107,6 +115,8 @@ def test_variables_say_what_arguments_say(
         refresh_on_read=True,
         tombstone=60,
         on_conflict="error",
+        confirm=Confirm(disk=True, replicas=2, timeout=0.5),
+        allow_plaintext=True,
     )
     made = opened(nothing)._shared
     assert (made.options, made.keyspace) == (told._shared.options, told._shared.keyspace)
@@ -187,6 +197,9 @@ def test_only_allowed_types_are_built_from_what_is_stored(
         ("LANGGRAPH_REDIS_TOMBSTONE", "-1", "seconds"),
         ("LANGGRAPH_REDIS_REFRESH_ON_READ", "yes", "true or false"),
         ("LANGGRAPH_REDIS_ON_CONFLICT", "merge", "fork"),
+        ("LANGGRAPH_REDIS_CONFIRM", "always", "disk,replicas=1"),
+        ("LANGGRAPH_REDIS_CONFIRM", "replicas=many", "replicas must be an int"),
+        ("LANGGRAPH_REDIS_CONFIRM", "timeout=1", "disk=True"),
         ("LANGGRAPH_REDIS_ALLOWED_TYPES", "my_app.State", "my_app.state:Order"),
         ("LANGGRAPH_AES_KEY", "secret", "16, 24 or 32 bytes"),
     ],
