@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from random import random
 from struct import iter_unpack
@@ -73,20 +74,32 @@ def next_version(current: Version | None) -> Version:
     return _version_text(number + 1, random())  # noqa: S311 - tells branches apart, no secret
 
 
+# A checkpoint names the same few versions many times, and so does the next one: hence the caches.
+
+
+@lru_cache(maxsize=10_000, typed=True)
 def _version_text(number: int, fraction: float) -> str:
     return f"{number:032}.{fraction:016}"
 
 
+@lru_cache(maxsize=10_000, typed=True)
 def lean_version(version: Version) -> Any:
-    """A version of LangGraph's format as its two numbers, others as they are."""
+    """A version of LangGraph's format as a list of its two numbers, others as they are."""
     if isinstance(version, str) and len(version) > 33 and version[32] == ".":  # noqa: PLR2004
         try:
             number, fraction = int(version[:32]), float(version[33:])
         except ValueError:
             return version
-        if 0 <= number < 2**63 and _version_text(number, fraction) == version:
+        # Minus zero equals zero, which is what the caches go by.
+        is_lean = 0 <= number < 2**63 and (fraction or "-" not in version)
+        if is_lean and _version_text(number, fraction) == version:
             return [number, fraction]
     return version
+
+
+@lru_cache(maxsize=10_000, typed=True)
+def _packed_version(version: Version) -> bytes:
+    return pack(lean_version(version))
 
 
 def full_version(lean: Any) -> Version:
@@ -171,7 +184,7 @@ def _delta_channels(draft: Draft) -> list[str]:
 def _channels(draft: Draft, values: Mapping[str, Value]) -> Iterator[Any]:
     for channel, version in draft.checkpoint["channel_versions"].items():
         yield channel
-        yield pack(lean_version(version))
+        yield _packed_version(version)
         if channel in values:
             yield values[channel].entry
         elif channel in draft.new_versions:
