@@ -628,6 +628,110 @@ def test_growth_is_what_came_lately(run: Run, saver: RedisSaver) -> None:
     assert growth["last_7_days"] == round((sizes["new"] + sizes["days"]) / 7)
 
 
+# verify, repair
+
+
+def damage(client: redis.Redis, saver: RedisSaver, thread_id: str) -> None:
+    """Alter the row of the latest checkpoint."""
+    timeline = saver._shared.keyspace.thread(thread_id).timeline
+    rows: Any = client.zrange(timeline, -1, -1)
+    (row,) = rows
+    client.zrem(timeline, row)
+    client.zadd(timeline, {row[:-9] + b"?" + row[-8:]: 0})
+
+
+def test_damage_is_found_and_removed(run: Run, saver: RedisSaver, client: redis.Redis) -> None:
+    """It would be found by a user in the middle of a conversation."""
+    chatted(saver, "good")
+    chatted(saver, "bad")
+    sound = run("verify")
+    assert (sound.code, sound.out) == (0, "2 threads looked at: nothing found\n")
+    damage(client, saver, "bad")
+    done = run("verify", "--json")
+    assert done.code == 1
+    *problems, total = done.documents
+    assert total["damaged"] == 1
+    (lost,) = (one for one in problems if one["kind"] == "lost")
+    assert lost["thread_id"] == "bad"
+    assert lost["reason"] == "the row is damaged"
+    listed = run("threads")
+    assert [row[0] for row in listed.rows] == ["good"]
+    assert "damaged" in listed.err
+    assert run("repair").code == 2
+    assert "would be removed" in run("repair", "--dry-run").out
+    assert run("verify").code == 1
+    assert "1 lost" in run("repair", "bad", "--yes").out
+    assert run("verify").out == "2 threads looked at: nothing found\n"
+    assert run("verify", "none").code == 1
+    damage(client, saver, "bad")
+    assert run("delete", "bad", "--yes").code == 0
+    assert [*saver.list_threads()] == ["good"]
+
+
+def test_a_leased_thread_is_not_repaired(run: Run, saver: RedisSaver, client: redis.Redis) -> None:
+    """Its run would lose what it builds on."""
+    chatted(saver)
+    damage(client, saver, "a")
+    with saver.lease("a"):
+        done = run("repair", "--yes")
+    assert done.code == 1
+    assert "lease" in done.err
+    assert run("verify").code == 1
+
+
+# export, import, migrate
+
+
+def test_threads_go_to_a_file_and_back(run: Run, saver: RedisSaver, tmp_path: Path) -> None:
+    """There would be no backup of a single thread."""
+    talk = chatted(saver)
+    session(saver, typed(), "typed").run(TYPED)
+    before = talk.history()
+    file = str(tmp_path / "threads.gz")
+    assert run("export", file).out == "2 threads exported; 9 checkpoints\n"
+    assert run("export", file).code == 2
+    saver.delete_thread("a")
+    *each, total = run("import", file, "--json").documents
+    assert {(one["thread_id"], one["outcome"]) for one in each} == {
+        ("a", "copied"),
+        ("typed", "present"),
+    }
+    assert total == {"copied": 1, "present": 1, "failed": 0, "checkpoints": 9}
+    assert talk.history() == before
+    Path(file).write_bytes(b"no such file of ours")
+    assert run("import", file).code == 1
+    assert run("import", f"{file}.none").code == 3
+
+
+def test_threads_migrate_with_types_that_nobody_imports(
+    run: Run, saver: RedisSaver, server: str, prefix: str, tmp_path: Path
+) -> None:
+    """A migration would turn objects into data, or run what somebody has stored."""
+    session(saver, typed()).run(TYPED)
+    asked(saver, "b")
+    file = f"sqlite:///{tmp_path}/threads.db"
+    there = run("migrate", server, file)
+    assert (there.code, there.out) == (0, "2 threads copied; 6 checkpoints\n")
+    back = run("migrate", file, server, "--to-prefix", f"{prefix}:copy")
+    assert back.code == 0, back.err
+    assert "tests.graphs" not in there.err + back.err
+    with RedisSaver.from_conn_string(server, prefix=f"{prefix}:copy") as copy:
+        assert session(copy, typed()).state().values == session(saver, typed()).state().values
+    assert "there already" in run("migrate", server, file).out
+    assert run("migrate", f"{file}.none", server).code == 2
+    only = run("migrate", server, f"sqlite:///{tmp_path}/one.db", "b", "--json").documents
+    assert [one["thread_id"] for one in only[:-1]] == ["b"]
+
+
+def test_what_cannot_be_moved_is_named(run: Run, saver: RedisSaver, tmp_path: Path) -> None:
+    """Threads would be left behind in silence."""
+    chatted(saver)
+    done = run("export", str(tmp_path / "file"), "a", "nobody")
+    assert done.code == 1
+    assert "failed: nobody: " in done.err
+    assert "1 thread exported, 1 failed" in done.out
+
+
 # Errors and secrets
 
 

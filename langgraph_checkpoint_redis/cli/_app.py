@@ -14,7 +14,7 @@ from langgraph_checkpoint_redis import __version__
 from langgraph_checkpoint_redis._clients import PASSING
 from langgraph_checkpoint_redis.errors import ConfigError, RedisSaverError, UnsupportedServerError
 
-from . import change, diff, doctor, prune, show, state, stats, threads
+from . import change, diff, doctor, health, moving, prune, show, state, stats, threads
 from ._output import say
 from ._session import LOCAL, CommandError, Session, hidden
 
@@ -30,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 not found or a problem found, 2 wrong usage, 3 no fit server.",
 )
-for module in (threads, show, state, diff, change, prune, stats, doctor):
+for module in (threads, show, state, diff, change, prune, stats, health, doctor, moving):
     module.register(app)
 
 

@@ -179,17 +179,28 @@ def _indented(branch: Branch, depth: int) -> None:
 # Progress
 
 
+Report = Callable[..., None]
+
+
 @contextmanager
-def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal's stderr, moved by calling what the block is given with a number."""
+def progress(what: str, total: int | None = None) -> Iterator[Report]:
+    """A bar on a terminal's stderr; the block is given what moves it, called with a number.
+
+    A total may be named with it, where it is known only then.
+    """
     if not err.is_terminal:
-        yield lambda _: None
+        yield lambda *_: None
         return
-    measure = (BarColumn(), MofNCompleteColumn()) if total else (TextColumn("{task.completed:,}"),)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), *measure, TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda number: bar.update(task, completed=number)
+        yield lambda number, total=None: bar.update(task, completed=number, total=total)
 
 
 # Numbers and times

@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
@@ -103,6 +104,15 @@ def cipher_key(variable: str) -> bytes | None:
     if key and len(key) not in (16, 24, 32):
         raise ConfigError(f"{variable} must have 16, 24 or 32 bytes, not {len(key)}")
     return key or None
+
+
+def passing(key: bytes | None) -> SerializerProtocol:
+    """A serializer that passes objects on as the bytes that they are stored as, without imports.
+
+    It is LangGraph's by name, so that files say what their values are.
+    """
+    plain = JsonPlusSerializer(allowed_msgpack_modules=None, __unpack_ext_hook__=ormsgpack.Ext)
+    return plain if key is None else _decrypting(plain, key)
 
 
 def _decrypting(plain: SerializerProtocol, key: bytes) -> SerializerProtocol:

@@ -17,14 +17,18 @@ from urllib.parse import unquote
 import redis as redis_py
 import typer
 
+from langgraph_checkpoint_redis._scripts import Commands
 from langgraph_checkpoint_redis._threads import ThreadInfo, _time
 from langgraph_checkpoint_redis._urls import parsed
-from langgraph_checkpoint_redis.errors import ThreadNotFoundError
+from langgraph_checkpoint_redis.errors import CorruptThreadError, ThreadNotFoundError
+from langgraph_checkpoint_redis.moving import opened
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import err, say
-from ._reading import Reader, cipher_key
+from ._reading import Reader, cipher_key, passing
 
+OWN = ("redis", "unix", "embedded")  # what URLs of our savers begin with
+FOREIGN = "vendor+"  # a saver whose serializer is its own
 LOCAL = "redis://localhost:6379"
 
 _LOGIN = re.compile(r"(?<=://)[^/?#\s\[\]]*@")
@@ -68,6 +72,21 @@ class Session:
                 yield saver
         for remark in reader.remarks(self.aes_key_env):
             say(remark, error=True)
+
+    @contextmanager
+    def mover(self, url: str, prefix: str, *, existing: bool = False) -> Iterator[Any]:
+        """A saver of any kind for a URL, whose values pass through as they are stored.
+
+        With a key, what is encrypted is read, and all that is written is encrypted.
+        """
+        _remember(url)
+        options: dict[str, Any] = {"existing": existing}
+        if url.startswith(OWN):
+            options["prefix"] = prefix
+        if not url.startswith(FOREIGN):
+            options["serde"] = passing(cipher_key(self.aes_key_env))
+        with opened(url, **options) as saver:
+            yield saver
 
     @contextmanager
     def client(self) -> Iterator[Any]:
@@ -138,6 +157,23 @@ IdPrefix = Annotated[
 Namespace = Annotated[
     str, typer.Option("--namespace", "-n", help="Of a subgraph; as `show` has it.")
 ]
+
+
+def check_there(saver: RedisSaver, thread_id: str) -> None:
+    """Raise an error if there is no such thread; a damaged one is there."""
+    keys = saver._shared.keyspace.thread(thread_id)
+    (found,) = saver._run(iter(Commands((("EXISTS", keys.timeline, keys.writes),))))
+    if not found:
+        raise ThreadNotFoundError(thread_id)
+
+
+def info_of(saver: RedisSaver, thread_id: str) -> ThreadInfo | None:
+    """What there is of a thread; a damaged one is told of, and costs no other."""
+    try:
+        return saver.thread_info(thread_id)
+    except CorruptThreadError as error:
+        say(f"damaged, see `verify`: {error}", error=True)
+        return None
 
 
 def existing(saver: RedisSaver, thread_id: str) -> ThreadInfo:

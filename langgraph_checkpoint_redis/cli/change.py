@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from langgraph_checkpoint_redis._threads import ThreadInfo
 
 from ._output import emit, one_line, say
-from ._session import DryRun, Json, Yes, confirm, existing
+from ._session import DryRun, Json, Yes, check_there, confirm, existing, info_of
 from .threads import summary
 
 
@@ -28,23 +29,30 @@ def delete(
 ) -> None:
     """Delete threads, with all that they have."""
     with context.obj.saver() as saver:
-        found = [existing(saver, thread) for thread in dict.fromkeys(threads)]
+        for thread in threads:
+            check_there(saver, thread)
+        found = {thread: info_of(saver, thread) for thread in threads}
         if not dry_run:
             confirm(_question(found), yes=yes)
-            for info in found:
-                saver.delete_thread(info.thread_id)
-    for info in found:
+            for thread in found:
+                saver.delete_thread(thread)
+    for thread, info in found.items():
         _report(
-            f"{'would delete' if dry_run else 'deleted'} {info.thread_id}: {summary(info)}",
-            {"thread_id": info.thread_id, "deleted": not dry_run, "bytes": info.bytes},
+            f"{'would delete' if dry_run else 'deleted'} {thread}: {_size(info)}",
+            {"thread_id": thread, "deleted": not dry_run, "bytes": info and info.bytes},
             json=json,
         )
 
 
-def _question(found: list[ThreadInfo]) -> str:
-    if len(found) == 1:
-        return f"Delete thread {found[0].thread_id!r} ({summary(found[0])})?"
-    return f"Delete {len(found)} threads?"
+def _question(found: Mapping[str, ThreadInfo | None]) -> str:
+    if len(found) > 1:
+        return f"Delete {len(found)} threads?"
+    ((thread, info),) = found.items()
+    return f"Delete thread {thread!r} ({_size(info)})?"
+
+
+def _size(info: ThreadInfo | None) -> str:
+    return summary(info) if info else "damaged"
 
 
 def copy(context: typer.Context, source: str, target: str, json: Json = False) -> None:

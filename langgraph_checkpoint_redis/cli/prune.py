@@ -12,7 +12,7 @@ from langgraph_checkpoint_redis._threads import Limits, ThreadInfo
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import count, emit, one_line, progress, say, size, span
-from ._session import CommandError, DryRun, Idle, IdPrefix, Json, Yes, confirm, existing
+from ._session import CommandError, DryRun, Idle, IdPrefix, Json, Yes, confirm, existing, info_of
 
 
 @dataclass
@@ -96,7 +96,7 @@ def _pruned(
     with progress("threads", len(threads) if threads else None) as report:
         for number, thread_id in enumerate(chosen, 1):
             report(number)
-            before = saver.thread_info(thread_id)
+            before = info_of(saver, thread_id)
             if before is None:
                 continue
             if dry_run:

@@ -14,7 +14,7 @@ from langgraph_checkpoint_redis._threads import Stats, Tally, ThreadInfo
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import Column, count, emit, facts, progress, say, size, span, styled, table
-from ._session import IdPrefix, Json, Session
+from ._session import IdPrefix, Json, Session, info_of
 from .threads import COLUMNS, document, row
 
 DAY = timedelta(days=1)
@@ -79,7 +79,7 @@ def _looked_at(saver: RedisSaver, id_prefix: str) -> tuple[Stats, Mapping[int, i
     with progress("threads") as report:
         for number, thread_id in enumerate(saver.list_threads(prefix=id_prefix), 1):
             report(number)
-            info = saver.thread_info(thread_id)
+            info = info_of(saver, thread_id)
             tally.add(info)
             if info:
                 growth.add(info)

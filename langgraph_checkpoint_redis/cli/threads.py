@@ -15,7 +15,7 @@ from langgraph_checkpoint_redis._threads import ThreadInfo
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import Column, ago, count, emit, progress, say, size, span, stamp, table
-from ._session import CommandError, Idle, IdPrefix, Json
+from ._session import CommandError, Idle, IdPrefix, Json, info_of
 
 COLUMNS = (
     Column("thread"),
@@ -69,7 +69,7 @@ def threads(
 
 def _infos(saver: RedisSaver, id_prefix: str, idle: float | None) -> Iterator[ThreadInfo]:
     for thread_id in saver.list_threads(prefix=id_prefix, idle=idle):
-        if info := saver.thread_info(thread_id):
+        if info := info_of(saver, thread_id):
             yield info
 
 
