@@ -17,9 +17,10 @@ import socket
 import subprocess
 import sys
 import time
+from asyncio import AbstractEventLoop
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import redis
@@ -29,6 +30,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
 
+from examples.local_server import running_server
 from langgraph_checkpoint_redis import RedisSaver, cli
 from langgraph_checkpoint_redis.cli._output import ago, size, span
 
@@ -49,7 +51,10 @@ from .graphs import (
     thread,
     typed,
 )
+from .servers import any_binary
 from .test_delta import Seldom
+from .test_docs import run as run_page
+from .test_docs import text
 from .test_threads import ago as days_ago
 from .test_threads import id_at, put
 
@@ -732,6 +737,50 @@ def test_what_cannot_be_moved_is_named(run: Run, saver: RedisSaver, tmp_path: Pa
     assert "1 thread exported, 1 failed" in done.out
 
 
+# What the documentation shows
+
+
+PAGE = "docs/command-line.md"
+
+
+def words(shown: str) -> list[str]:
+    """What is shown, however it is laid out, and whatever its ids, numbers and times are."""
+    shown = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}(-[0-9a-f]{4}-[0-9a-f]{12})?", "ID", shown)
+    shown = re.sub(r"\d{4}-\d\d-\d\dT[\d:.+]+", "TIME", shown)
+    shown = re.sub(r"[\d.,]+ (K?B|MB|s|min|h)\b|now", "SIZE", shown)
+    shown = re.sub(r"\d+%", "SHARE", shown)
+    return re.sub(r"[├└─│]", "", shown).replace("SIZE ago", "SIZE").split()
+
+
+def test_the_command_lines_that_are_shown_print_what_is_shown(
+    run: Run,
+    loop: AbstractEventLoop,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever reads the page would learn another program."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LANGGRAPH_REDIS_PREFIX")
+    with running_server(any_binary()) as url:
+        run_page(PAGE, url, loop)
+        blocks = re.findall(r"^```console\n(.*?)^```", text(PAGE), re.MULTILINE | re.DOTALL)
+        for shown in "".join(blocks).split("$ langgraph-redis ")[1:]:
+            line, _, expected = shown.partition("\n")
+            done = run("--url", url, *line.replace("redis://localhost:6379", url).split())
+            assert words(done.out) == words(expected), line
+
+
+def test_every_command_is_documented(run: Run) -> None:
+    """A command that nobody reads of is of no use."""
+    commands = re.findall(r"^  (\w+)  ", run("--help").out, re.MULTILINE)
+    assert len(commands) == 16
+    shown = {*re.findall(r"langgraph-redis (\w+)", text(PAGE))}
+    in_json = {*re.findall(r"`(\w+)`", text(PAGE).partition("| each line |")[2])}
+    for command in commands:
+        assert run(command, "--help").code == 0
+        assert command in shown & in_json
+
+
 # Errors and secrets
 
 
@@ -816,11 +865,16 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "langgraph_checkpoint_redis.cli", *words]
 
 
-def in_terminal(environment: dict[str, str], *words: str, typed: str = "") -> Done:
-    """Run a command in a terminal of its own, and type something, or press Ctrl-C, when it asks."""
+def in_terminal(
+    environment: dict[str, str], *words: str, typed: str = "", out: IO[bytes] | None = None
+) -> Done:
+    """Run a command in a terminal of its own, and type something, or press Ctrl-C, when it asks.
+
+    Its stdout may go elsewhere.
+    """
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        command(*words), stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        command(*words), stdin=theirs, stdout=out or theirs, stderr=theirs, env=environment
     ) as process:
         os.close(theirs)
         try:
@@ -863,6 +917,26 @@ def test_a_terminal_gets_colours_and_trees(environment: dict[str, str], saver: R
     assert "├──" in shown
     plain = re.sub(r"\x1b\[[\d;]*m", "", shown)
     assert max(map(len, plain.splitlines())) <= 80
+
+
+def test_a_bar_of_progress_hides_nothing(environment: dict[str, str], saver: RedisSaver) -> None:
+    """What a long command says meanwhile would be wiped out."""
+    for name in ("a", "b", "c"):
+        chatted(saver, name)
+    shown = in_terminal(environment, "prune", "--keep-last", "1", "--dry-run").out
+    seen = re.sub(r"[^\n]*\x1b\[2K", "", shown)  # a line that is cleared is not seen
+    assert {*re.findall(r"would shorten (\w)", seen)} == {"a", "b", "c"}
+
+
+def test_a_bar_of_progress_leaves_a_file_what_is_its(
+    environment: dict[str, str], saver: RedisSaver, tmp_path: Path
+) -> None:
+    """`> file` would leave the file empty, whenever somebody watches."""
+    chatted(saver)
+    with (tmp_path / "file").open("wb") as file:
+        shown = in_terminal(environment, "threads", "--sort", "size", "--json", out=file).out
+    assert json.loads((tmp_path / "file").read_text())["thread_id"] == "a"
+    assert "thread_id" not in shown
 
 
 def test_who_is_asked_may_say_no(environment: dict[str, str], saver: RedisSaver) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +31,8 @@ from rich.tree import Tree
 
 out = Console(highlight=False, markup=False, emoji=False)
 err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+_bars: list[Progress] = []  # those that are shown now
 
 BATCH = 100  # rows that a table is laid out for at a time
 
@@ -65,12 +66,17 @@ def styled(*parts: str | tuple[str, str]) -> Text:
 
 def say(text: str | Text = "", *, error: bool = False) -> None:
     """Print a line; one that is not in a terminal is neither cut nor wrapped."""
-    console = err if error else out
     line = Text(clean(text)) if isinstance(text, str) else text
-    if console.is_terminal:
-        console.print(line)
-    else:
+    _print(line, err if error else out, wraps=True)
+
+
+def _print(line: Text, console: Console, *, wraps: bool) -> None:
+    if not console.is_terminal:
         console.file.write(f"{line.plain}\n")
+    elif _bars:  # on the same terminal: what it is not told of is wiped out with it
+        err.print(line, soft_wrap=not wraps)
+    else:
+        console.print(line, soft_wrap=not wraps)
 
 
 def block(text: str, *, indent: int = 2, style: str = "") -> None:
@@ -87,7 +93,9 @@ def block(text: str, *, indent: int = 2, style: str = "") -> None:
 
 def emit(document: Any) -> None:
     """Print a JSON document on a line of its own."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    escaped = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    _print(Text(escaped), out, wraps=False)
 
 
 # Tables
@@ -198,9 +206,17 @@ def progress(what: str, total: int | None = None) -> Iterator[Report]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err, transient=True) as bar:
+    # Redirection would take what is for stdout, too, were stdout a file.
+    bar = Progress(
+        *columns, console=err, transient=True, redirect_stdout=False, redirect_stderr=False
+    )
+    with bar:
         task = bar.add_task(what, total=total)
-        yield lambda number, total=None: bar.update(task, completed=number, total=total)
+        _bars.append(bar)
+        try:
+            yield lambda number, total=None: bar.update(task, completed=number, total=total)
+        finally:
+            _bars.remove(bar)
 
 
 # Numbers and times
