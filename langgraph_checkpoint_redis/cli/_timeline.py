@@ -114,7 +114,8 @@ def steps(saver: RedisSaver, thread_id: str, namespace: str | None = None) -> It
 
 
 def _step(saver: RedisSaver, thread_id: str, record: Record, writes: Sequence[Write]) -> Step:
-    found = _whole(saver, thread_id, record) if _is_telling(record, writes) else None
+    place = (record.namespace, record.checkpoint_id)
+    found = _read(saver, thread_id, *place) if _is_telling(record, writes) else None
     channels = {channel for channel, _ in record.entries()}
     return Step(
         namespace=record.namespace,
@@ -133,12 +134,6 @@ def _is_telling(record: Record, writes: Sequence[Write]) -> bool:
     """Whether values of a checkpoint, or of writes to it, say what it waits for."""
     asked = any(write.channel in (INTERRUPT, ERROR) for write in writes)
     return asked or any(name == TASKS or name.startswith(_JOIN) for name, _ in record.entries())
-
-
-def _whole(saver: RedisSaver, thread_id: str, record: Record) -> CheckpointTuple | None:
-    return saver.get_tuple(
-        Place(thread_id, record.namespace, record.checkpoint_id).config(record.checkpoint_id)
-    )
 
 
 def _size(entry: Sequence[Any]) -> int:
@@ -206,11 +201,19 @@ def checkpoint(
     saver: RedisSaver, thread_id: str, namespace: str, reference: str
 ) -> CheckpointTuple:
     """The checkpoint that a reference names: latest, latest~3, an id, or the beginning of one."""
-    checkpoint_id = _resolved(saver, thread_id, namespace, reference)
-    found = saver.get_tuple(Place(thread_id, namespace, checkpoint_id).config(checkpoint_id))
+    found = _read(saver, thread_id, namespace, "" if reference == LATEST else reference)
+    if found is None:
+        checkpoint_id = _resolved(saver, thread_id, namespace, reference)
+        found = _read(saver, thread_id, namespace, checkpoint_id) if checkpoint_id else None
     if found is None:
         raise CommandError(_absent(saver, thread_id, namespace, reference))
     return found
+
+
+def _read(
+    saver: RedisSaver, thread_id: str, namespace: str, checkpoint_id: str
+) -> CheckpointTuple | None:
+    return saver.get_tuple(Place(thread_id, namespace, checkpoint_id).config(checkpoint_id))
 
 
 def _absent(saver: RedisSaver, thread_id: str, namespace: str, reference: str) -> str:
@@ -223,24 +226,21 @@ def _absent(saver: RedisSaver, thread_id: str, namespace: str, reference: str) -
 
 
 def _resolved(saver: RedisSaver, thread_id: str, namespace: str, reference: str) -> str:
-    found = [record for page in records(saver, thread_id, namespace) for record in page]
+    """The id of the checkpoint that is meant; empty if there is none."""
     name, is_relative, back = reference.partition("~")
+    parents = {
+        record.checkpoint_id: record.parent_id
+        for page in records(saver, thread_id, namespace)
+        for record in page
+    }
+    matches = [name] if name in parents else [one for one in parents if one.startswith(name)]
     if name in ("", LATEST):
-        matches = found[:1]
-    else:
-        matches = [one for one in found if one.checkpoint_id == name] or [
-            one for one in found if one.checkpoint_id.startswith(name)
-        ]
-    if not matches:
-        raise CommandError(_absent(saver, thread_id, namespace, reference))
+        matches = [*parents][:1]
     if len(matches) > 1:
         raise CommandError(f"{name!r} is the beginning of {len(matches)} checkpoint ids", 2)
-    parents = {record.checkpoint_id: record.parent_id for record in found}
-    checkpoint_id = matches[0].checkpoint_id
+    checkpoint_id = matches[0] if matches else ""
     for _ in range(_generations(reference, back) if is_relative else 0):
         checkpoint_id = parents.get(checkpoint_id, "")
-    if checkpoint_id not in parents:
-        raise CommandError(_absent(saver, thread_id, namespace, reference))
     return checkpoint_id
 
 
