@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 def delete(
     context: typer.Context,
-    threads: Annotated[list[str], typer.Argument(metavar="THREAD...")],
+    threads: Annotated[list[str], typer.Argument(metavar="THREAD")],
     dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,

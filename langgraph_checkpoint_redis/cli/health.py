@@ -21,7 +21,7 @@ HARMLESS = "garbage"  # what costs memory and no more
 _STYLES = {"lost": "bold red", "incomplete": "bold yellow", "garbage": "dim"}
 
 Threads = Annotated[
-    list[str] | None, typer.Argument(metavar="[THREAD]...", help="Only these; else all.")
+    list[str] | None, typer.Argument(metavar="THREAD", help="Only these; else all.")
 ]
 
 

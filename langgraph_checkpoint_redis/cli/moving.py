@@ -23,7 +23,7 @@ from ._output import count, emit, one_line, progress, say
 from ._session import CommandError, Json, Session, Yes, confirm
 
 Threads = Annotated[
-    list[str] | None, typer.Argument(metavar="[THREAD]...", help="Only these; else all.")
+    list[str] | None, typer.Argument(metavar="THREAD", help="Only these; else all.")
 ]
 Workers = Annotated[int, typer.Option(min=1, help="How many threads at the same time.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help=".gz and .zst are compressed.")]

@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
 def prune(
     context: typer.Context,
     threads: Annotated[
-        list[str] | None, typer.Argument(metavar="[THREAD]...", help="Only these; else all.")
+        list[str] | None, typer.Argument(metavar="THREAD", help="Only these; else all.")
     ] = None,
     keep_last: Annotated[
         int | None, typer.Option(min=1, help="Checkpoints of each namespace to keep, the newest.")

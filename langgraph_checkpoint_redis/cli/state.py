@@ -29,7 +29,7 @@ def state(
     thread: str,
     reference: Annotated[
         str,
-        typer.Argument(metavar="[CHECKPOINT]", help="latest, latest~3, an id, or its beginning."),
+        typer.Argument(metavar="CHECKPOINT", help="latest, latest~3, an id, or its beginning."),
     ] = LATEST,
     namespace: Namespace = "",
     everything: Annotated[

@@ -37,13 +37,12 @@ class Growth:
         """Count the part of a thread's bytes that fell into each window."""
         if info.bytes is None or info.first is None or info.last is None:
             return
-        lived = max((info.last - info.first).total_seconds(), 1)
         for days in WINDOWS:
-            since = max(info.first, self._now - days * DAY)
-            share = max((info.last - since).total_seconds(), 0) / lived
+            since = self._now - days * DAY
             if info.first >= since:
-                share = 1
-            self._bytes[days] += info.bytes * share
+                self._bytes[days] += info.bytes
+            elif info.last > since:
+                self._bytes[days] += info.bytes * ((info.last - since) / (info.last - info.first))
 
     def per_day(self) -> dict[int, int]:
         """Bytes a day, by the days that this was seen for."""
