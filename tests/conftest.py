@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from typing import Any
@@ -23,8 +24,9 @@ import redis
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from examples.local_server import available_servers, running_server
-from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
+from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, cli
 
+from .commanding import Done, Run
 from .driving import AwaitedDriver, AwaitedSaver, DirectDriver, Driver, Saver
 from .servers import chosen, is_image
 
@@ -81,6 +83,8 @@ def _version(name: str) -> list[int]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" in metafunc.fixturenames:
         names = _chosen(metafunc.config.getoption("--servers"))
+        if getattr(metafunc.module, "ON_ONE_SERVER", False):
+            names = names[:1]
         metafunc.parametrize("server", names, indirect=True, scope="session")
 
 
@@ -215,3 +219,22 @@ def drive(raw_saver: RedisSaver | AsyncRedisSaver, loop: asyncio.AbstractEventLo
         if isinstance(raw_saver, RedisSaver)
         else AwaitedDriver(raw_saver, loop)
     )
+
+
+@pytest.fixture
+def run(
+    server: str, prefix: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Runs a command on the test's threads, its output piped and nobody at the keyboard."""
+    monkeypatch.setenv("REDIS_URL", server)
+    monkeypatch.setenv("LANGGRAPH_REDIS_PREFIX", prefix)
+    monkeypatch.delenv("LANGGRAPH_AES_KEY", raising=False)
+
+    def run(*words: str) -> Done:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["langgraph-redis", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Done(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run

@@ -1,0 +1,95 @@
+"""The program: its global options, its commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from io import TextIOWrapper
+from typing import Annotated, NoReturn
+
+import typer
+from redis.exceptions import RedisError
+
+from langgraph_checkpoint_redis import __version__
+from langgraph_checkpoint_redis._clients import PASSING
+from langgraph_checkpoint_redis.errors import ConfigError, RedisSaverError, UnsupportedServerError
+
+from . import change, diff, doctor, health, moving, prune, show, state, stats, threads
+from ._output import say
+from ._session import LOCAL, CommandError, Session, hidden
+
+ISSUE = 1  # what was asked for is not there, or a problem was found
+USAGE = 2  # the command cannot mean this
+SERVER = 3  # the server is out of reach, refuses, or is not fit
+
+app = typer.Typer(
+    name="langgraph-redis",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # they show variables, and passwords are in some
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 not found or a problem found, 2 wrong usage, 3 no fit server.",
+)
+for module in (threads, show, state, diff, change, prune, stats, health, doctor, moving):
+    module.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"langgraph-checkpoint-redis-core {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    url: Annotated[
+        str,
+        typer.Option(envvar="REDIS_URL", help="The server.", show_envvar=True, show_default=LOCAL),
+    ] = LOCAL,
+    prefix: Annotated[
+        str, typer.Option(envvar="LANGGRAPH_REDIS_PREFIX", help="What all keys begin with.")
+    ] = "lg",
+    aes_key_env: Annotated[
+        str, typer.Option(metavar="NAME", help="The variable with the key of encrypted threads.")
+    ] = "LANGGRAPH_AES_KEY",
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE.CLASS",
+            help="A class that may be imported to show its objects; `all` for any. Repeatable.",
+        ),
+    ] = None,
+    version: Annotated[  # noqa: ARG001 - its callback has seen to it
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Look at, check and tidy up the LangGraph threads in a Redis or Valkey server."""
+    context.obj = Session(url, prefix, aes_key_env, tuple(allow or ()))
+
+
+def run() -> None:
+    """Run a command; what goes wrong becomes a message on stderr and an exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a character that it lacks is no reason to stop
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except CommandError as error:
+        _end(error.code, str(error))
+    except (ConfigError, RedisSaverError, RedisError) as error:
+        _end(_code(error), str(error))
+    except Exception:  # noqa: BLE001 - it is shown, but with no password in it
+        _end(ISSUE, traceback.format_exc())
+
+
+def _code(error: Exception) -> int:
+    if isinstance(error, ConfigError):
+        return USAGE
+    unfit = (UnsupportedServerError, RedisError, *PASSING)
+    return SERVER if isinstance(error, unfit) else ISSUE
+
+
+def _end(code: int, message: str) -> NoReturn:
+    say(f"langgraph-redis: {hidden(message)}", error=True)
+    sys.exit(code)

@@ -1,0 +1,122 @@
+"""How the command line reads values: as data, without importing what is stored.
+
+Threads may be anybody's. LangGraph's strict list of harmless types is rebuilt; objects of other
+types are shown as the data they are made of, unless the user allows them by name. What cannot be
+read at all (encrypted, of an unknown serializer) is stood for by an `Unreadable`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import ormsgpack
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from langgraph_checkpoint_redis.errors import ConfigError, MissingLibraryError
+
+ANY = "all"
+
+# What a serializer raises for a type, a key or bytes that it cannot do with.
+_UNREADABLE = (NotImplementedError, ValueError, TypeError, AssertionError)
+
+
+class Unreadable(dict[str, Any]):
+    """Stands for a value that cannot be read; a dict, as checkpoints and metadata are ones."""
+
+    def __init__(self, type_: str, size: int, reason: str) -> None:
+        super().__init__()
+        self.type, self.size, self.reason = type_, size, reason
+
+    def __repr__(self) -> str:
+        return f"({self.reason}: {self.type}, {self.size} bytes)"
+
+
+class Reader(SerializerProtocol):
+    """Reads values and collects what could not be shown in full; writes nothing."""
+
+    def __init__(self, key: bytes | None, allow: Sequence[str]) -> None:
+        logging.getLogger("langgraph.checkpoint.serde").setLevel(logging.ERROR)  # see `remarks`
+        plain = JsonPlusSerializer(allowed_msgpack_modules=_allowed(allow))
+        self._has_key = key is not None
+        self._inner: SerializerProtocol = plain if key is None else _decrypting(plain, key)
+        self._as_data = set[str]()
+        self._reasons = set[str]()
+        self.close = register_serde_event_listener(self._note)
+
+    def _note(self, event: SerdeEvent) -> None:
+        if event["kind"] == "msgpack_blocked":
+            self._as_data.add(f"{event['module']}.{event['name']}")
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        """Nothing that was read as data may be written back."""
+        raise NotImplementedError("the command line does not write values")
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """A value, or what stands for it."""
+        try:
+            return self._inner.loads_typed(data)
+        except _UNREADABLE as error:
+            reason = self._reason(data[0], error)
+            self._reasons.add(reason)
+            return Unreadable(data[0], len(data[1]), reason)
+
+    def _reason(self, type_: str, error: Exception) -> str:
+        if "+" in type_:
+            return "encrypted with another key" if self._has_key else "encrypted"
+        return "of an unknown type" if isinstance(error, NotImplementedError) else "damaged"
+
+    def remarks(self, aes_key_env: str) -> list[str]:
+        """What to tell the user at the end."""
+        remarks = []
+        if self._as_data:
+            names = sorted(self._as_data)
+            allow = " ".join(f"--allow {name}" for name in names)
+            remarks.append(
+                f"shown as data, without importing them: {', '.join(names)}. "
+                f"If you trust this thread: langgraph-redis {allow} ..."
+            )
+        if "encrypted" in self._reasons:
+            remarks.append(f"this is encrypted: put the key into {aes_key_env} to read it.")
+        if "encrypted with another key" in self._reasons:
+            remarks.append(f"this is encrypted with another key than that in {aes_key_env}.")
+        return remarks
+
+
+def _allowed(allow: Sequence[str]) -> Any:
+    if ANY in allow:
+        return True
+    names = [name.rpartition(".") for name in allow]
+    for module, _, class_ in names:
+        if not (module and class_):
+            raise ConfigError(f"--allow takes MODULE.CLASS or {ANY}, not {allow}")
+    return [(module, class_) for module, _, class_ in names]
+
+
+def cipher_key(variable: str) -> bytes | None:
+    """The key in an environment variable, as LangGraph's own `LANGGRAPH_AES_KEY` has it."""
+    key = os.environ.get(variable, "").encode()
+    if key and len(key) not in (16, 24, 32):
+        raise ConfigError(f"{variable} must have 16, 24 or 32 bytes, not {len(key)}")
+    return key or None
+
+
+def passing(key: bytes | None) -> SerializerProtocol:
+    """A serializer that passes objects on as the bytes that they are stored as, without imports.
+
+    It is LangGraph's by name, so that files say what their values are.
+    """
+    plain = JsonPlusSerializer(allowed_msgpack_modules=None, __unpack_ext_hook__=ormsgpack.Ext)
+    return plain if key is None else _decrypting(plain, key)
+
+
+def _decrypting(plain: SerializerProtocol, key: bytes) -> SerializerProtocol:
+    try:
+        return EncryptedSerializer.from_pycryptodome_aes(plain, key=key)
+    except ImportError as error:
+        raise MissingLibraryError("to decrypt threads: pip install pycryptodome") from error

@@ -1,0 +1,250 @@
+"""The checkpoints of a thread without their values, and which one a user means.
+
+Rows of the timeline say nearly all that a timeline shows, however large the values are that they
+refer to; a checkpoint is read whole only where something waits in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
+
+from langgraph_checkpoint_redis import _codec
+from langgraph_checkpoint_redis._chunks import pack_levels
+from langgraph_checkpoint_redis._codec import Record, Write
+from langgraph_checkpoint_redis._config import Place
+from langgraph_checkpoint_redis._operations import LAST, PAGE, Operations
+from langgraph_checkpoint_redis._resp import Argument
+from langgraph_checkpoint_redis._scripts import LIST, Commands, Operation
+from langgraph_checkpoint_redis.saver import RedisSaver
+
+from ._reading import Unreadable
+from ._session import CommandError, made_at
+
+LATEST = "latest"
+
+_TO_NODE = "branch:to:"
+_JOIN = "join:"
+_START = "__start__"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A checkpoint, as a timeline shows it."""
+
+    namespace: str
+    checkpoint_id: str
+    parent_id: str
+    metadata: Mapping[str, Any]
+    bytes: int
+    next: Sequence[str]
+    interrupts: Sequence[Mapping[str, Any]]
+    errors: Sequence[str]
+    writes: int
+
+    @property
+    def made(self) -> datetime | None:
+        """When it was made, if its id tells."""
+        return made_at(self.checkpoint_id)
+
+    @property
+    def step(self) -> int | None:
+        """The number of its step."""
+        return self.metadata.get("step")
+
+    @property
+    def source(self) -> str:
+        """What made it: input, loop, update or fork."""
+        return str(self.metadata.get("source", "?"))
+
+
+class _Timeline(Operations):
+    __slots__ = ()
+
+    def rows(
+        self, thread_id: str, namespace: str | None, after: tuple[Argument, Argument]
+    ) -> Operation[tuple[list[Record], bool]]:
+        """A page of records, newest first, and whether there are older ones."""
+        one = int(namespace is not None)
+        args = (one, namespace or "", *after, PAGE, 0, pack_levels([]))
+        more, rows, *_ = yield from LIST(self._keys(thread_id), args)
+        return [_codec.record(row[0]) for row in rows], bool(more)
+
+    def writes(self, thread_id: str, records: Sequence[Record]) -> Operation[list[list[Write]]]:
+        """What tasks wrote on top of each of some checkpoints."""
+        key = self._keys(thread_id).writes
+        replies = yield from Commands(
+            tuple(
+                ("ZRANGEBYLEX", key, f"[{place}\0", f"({place}\1")
+                for place in (f"{record.namespace}\0{record.checkpoint_id}" for record in records)
+            )
+        )
+        return [[w for row in rows for w in _codec.stored_writes(row)] for rows in replies]
+
+
+def _operations(saver: RedisSaver) -> _Timeline:
+    return _Timeline(saver.serde, saver._shared)
+
+
+def records(
+    saver: RedisSaver, thread_id: str, namespace: str | None = None
+) -> Iterator[list[Record]]:
+    """Pages of a thread's checkpoints, newest first, of all namespaces or of one."""
+    after: tuple[Argument, Argument] = (LAST, LAST)
+    more = True
+    while more:
+        page, more = saver._run(_operations(saver).rows(thread_id, namespace, after))
+        yield page
+        if page:
+            after = (page[-1].checkpoint_id, page[-1].namespace)
+
+
+def steps(saver: RedisSaver, thread_id: str, namespace: str | None = None) -> Iterator[Step]:
+    """The checkpoints of a thread, newest first."""
+    for page in records(saver, thread_id, namespace):
+        if page:
+            writes = saver._run(_operations(saver).writes(thread_id, page))
+            for record, of_tasks in zip(page, writes, strict=True):
+                yield _step(saver, thread_id, record, of_tasks)
+
+
+def _step(saver: RedisSaver, thread_id: str, record: Record, writes: Sequence[Write]) -> Step:
+    place = (record.namespace, record.checkpoint_id)
+    found = _read(saver, thread_id, *place) if _is_telling(record, writes) else None
+    channels = {channel for channel, _ in record.entries()}
+    return Step(
+        namespace=record.namespace,
+        checkpoint_id=record.checkpoint_id,
+        parent_id=record.parent_id,
+        metadata=record.metadata(saver.serde, thread_id),
+        bytes=sum(_size(entry) for _, entry in record.entries()),
+        next=next_nodes(found.checkpoint["channel_values"]) if found else _next(channels),
+        interrupts=interrupts(found) if found else (),
+        errors=errors(found) if found else (),
+        writes=len(writes),
+    )
+
+
+def _is_telling(record: Record, writes: Sequence[Write]) -> bool:
+    """Whether values of a checkpoint, or of writes to it, say what it waits for."""
+    asked = any(write.channel in (INTERRUPT, ERROR) for write in writes)
+    return asked or any(name == TASKS or name.startswith(_JOIN) for name, _ in record.entries())
+
+
+def _size(entry: Sequence[Any]) -> int:
+    _, literal, *rope = entry
+    return int(rope[0]) if rope else len(literal)
+
+
+# What a checkpoint says
+
+
+def _next(channels: set[str]) -> list[str]:
+    """The nodes that plain edges lead to: their channels have a value for one step."""
+    nodes = [name.removeprefix(_TO_NODE) for name in channels if name.startswith(_TO_NODE)]
+    return sorted(nodes) + ([_START] if _START in channels else [])
+
+
+def next_nodes(values: Mapping[str, Any]) -> list[str]:
+    """The nodes that run next: after edges, after joins that are complete, and of Sends."""
+    joined = [
+        name.rpartition(":")[2]
+        for name, value in values.items()
+        if name.startswith(_JOIN) and _names(value) >= {*name.split(":")[1].split("+")}
+    ]
+    sent = [getattr(task, "node", None) or _node(task) for task in values.get(TASKS) or ()]
+    return sorted({*_next({*values}), *joined}) + sent
+
+
+def _names(value: Any) -> set[str]:
+    return set(value) if isinstance(value, set | list | tuple) else set()
+
+
+def _node(task: Any) -> str:
+    """The node of a Send that was read as data."""
+    return str(task[0]) if isinstance(task, list | tuple) and task else "?"
+
+
+def interrupts(found: CheckpointTuple) -> list[dict[str, Any]]:
+    """The questions that a checkpoint's tasks stopped for."""
+    return [
+        _question(one)
+        for _, channel, asked in found.pending_writes or ()
+        if channel == INTERRUPT
+        for one in (asked if isinstance(asked, list | tuple) else [asked])
+    ]
+
+
+def _question(interrupt: Any) -> dict[str, Any]:
+    """An Interrupt, which is a dict where LangGraph itself is not installed."""
+    if isinstance(interrupt, Unreadable):
+        return {"id": None, "value": interrupt}
+    if isinstance(interrupt, Mapping):
+        return {"id": interrupt.get("id"), "value": interrupt.get("value")}
+    return {"id": getattr(interrupt, "id", None), "value": getattr(interrupt, "value", interrupt)}
+
+
+def errors(found: CheckpointTuple) -> list[str]:
+    """The errors that a checkpoint's tasks ended with."""
+    return [str(value) for _, channel, value in found.pending_writes or () if channel == ERROR]
+
+
+# Which checkpoint
+
+
+def checkpoint(
+    saver: RedisSaver, thread_id: str, namespace: str, reference: str
+) -> CheckpointTuple:
+    """The checkpoint that a reference names: latest, latest~3, an id, or the beginning of one."""
+    found = _read(saver, thread_id, namespace, "" if reference == LATEST else reference)
+    if found is None:
+        checkpoint_id = _resolved(saver, thread_id, namespace, reference)
+        found = _read(saver, thread_id, namespace, checkpoint_id) if checkpoint_id else None
+    if found is None:
+        raise CommandError(_absent(saver, thread_id, namespace, reference))
+    return found
+
+
+def _read(
+    saver: RedisSaver, thread_id: str, namespace: str, checkpoint_id: str
+) -> CheckpointTuple | None:
+    return saver.get_tuple(Place(thread_id, namespace, checkpoint_id).config(checkpoint_id))
+
+
+def _absent(saver: RedisSaver, thread_id: str, namespace: str, reference: str) -> str:
+    info = saver.thread_info(thread_id)
+    if info is None:
+        return f"there is no thread {thread_id!r}"
+    if namespace not in info.namespaces:
+        return f"thread {thread_id!r} has no namespace {namespace!r}, only {[*info.namespaces]}"
+    return f"thread {thread_id!r} has no checkpoint {reference!r} in namespace {namespace!r}"
+
+
+def _resolved(saver: RedisSaver, thread_id: str, namespace: str, reference: str) -> str:
+    """The id of the checkpoint that is meant; empty if there is none."""
+    name, is_relative, back = reference.partition("~")
+    parents = {
+        record.checkpoint_id: record.parent_id
+        for page in records(saver, thread_id, namespace)
+        for record in page
+    }
+    matches = [name] if name in parents else [one for one in parents if one.startswith(name)]
+    if name in ("", LATEST):
+        matches = [*parents][:1]
+    if len(matches) > 1:
+        raise CommandError(f"{name!r} is the beginning of {len(matches)} checkpoint ids", 2)
+    checkpoint_id = matches[0] if matches else ""
+    for _ in range(_generations(reference, back) if is_relative else 0):
+        checkpoint_id = parents.get(checkpoint_id, "")
+    return checkpoint_id
+
+
+def _generations(reference: str, back: str) -> int:
+    if back and not back.isdecimal():
+        raise CommandError(f"{reference!r} names no checkpoint: latest, latest~3, an id, ID~3", 2)
+    return int(back or 1)

@@ -1,0 +1,116 @@
+"""`verify` and `repair`: damage in threads, found and removed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+import typer
+
+from langgraph_checkpoint_redis import Problem
+from langgraph_checkpoint_redis.errors import ThreadLeasedError
+from langgraph_checkpoint_redis.saver import RedisSaver
+
+from ._output import count, emit, one_line, progress, say, styled
+from ._session import DryRun, IdPrefix, Json, Yes, check_there, confirm
+
+KEPT = "incomplete"  # what `repair` leaves, as it can still be read
+HARMLESS = "garbage"  # what costs memory and no more
+
+_STYLES = {"lost": "bold red", "incomplete": "bold yellow", "garbage": "dim"}
+
+Threads = Annotated[
+    list[str] | None, typer.Argument(metavar="THREAD", help="Only these; else all.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("verify")(verify)
+    app.command("repair")(repair)
+
+
+def verify(
+    context: typer.Context, threads: Threads = None, id_prefix: IdPrefix = "", json: Json = False
+) -> None:
+    """Look for damage in threads; exit with 1 if something is lost or incomplete.
+
+    Reads all of each thread, a part at a time, and needs no key for encrypted ones.
+    """
+    tally = Counter[str]()
+    with context.obj.saver() as saver:
+        for thread_id in _chosen(saver, threads, id_prefix):
+            _tell(thread_id, saver.verify(thread_id), tally, json=json)
+    _sum_up(tally, "found", json=json)
+    if tally["lost"] or tally["incomplete"]:
+        raise typer.Exit(1)
+
+
+def repair(
+    context: typer.Context,
+    threads: Threads = None,
+    id_prefix: IdPrefix = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Remove from threads what cannot be read any more, and what nothing leads to.
+
+    All else stays. Threads that another has leased are left alone; then it exits with 1.
+    """
+    tally = Counter[str]()
+    with context.obj.saver() as saver:
+        which = count(len(threads), "thread") if threads else "all threads"
+        if not dry_run:
+            confirm(f"Remove what is lost or garbage from {which}?", yes=yes)
+        for thread_id in _chosen(saver, threads, id_prefix):
+            removed = _removed(saver, thread_id, dry_run=dry_run)
+            tally["leased"] += removed is None
+            _tell(thread_id, removed or [], tally, json=json)
+    _sum_up(tally, "would be removed" if dry_run else "removed", json=json)
+    if tally["leased"]:
+        raise typer.Exit(1)
+
+
+def _removed(saver: RedisSaver, thread_id: str, *, dry_run: bool) -> list[Problem] | None:
+    """What went, or would go; `None` if another has leased the thread."""
+    if dry_run:
+        return [problem for problem in saver.verify(thread_id) if problem.kind != KEPT]
+    try:
+        return saver.repair(thread_id)
+    except ThreadLeasedError as error:
+        say(str(error), error=True)
+        return None
+
+
+def _chosen(saver: RedisSaver, threads: list[str] | None, id_prefix: str) -> Iterator[str]:
+    for thread in threads or ():
+        check_there(saver, thread)
+    found: Iterable[str] = threads or saver.list_threads(prefix=id_prefix)
+    with progress("threads", len(threads) if threads else None) as report:
+        for number, thread_id in enumerate(found, 1):
+            yield thread_id
+            report(number)
+
+
+def _tell(thread_id: str, problems: list[Problem], tally: Counter[str], *, json: bool) -> None:
+    tally["threads"] += 1
+    tally["damaged"] += any(problem.kind != HARMLESS for problem in problems)
+    tally.update(problem.kind for problem in problems)
+    for problem in problems:
+        if json:
+            emit({"thread_id": thread_id, **vars(problem)})
+        else:
+            place = " ".join(filter(None, (problem.namespace, problem.checkpoint_id)))
+            kind = (f"{problem.kind:<10}", _STYLES[problem.kind])
+            say(styled(kind, f"  {thread_id}  {place}  ", one_line(problem.reason)))
+
+
+def _sum_up(tally: Counter[str], what: str, *, json: bool) -> None:
+    kinds = ("lost", "incomplete", "garbage")
+    if json:
+        emit({name: tally[name] for name in ("threads", "damaged", *kinds)})
+        return
+    found = ", ".join(f"{tally[kind]:,} {kind}" for kind in kinds if tally[kind])
+    say(f"{count(tally['threads'], 'thread')} looked at: {found or 'nothing'} {what}")
