@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from .driver import run
@@ -20,6 +21,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of what is done, and when")
     parser.add_argument("--only", help="a part of the names of the scenarios to run")
     said = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that all that runs is ended
     chosen = [
         (scenario, share)
         for scenario, share in zip(SCENARIOS, SHARES, strict=True)

@@ -1,4 +1,4 @@
-"""What workers store: all of it follows from a thread's name and a number, so that it can be checked."""
+"""What workers store: all of it follows from a thread's name and a number, and can be checked."""
 
 from __future__ import annotations
 
@@ -58,6 +58,6 @@ def checkpoint(
     stored["id"] = checkpoint_id
     stored["channel_values"] = values(thread_id, number)
     stored["channel_versions"] = versions
-    new = versions if number == 0 else {"messages": version, "count": version}
+    new: ChannelVersions = {"messages": version, "count": version}
     metadata: CheckpointMetadata = {"source": "loop", "step": number, "run_id": f"run {thread_id}"}
-    return stored, metadata, new
+    return stored, metadata, new if number else versions

@@ -1,4 +1,4 @@
-"""Runs scenarios: starts servers and workers, does what can be done to them, and looks afterwards."""
+"""Runs scenarios: starts servers and workers, does what can be done to them, and looks then."""
 
 from __future__ import annotations
 
@@ -116,4 +116,4 @@ def _strike(scenario: Scenario, workers: Workers, end: float) -> Counter[str]:
 
 def _clients(scenario: Scenario, stack: ExitStack) -> tuple[RedisSaver, object]:
     saver = stack.enter_context(RedisSaver.from_conn_string(scenario.plain_url))
-    return saver, saver._link.client  # noqa: SLF001 - whatever kind of server it is
+    return saver, saver._link.client  # whatever kind of server it is

@@ -12,8 +12,7 @@ import redis
 from redis.crc import key_slot
 
 from examples.local_server import free_port, running_server
-
-from ..servers import (
+from tests.servers import (
     SERVICE,
     SOON,
     Address,
@@ -167,7 +166,7 @@ class Nodes:
         except redis.RedisError:
             return False
         links = sum(role.get("master_link_status") == "up" for role in roles)
-        return formed and links == 3 and sum(role["role"] == "master" for role in roles) == 3  # noqa: PLR2004
+        return formed and links == 3 and sum(role["role"] == "master" for role in roles) == 3
 
     def fail_over(self, fail: Any, back: Any, number: int) -> None:
         """Let one of the primaries fail, wait until its replica takes over, and bring it back."""

@@ -14,11 +14,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-import redis
-
 from langgraph_checkpoint_redis._keys import Keyspace
 
-from .ledger import DONE, last_done
+from .ledger import last_done
 from .nodes import Node, Nodes, Sentinels
 from .proxy import Fault, Proxy, running_proxy
 
@@ -65,6 +63,7 @@ class Scenario(ABC):
         """How many requests a proxy has struck."""
         return 0
 
+    @abstractmethod
     def heal(self) -> None:
         """Let no fault come any more, and wait until all is well."""
 
@@ -117,7 +116,7 @@ class Single(Scenario):
     def _strike(self) -> Fault | None:
         if self._is_healed or random.random() > self.rate:
             return None
-        return random.choice([*Fault])
+        return Fault(random.choice([*Fault]))
 
     @property
     def nodes(self) -> list[Node]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +33,7 @@ T = TypeVar("T")
 
 LANES = {"plain": 6, "async": 16, "graph": 2, "async-graph": 4, "reader": 2}
 SECONDS_BETWEEN_TRIES = 0.05
+SECONDS_AT_MOST = 1800  # that a worker goes on for, whatever happens to its driver
 EXCUSED = (redis.RedisError, OSError, UnconfirmedError)  # all others are bugs
 
 
@@ -40,6 +43,7 @@ class Lane:
     def __init__(self, directory: Path, name: str) -> None:
         self.directory, self.name = directory, name
         self.path = directory / name
+        self._end = time.monotonic() + SECONDS_AT_MOST
         self._before = list(entries(self.path))
         self.ledger = Ledger(self.path)
         self.ids = {
@@ -55,7 +59,7 @@ class Lane:
 
     @property
     def is_over(self) -> bool:
-        return (self.directory / "stop").exists()
+        return (self.directory / "stop").exists() or time.monotonic() > self._end
 
     @property
     def first_thread(self) -> int:
@@ -108,9 +112,7 @@ async def run_plain(lane: Lane, call: Callable[..., Any]) -> None:
             if lane.is_done(operation, thread_id, number):
                 continue
             lane.ledger.write(TRIED, operation, thread_id, number, detail)
-            found = await until_done(
-                lane, operation, thread_id, lambda m=method, a=args: call(m, *a)
-            )
+            found = await until_done(lane, operation, thread_id, partial(call, method, *args))
             if found is OVER:
                 return
             if operation == "get_tuple":
@@ -125,15 +127,22 @@ OVER = object()
 async def until_done(lane: Lane, operation: str, thread_id: str, call: Callable[[], Any]) -> Any:
     """What a call returns in the end; `OVER` if the end of all comes before."""
     while not lane.is_over:
-        try:
-            return await call()
-        except ThreadExistsError:  # a copy that was acknowledged to a worker which was killed
-            return None
-        except EXCUSED as error:
-            detail = f"{type(error).__name__}: {error}"[:200]
-            lane.ledger.write(FAILED, operation, thread_id, 0, detail)
-            await asyncio.sleep(SECONDS_BETWEEN_TRIES)
+        error, result = await _tried(call)
+        if error is None:
+            return result
+        detail = f"{type(error).__name__}: {error}"[:200]
+        lane.ledger.write(FAILED, operation, thread_id, 0, detail)
+        await asyncio.sleep(SECONDS_BETWEEN_TRIES)
     return OVER
+
+
+async def _tried(call: Callable[[], Any]) -> tuple[Exception | None, Any]:
+    try:
+        return None, await call()
+    except ThreadExistsError:  # a copy that was acknowledged to a worker which was killed
+        return None, None
+    except EXCUSED as error:
+        return error, None
 
 
 # Graphs
@@ -166,7 +175,7 @@ async def run_graph(lane: Lane, call: Callable[..., Any]) -> None:
             question = HumanMessage(text(f"{lane.name} question", number), id=f"h{number}")
             lane.ledger.write(TRIED, "turn", thread_id, number)
             asked = {"messages": [question]}, {"configurable": {"thread_id": thread_id}}
-            done = await until_done(lane, "turn", thread_id, lambda a=asked: call(*a))
+            done = await until_done(lane, "turn", thread_id, partial(call, *asked))
             if done is OVER:
                 return
             lane.ledger.write(DONE, "turn", thread_id, number, str(done))
@@ -187,7 +196,7 @@ async def run_reader(lane: Lane, call: Callable[..., Any]) -> None:
                 return
             continue
         at = config(entry.thread_id, entry.detail)
-        found = await until_done(lane, "read", "", lambda at=at: call("get_tuple", at))
+        found = await until_done(lane, "read", "", partial(call, "get_tuple", at))
         if found is OVER:
             return
         if found is None and _may_be_gone(lane.directory, entry):
