@@ -10,7 +10,7 @@ import pytest
 
 from .faults.driver import run
 from .faults.report import table
-from .faults.scenarios import SCENARIOS, Scenario, Single
+from .faults.scenarios import SCENARIOS, Faults, Scenario, Single
 
 SHORT, LONGER = 6.0, 30.0  # seconds
 
@@ -34,3 +34,21 @@ def test_what_a_set_up_promises_holds(scenario: type[Scenario]) -> None:
     assert not result.unexcused
     assert result.faults
     assert result.findings.checkpoints > 0
+
+
+class Forgetful(Single):
+    """A server that keeps nothing when it is killed."""
+
+    name = "in memory"
+    settings = ("--appendonly", "no")
+    rate = 0.0
+
+    def faults(self) -> Faults:
+        return {self.kill: 1}
+
+
+@pytest.mark.slow
+def test_the_driver_notices_what_is_lost() -> None:
+    """All of the above would mean nothing."""
+    result = run(Forgetful, ["plain", "async"], seconds=SHORT, seed=7)
+    assert any(what.startswith("lost") for what in result.unexcused)

@@ -17,7 +17,7 @@ SHARES = (6, 2, 1, 3, 4)  # of the time, for each scenario
 def main() -> None:
     """Read the command line, and run."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=14.0, help="for all scenarios together")
+    parser.add_argument("--minutes", type=float, default=13.0, help="for all scenarios together")
     parser.add_argument("--seed", type=int, default=1, help="of what is done, and when")
     parser.add_argument("--only", help="a part of the names of the scenarios to run")
     said = parser.parse_args()

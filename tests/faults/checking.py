@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from langgraph.checkpoint.base import CheckpointTuple
 
 from langgraph_checkpoint_redis import RedisSaver
-from tests.test_sweep import stored
 
 from .content import LENGTH, TASK, config, text, values, writes
 from .ledger import DONE, FAILED, MISSING, TRIED, WRONG, Entry, entries
@@ -34,7 +32,7 @@ class Findings:
     wrong: list[str] = field(default_factory=list)
 
 
-def check_all(directory: Path, saver: RedisSaver, client: Any, *, may_lose: bool) -> Findings:
+def check_all(directory: Path, saver: RedisSaver, *, may_lose: bool) -> Findings:
     """Read all that the ledgers in a directory tell of.
 
     Where acknowledged writes may be lost, so may a checkpoint whose writes were stored later.
@@ -51,18 +49,18 @@ def check_all(directory: Path, saver: RedisSaver, client: Any, *, may_lose: bool
         for thread_id, of_thread in by_thread.items():
             check = _check_chat if is_chat else _check_plain
             check(findings, saver, thread_id, of_thread)
-            garbage = _garbage(client, thread_id, of_chunks=may_lose or is_chat)
-            findings.wrong += [f"{thread_id}: nothing leads to {one!r}" for one in garbage]
+            findings.wrong += _problems(saver, thread_id, may_lack=may_lose or is_chat)
     return findings
 
 
-def _garbage(client: Any, thread_id: str, *, of_chunks: bool) -> set[bytes]:
-    """What no row leads to; with `of_chunks`, not writes of checkpoints that are not there.
+def _problems(saver: RedisSaver, thread_id: str, *, may_lack: bool) -> Iterator[str]:
+    """What `verify` finds; with `may_lack`, writes of checkpoints that are not there are in order.
 
     A run of a graph may store those before the checkpoint, which then fails.
     """
-    there = stored(client, "lg", thread_id)
-    return there.garbage() & there.chunks.keys() if of_chunks else there.garbage()
+    for problem in saver.verify(thread_id):
+        if not (may_lack and problem.kind == "garbage" and problem.checkpoint_id):
+            yield f"{thread_id}: {problem}"
 
 
 def _count(findings: Findings, lines: Sequence[Entry], *, may_lose: bool) -> None:

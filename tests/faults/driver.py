@@ -96,8 +96,8 @@ def run(kind: type[Scenario], kinds: list[str], *, seconds: float, seed: int) ->
         workers.end()
         if struck := scenario.proxied_faults():
             faults["strike a request or a reply"] = struck
-        saver, client = _clients(scenario, stack)
-        findings = check_all(directory, saver, client, may_lose=scenario.seconds_lost > 0)
+        saver = stack.enter_context(RedisSaver.from_conn_string(scenario.plain_url))
+        findings = check_all(directory, saver, may_lose=scenario.seconds_lost > 0)
     return Result(scenario, seconds, faults, findings)
 
 
@@ -112,8 +112,3 @@ def _strike(scenario: Scenario, workers: Workers, end: float) -> Counter[str]:
         workers.check()
         scenario.wait(SECONDS_BETWEEN_FAULTS)
     return struck
-
-
-def _clients(scenario: Scenario, stack: ExitStack) -> tuple[RedisSaver, object]:
-    saver = stack.enter_context(RedisSaver.from_conn_string(scenario.plain_url))
-    return saver, saver._link.client  # whatever kind of server it is
