@@ -16,8 +16,8 @@ CLIENT_TESTS := $(addprefix tests/test_,clients.py urls.py errors.py acl.py tls.
 OLDEST_TESTS := $(addprefix tests/test_,graphs.py conformance.py errors.py clients.py urls.py cluster.py sentinel.py tls.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-servers test-containers test-oldest lint check format bench
-.PHONY: bench-quick release-check clean test-moving
+.PHONY: help demo test test-slow test-faults test-moving test-servers test-clients test-containers
+.PHONY: test-oldest lint check format bench bench-quick release-check clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ test: $(VENV)/.test ## run the tests, on the newest Redis and Valkey found
 
 test-slow: $(VENV)/.test ## run the tests that take long
 	$(BIN)/pytest -n auto -m slow $(ARGS)
+
+test-faults: $(VENV)/.test ## kill, stop and cut off servers for 13 minutes, and look what is lost
+	$(BIN)/python -m tests.faults $(ARGS)
 
 test-servers: $(VENV)/.test $(VENV)/.servers ## run all tests on each server found, one after the other
 	@set -e; export PYTHONPATH=$(abspath $(SERVERS)) LD_LIBRARY_PATH=$(abspath $(SERVERS)/openssl); \

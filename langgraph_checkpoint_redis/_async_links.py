@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from redis import asyncio as redis_py
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ._clients import (
     CONNECTIONS,
@@ -86,6 +87,11 @@ class AsyncClientLink(AsyncLink):
                 return await _finished(self._ask_together(commands))
             try:
                 return [await _finished(self._client.execute_command(*commands[0], **RAW))]
+            except AttributeError as error:
+                # redis-py's client of a cluster closes connections that other calls are using.
+                if error.name != "writelines":
+                    raise
+                raise RedisConnectionError("the connection was closed while in use") from error
             except Exception as error:
                 if is_error(error, "ResponseError"):
                     return [error]

@@ -58,6 +58,8 @@ PASSING = (
     ClusterError,  # a slot that took longer to move than redis-py waits
     RedisClusterException,  # no node can be reached
 )
+# The same by its words: a script runs for long, a primary waits for its replicas.
+_PASSES = re.compile(r"\b(BUSY|NOREPLICAS) ")
 _LASTING = (AuthenticationError, AuthorizationError)
 
 # What passes, but comes as an error like any other.
@@ -141,8 +143,8 @@ def is_unknown_script(reply: object) -> bool:
 
 
 def is_read_only(error: Exception) -> bool:
-    """Whether a server has become a replica: another connection may lead to the new primary."""
-    return isinstance(_recognized(error), ReadOnlyError)
+    """Whether a server is a replica, or has lost its own: another one may be the primary now."""
+    return isinstance(_recognized(error), ReadOnlyError) or "NOREPLICAS " in str(error)
 
 
 def explained(error: Exception) -> Exception:
@@ -203,7 +205,8 @@ class Patience:
 
 
 def _will_last(error: BaseException) -> bool:
-    return not isinstance(error, PASSING) or _has_lasting_cause(error)
+    passes = isinstance(error, PASSING) or _PASSES.search(str(error))
+    return not passes or _has_lasting_cause(error)
 
 
 def _has_lasting_cause(error: BaseException | None) -> bool:

@@ -20,7 +20,9 @@ from threading import BoundedSemaphore, Lock
 from typing import Any
 
 import redis as redis_py
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ._clients import (
     RAW,
@@ -170,7 +172,7 @@ class OwnLink(Link):
     def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
         connection = self._connection()
         try:
-            connection.send_packed_command([packed(commands)])
+            _send(connection, packed(commands))
             replies = [_reply(connection) for _ in commands]
         except BaseException:
             connection.disconnect()  # what it may still receive belongs to nobody,
@@ -209,6 +211,19 @@ def _reply(connection: Any) -> Any:
         if is_read_only(error):  # another connection may lead to the new primary
             raise
         return error
+
+
+def _send(connection: Any, data: bytes) -> None:
+    """Send a request; a server that refuses it half way says why before it ends the connection."""
+    connection.check_health()
+    try:
+        connection._sock.sendall(data)  # noqa: SLF001 - redis-py's own would throw that away
+    except TimeoutError as error:
+        raise RedisTimeoutError("timeout while writing to the server") from error
+    except OSError as error:
+        with suppress(RedisConnectionError, RedisTimeoutError):  # it may have said nothing
+            connection.read_response()
+        raise RedisConnectionError(f"{error} while writing to the server") from error
 
 
 def link(redis: Any) -> Link:

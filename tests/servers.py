@@ -119,10 +119,10 @@ def running_cluster(*, primaries: int = 3, replicas: int = 0) -> Iterator[Cluste
     with ExitStack() as stack:
         urls = [stack.enter_context(running_node(*settings)) for _ in range(primaries + replicas)]
         nodes = [stack.enter_context(redis.Redis.from_url(url)) for url in urls]
-        _join(nodes, primaries)
+        join(nodes, primaries)
         for primary, replica in zip(nodes, nodes[primaries:], strict=False):
-            _replicate(primary, replica)
-        wait_until(lambda: all(_is_formed(node, len(nodes)) for node in nodes), "no cluster forms")
+            replicate(primary, replica)
+        wait_until(lambda: all(is_formed(node, len(nodes)) for node in nodes), "no cluster forms")
         yield Cluster(nodes[:primaries], nodes[primaries:])
 
 
@@ -132,7 +132,7 @@ def node_id(node: redis.Redis) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
-def _join(nodes: list[redis.Redis], primaries: int) -> None:
+def join(nodes: list[redis.Redis], primaries: int) -> None:
     share = -(-SLOTS // primaries)
     for first, node in zip(count(0, share), nodes[:primaries], strict=False):
         node.execute_command("CLUSTER ADDSLOTS", *range(first, min(first + share, SLOTS)))
@@ -140,7 +140,7 @@ def _join(nodes: list[redis.Redis], primaries: int) -> None:
         node.execute_command("CLUSTER MEET", *address(nodes[0]))
 
 
-def _replicate(primary: redis.Redis, replica: redis.Redis) -> None:
+def replicate(primary: redis.Redis, replica: redis.Redis) -> None:
     name = node_id(primary)
     known = lambda: name in str(replica.execute_command("CLUSTER NODES"))  # noqa: E731 - short
     wait_until(known, "a replica does not hear of its primary")
@@ -153,7 +153,7 @@ def has_link(replica: redis.Redis) -> bool:
     return replica.info("replication").get("master_link_status") == "up"
 
 
-def _is_formed(node: redis.Redis, size: int) -> bool:
+def is_formed(node: redis.Redis, size: int) -> bool:
     info: Any = node.execute_command("CLUSTER INFO")
     return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(size))
 
@@ -186,15 +186,15 @@ def running_sentinels(*, replicas: int = 2) -> Iterator[Watched]:
         ]
         servers = [stack.enter_context(redis.Redis.from_url(url)) for url in urls]
         wait_until(lambda: all(map(has_link, servers[1:])), "a replica does not reach its primary")
-        sentinels = [stack.enter_context(_sentinel(host, int(port))) for _ in range(3)]
+        sentinels = [stack.enter_context(running_sentinel(host, int(port))) for _ in range(3)]
         clients = [stack.enter_context(redis.Redis(*sentinel)) for sentinel in sentinels]
         wait_until(
-            lambda: all(_sees(client, replicas) for client in clients), "the sentinels do not meet"
+            lambda: all(sees(client, replicas) for client in clients), "the sentinels do not meet"
         )
         yield Watched(servers, sentinels)
 
 
-def _sees(sentinel: redis.Redis, replicas: int) -> bool:
+def sees(sentinel: redis.Redis, replicas: int) -> bool:
     try:
         # The method for it is broken in redis-py 6.4.
         state: Any = sentinel.execute_command("SENTINEL MASTER", SERVICE)
@@ -204,7 +204,7 @@ def _sees(sentinel: redis.Redis, replicas: int) -> bool:
 
 
 @contextmanager
-def _sentinel(host: str, port: int) -> Iterator[Address]:
+def running_sentinel(host: str, port: int) -> Iterator[Address]:
     """A sentinel: it wants a file of settings that it can write to."""
     own_port = free_port()
     with tempfile.TemporaryDirectory(prefix="sentinel-") as directory:

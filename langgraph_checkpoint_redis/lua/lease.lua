@@ -21,6 +21,9 @@ end
 if not is_mine and (has_lease() or ARGV[3] == '0') then
   return 0
 end
+if is_mine then -- its holder may want to make room
+  write_even_if_full()
+end
 set_control('lease', ARGV[1])
 set_control('span', ARGV[2])
 set_control('until', integer(now() + ARGV[2]))
