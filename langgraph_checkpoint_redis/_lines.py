@@ -22,6 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ._clients import is_read_only
 from ._resp import replies
 
+PATIENCE = 0.005  # seconds that a shared line may take for an answer before another is opened
 SECONDS_TO_FINISH = 1.0  # that a cancelled call waits for what it has sent
 
 
@@ -70,6 +71,7 @@ class Line(asyncio.Protocol):
         self._answers: deque[Answer] = deque()
         self._unsent: list[bytes] = []
         self._heard, self._unheard_bytes = 0.0, 0
+        self._turn_began = 0.0
         self._is_watched = False
         self._failure: Exception | None = None
         self._transport: Transport = connection._writer.transport  # noqa: SLF001 - no other way
@@ -84,12 +86,12 @@ class Line(asyncio.Protocol):
     @property
     def is_gathering(self) -> bool:
         """Whether something is about to be sent, and more can go with it."""
-        return bool(self._unsent)
+        return self.is_open and bool(self._unsent)
 
     @property
-    def waiting(self) -> int:
-        """How many answers have not come."""
-        return len(self._answers)
+    def busy(self) -> float:
+        """For how many seconds it has been at the answer that is next; 0 if there is none."""
+        return self._loop.time() - self._turn_began if self._answers else 0.0
 
     def ask(self, data: bytes, expected: int) -> Answer:
         """Send commands that have so many replies: at once if nothing else is on the way."""
@@ -97,7 +99,7 @@ class Line(asyncio.Protocol):
         self._answers.append(answer)
         self._unsent.append(data)
         if len(self._answers) == 1:
-            self._heard = self._loop.time()
+            self._heard = self._turn_began = self._loop.time()
             self._send()
         elif len(self._unsent) == 1:
             self._loop.call_soon(self._send)
@@ -118,6 +120,7 @@ class Line(asyncio.Protocol):
             for reply in self._replies.feed(data):
                 if self._answers[0].add(reply):
                     self._answers.popleft()
+                    self._turn_began = self._heard
                 if isinstance(reply, Exception) and is_read_only(reply):
                     self._fail(reply)
         except (InvalidResponse, ValueError, IndexError) as error:
@@ -170,6 +173,7 @@ class Lines:
         self._limit = limit
         self._seconds = seconds
         self._are_shared = shared
+        self._patience = PATIENCE if shared else 0.0
         self._lines: list[Line] = []
         self._opening = asyncio.Lock()
 
@@ -188,15 +192,13 @@ class Lines:
 
     def _line(self) -> Line | None:
         """The line to take, unless there should be another one."""
-        best = None
+        best, least = None, float("inf")
         for line in self._lines:
             if line.is_gathering and self._are_shared:
                 return line
-            if line.is_open and (best is None or line.waiting < best.waiting):
-                best = line
-        if best and (not best.waiting or self._opening.locked() or self._is_full()):
-            return best
-        return None
+            if line.is_open and (busy := line.busy) < least:
+                best, least = line, busy
+        return best if least <= self._patience or self._is_full() else None
 
     def _is_full(self) -> bool:
         self._lines = [line for line in self._lines if line.is_open]

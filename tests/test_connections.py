@@ -1,0 +1,223 @@
+"""Connections of our own: what goes over them, and what happens when they fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.runnables import RunnableConfig
+from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, ResponseError
+
+from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, _resp
+
+from .driving import Saver
+from .servers import running_node
+from .story import chat, thread
+from .test_costs import cost
+
+SaverOn = Callable[..., Saver]
+
+# The protocol
+
+STRINGS = st.binary(max_size=40) | st.sampled_from([b"", b"\r\n", b"$3\r\n", b"x" * 5000])
+REPLIES = st.recursive(
+    st.none() | STRINGS | st.integers(-(2**63), 2**63 - 1),
+    lambda replies: st.lists(replies, max_size=12),
+    max_leaves=30,
+)
+
+
+def encoded(reply: Any) -> bytes:
+    """A reply as servers send it."""
+    if reply is None:
+        return b"$-1\r\n"
+    if isinstance(reply, int):
+        return b":%d\r\n" % reply
+    if isinstance(reply, bytes):
+        return b"$%d\r\n%b\r\n" % (len(reply), reply)
+    return b"*%d\r\n" % len(reply) + b"".join(map(encoded, reply))
+
+
+@given(replies=st.lists(REPLIES, max_size=5), cuts=st.lists(st.integers(1, 60), min_size=1))
+def test_replies_are_read_whatever_pieces_they_come_in(replies: list[Any], cuts: list[int]) -> None:
+    """Values would be mixed up, or waited for in vain, by those who have no hiredis."""
+    data, reader = b"".join(map(encoded, replies)), _resp.Replies()
+    found: list[Any] = []
+    while data:
+        piece, data = data[: cuts[0]], data[cuts[0] :]
+        cuts = [*cuts[1:], cuts[0]]
+        found += reader.feed(piece)
+    assert found == replies
+
+
+@pytest.mark.parametrize("reader", [_resp.Replies, _resp._HiredisReplies])
+def test_errors_are_those_of_redis_py(reader: Callable[[], Any]) -> None:
+    """Programs catch errors by the classes that they know."""
+    data = b"-NOSCRIPT no\r\n*2\r\n-READONLY no\r\n:1\r\n+OK\r\n-ERR \xff\r\n"
+    unknown, (read_only, one), ok, other = reader().feed(data)
+    assert (type(unknown), type(read_only), one, ok) == (NoScriptError, ReadOnlyError, 1, b"OK")
+    assert isinstance(other, ResponseError)
+
+
+@pytest.mark.parametrize("reader", [_resp.Replies, _resp._HiredisReplies])
+def test_what_is_no_reply_is_an_error(reader: Callable[[], Any]) -> None:
+    """A port of another program would be waited for without an end."""
+    with pytest.raises((InvalidResponse, ValueError)):
+        list(reader().feed(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+
+
+@given(
+    command=st.lists(st.text(max_size=20) | STRINGS | st.integers(-(2**63), 2**63 - 1), min_size=1)
+)
+def test_requests_are_alike_with_and_without_hiredis(command: list[Any]) -> None:
+    """What works for one user would fail for another."""
+    assert _resp._packed_here(tuple(command)) == _resp._packed(tuple(command))
+
+
+# Sharing
+
+
+@pytest.fixture
+def url(server: str) -> str:
+    return server
+
+
+async def _all_at_once(saver: AsyncRedisSaver, threads: list[RunnableConfig]) -> None:
+    await asyncio.gather(*(saver.aget_tuple(thread) for thread in threads))
+
+
+def test_calls_of_one_moment_are_sent_together(
+    loop: asyncio.AbstractEventLoop, client: redis.Redis, url: str, prefix: str
+) -> None:
+    """A process with many conversations would spend its time on system calls."""
+    saver = AsyncRedisSaver(url, prefix=prefix)
+    threads = [thread(f"t{number}") for number in range(100)]
+    loop.run_until_complete(_all_at_once(saver, threads[:1]))
+    found = cost(client, lambda: loop.run_until_complete(_all_at_once(saver, threads)))
+    loop.run_until_complete(saver.aclose())
+    assert found.commands["evalsha"] == 100
+    assert found.round_trips <= 10  # of which the server reads some in pieces
+
+
+def test_many_calls_take_few_connections(
+    loop: asyncio.AbstractEventLoop, client: redis.Redis, url: str, prefix: str
+) -> None:
+    """A server with many processes would run out of connections."""
+    saver = AsyncRedisSaver(url, prefix=prefix)
+    before = client.info("clients")["connected_clients"]
+
+    async def runs() -> int:
+        threads = [thread(f"t{number}") for number in range(300)]
+        for _ in range(3):
+            await _all_at_once(saver, threads)
+        return int(client.info("clients")["connected_clients"]) - int(before)
+
+    assert loop.run_until_complete(runs()) <= 4
+    loop.run_until_complete(saver.aclose())
+
+
+def test_a_large_reply_does_not_hold_up_small_ones(
+    loop: asyncio.AbstractEventLoop, url: str, prefix: str
+) -> None:
+    """One conversation with a large file would make all others of the process wait."""
+    saver = AsyncRedisSaver(url, prefix=prefix)
+    checkpoint, *rest = chat(1)
+    checkpoint["channel_values"]["c"] = b"x" * 30_000_000
+
+    async def order() -> list[str]:
+        await saver.aput(thread("large"), checkpoint, *rest)
+        await saver.aput(thread("small"), *chat(1))
+        other, ended = AsyncRedisSaver(url, prefix=prefix), list[str]()
+        await asyncio.gather(*(other.aget_tuple(thread("small")) for _ in range(9)))
+
+        async def read(thread_id: str) -> None:
+            await other.aget_tuple(thread(thread_id))
+            ended.append(thread_id)
+
+        large = asyncio.ensure_future(read("large"))
+        await asyncio.sleep(0.01)
+        await asyncio.gather(*(read("small") for _ in range(5)))
+        await large
+        await other.aclose()
+        return ended
+
+    assert loop.run_until_complete(order())[0] == "small"
+    loop.run_until_complete(saver.aclose())
+
+
+def test_who_gives_up_disturbs_no_others(
+    loop: asyncio.AbstractEventLoop, url: str, prefix: str
+) -> None:
+    """A person who closes the window would break the turns of others."""
+    saver = AsyncRedisSaver(url, prefix=prefix)
+
+    async def work() -> None:
+        for number in range(30):
+            at = await saver.aput(thread(f"t{number}"), *chat(number))
+            tasks = [asyncio.ensure_future(saver.aget_tuple(at)) for _ in range(10)]
+            await asyncio.sleep(0)
+            for task in tasks[::2]:
+                task.cancel()
+            found = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(result, asyncio.CancelledError) for result in found[::2])
+            for result in found[1::2]:
+                assert not isinstance(result, BaseException)
+                assert result
+                assert result.metadata["run_id"] == f"run {number}"
+
+    loop.run_until_complete(work())
+    loop.run_until_complete(saver.aclose())
+
+
+# Failing
+
+
+def test_a_server_that_says_nothing_is_an_error(saver_on: SaverOn) -> None:
+    """A turn would hang for ever behind a server, or a network, that is stuck."""
+    with running_node() as url, redis.Redis.from_url(url) as client:
+        saver = saver_on(f"{url}?socket_timeout=0.3")
+        saver.put(thread("a"), *chat(1))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("langgraph_checkpoint_redis._clients.SECONDS_TO_RECOVER", 0.1)
+            client.execute_command("CLIENT", "PAUSE", "1000", "ALL")
+            with pytest.raises(redis.TimeoutError):
+                saver.get_tuple(thread("a"))
+        assert saver.get_tuple(thread("a"))  # when it is back
+
+
+def test_idle_connections_may_be_closed_by_the_server(
+    saver_on: SaverOn, client: redis.Redis, url: str, prefix: str
+) -> None:
+    """The first turn after a quiet night would fail."""
+    saver = saver_on(url, prefix=prefix)
+    saver.put(thread("a"), *chat(1))
+    for _ in range(5):
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert saver.get_tuple(thread("a"))
+
+
+def test_many_idle_connections_that_are_gone_cost_one_failure(
+    client: redis.Redis, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failover, each thread of a pool would fail in its turn."""
+    monkeypatch.setattr("langgraph_checkpoint_redis._clients.SECONDS_TO_RECOVER", 0.0)
+    with RedisSaver.from_conn_string(url, prefix=prefix) as saver:
+        saver.put(thread("a"), *chat(1))
+        link: Any = saver._link
+        link._idle.extend([_opened(link) for _ in range(9)])
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        with pytest.raises(redis.ConnectionError):
+            saver.get_tuple(thread("a"))
+        assert saver.get_tuple(thread("a"))
+
+
+def _opened(link: Any) -> Any:
+    pool = link.client.connection_pool
+    connection = pool.connection_class(**pool.connection_kwargs)
+    connection.connect()
+    return connection
