@@ -23,7 +23,8 @@ from . import _codec, _config
 from ._chunks import references
 from ._damage import Reading, place_of
 from ._keys import ThreadKeys
-from ._operations import Operations, Shared
+from ._operations import Operations
+from ._options import Shared
 from ._resp import Argument
 from ._scripts import DELETE_RUNS, DROP, SCAN, Commands, Operation
 from .errors import CorruptThreadError

@@ -6,11 +6,11 @@ one script call, and where one asks for more, a comment says why.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from secrets import token_bytes
-from typing import Any, NamedTuple
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -19,25 +19,24 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    PendingWrite,
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from . import _codec, _config, _lease
-from ._chunks import Rope, pack_levels
-from ._codec import Record, Value, Write
-from ._compression import Compression, check, stored
-from ._config import Duration, Life, Place
+from . import _codec, _config
+from ._codec import Record, Value
+from ._compression import stored
+from ._config import Duration, Place
 from ._confirm import Confirm, own_confirm
-from ._confirm import confirm as checked_confirm
 from ._damage import Reading
 from ._encryption import reading
-from ._keys import Keyspace, ThreadKeys, same_slot
-from ._known import Known, KnownThreads
+from ._keys import ThreadKeys, same_slot
+from ._known import Known
+from ._listing import Cursor, Page
+from ._options import Shared
+from ._replies import History, Reply, add_ancestor
 from ._resp import Argument, Command
 from ._scripts import (
-    CHECK,
     COPY,
     DELETE,
     DELETE_RUNS,
@@ -61,222 +60,16 @@ from ._scripts import (
     Script,
 )
 from .errors import (
-    DurabilityWarning,
-    EvictionWarning,
     LeaseLostError,
     ThreadExistsError,
     ThreadLeasedError,
     ThreadNotFoundError,
-    UnsupportedServerError,
 )
 
 PAGE = 100  # checkpoints in a page of `list`
 ANCESTORS = 1000  # checkpoints that one call walks back for a delta channel
 SCANNED = 1000  # keys that a call of SCAN looks at
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
-KNOWN_BYTES = 32 * 2**20  # memory for what is known of threads
-OLDEST_SERVER = (6, 2)  # the first with COPY
-LAST = b"\xff"  # sorts behind all ids and namespaces, which are UTF-8
-
-
-class Options(NamedTuple):
-    """What a saver was told; times are in milliseconds, 0 for none."""
-
-    keep_last: int | None
-    compression: Compression | None
-    life: Life
-    tombstone: int
-    refuses_conflicts: bool
-    confirm: Confirm | None
-    socket_timeout: float | None
-    allow_plaintext: bool
-
-    @classmethod
-    def checked(
-        cls,
-        *,
-        keep_last: int | None,
-        compression: Compression | None,
-        ttl: Duration | Mapping[str, Any] | None,
-        refresh_on_read: bool | None,
-        tombstone: Duration | None,
-        on_conflict: str,
-        confirm: Confirm | Mapping[str, Any] | None,
-        socket_timeout: float | None,
-        allow_plaintext: bool,
-    ) -> Options:
-        """These options, unless one of them is wrong."""
-        check(compression)
-        return cls(
-            _config.keep_last(keep_last),
-            compression,
-            _config.life(ttl, refresh_on_read),
-            0 if tombstone is None else _config.milliseconds("tombstone", tombstone),
-            _config.on_conflict(on_conflict),
-            checked_confirm("confirm", confirm, socket_timeout),
-            socket_timeout,
-            _config.flag("allow_plaintext", allow_plaintext),
-        )
-
-
-class Shared(NamedTuple):
-    """What all copies of a saver share: where and how it stores, and what it knows of threads."""
-
-    keyspace: Keyspace
-    is_cluster: bool
-    options: Options
-    threads: KnownThreads
-
-    def token(self, thread_id: str) -> bytes:
-        """The token of the lease that the caller has of a thread; empty for none."""
-        return _lease.token(self.threads, thread_id)
-
-
-def shared(prefix: str, options: Options, *, is_cluster: bool) -> Shared:
-    """The beginning of a saver, which knows nothing yet."""
-    return Shared(Keyspace(_config.prefix(prefix)), is_cluster, options, KnownThreads(KNOWN_BYTES))
-
-
-class Cursor(NamedTuple):
-    """How far a listing of one thread has come.
-
-    `namespace` is `None` for all, `only_id` empty for all; `left` is how many checkpoints the
-    listing may still give, `None` for any number. `after` is where the page before ended, a
-    checkpoint id and a namespace; its chunks are `known`, with the `levels` of its last checkpoint.
-    """
-
-    namespace: str | None
-    only_id: str
-    filter: Mapping[str, Any]
-    left: int | None
-    after: tuple[Argument, Argument]
-    more: bool
-    known: Known | None = None
-    levels: bytes = b""
-
-    def wants(self, record: Record) -> bool:
-        """Whether a checkpoint has the id that was asked for."""
-        return self.only_id in ("", record.checkpoint_id)
-
-    def moved(self, records: Sequence[Record], taken: int, known: Known, *, more: bool) -> Cursor:
-        """Behind a page of these checkpoints, of which so many were taken."""
-        if not records:
-            return self._replace(more=False)
-        last = records[-1]
-        left = None if self.left is None else self.left - taken
-        return self._replace(
-            left=left,
-            after=(last.checkpoint_id, last.namespace),
-            more=more and left != 0 and self.wants(last),
-            known=known,
-            levels=pack_levels([entry[3:] for _, entry in last.entries()]),
-        )
-
-
-def cursor(
-    config: RunnableConfig | None,
-    filter: Mapping[str, Any] | None,
-    before: Mapping[str, Any] | None,
-    limit: int | None,
-) -> Cursor:
-    """The beginning of a listing, in any thread."""
-    namespace, only_id = _config.scope(config)
-    start = _config.before_id(before)
-    if only_id and not (start and start <= only_id):
-        start = only_id + "\1"  # right behind that id
-    left = _config.limit(limit)
-    return Cursor(
-        namespace, only_id, _config.filters(filter), left, (start or LAST, LAST), left != 0
-    )
-
-
-class Page(NamedTuple):
-    """Checkpoints, decoded one by one as they are taken, and where to go on."""
-
-    tuples: Iterator[CheckpointTuple]
-    cursor: Cursor
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    """What a reply is about, and what to read it with: with what it brought, all is `known`."""
-
-    serde: SerializerProtocol
-    thread_id: str
-    keys: ThreadKeys
-    known: Known
-    threads: KnownThreads
-
-    def value(self, namespace: str, checkpoint_id: str, entry: Sequence[Any]) -> Any:
-        return self._value_and_rope(namespace, checkpoint_id, entry)[0]
-
-    def checkpoint_tuple(self, row: Sequence[Any]) -> CheckpointTuple:
-        return self.tuple_and_ropes(row)[0]
-
-    def tuple_and_ropes(self, row: Sequence[Any]) -> tuple[CheckpointTuple, dict[str, Rope]]:
-        with Reading(self.thread_id, self.keys.timeline, row[0]):
-            return self._tuple_and_ropes(*row)
-
-    def _tuple_and_ropes(
-        self, timeline_row: bytes, has_parent: int, writes: Sequence[bytes]
-    ) -> tuple[CheckpointTuple, dict[str, Rope]]:
-        record = _codec.record(timeline_row)
-        namespace, checkpoint_id = record.namespace, record.checkpoint_id
-        place = Place(self.thread_id, namespace, checkpoint_id)
-        values: dict[str, Any] = {}
-        ropes: dict[str, Rope] = {}
-        before = self.known.ropes_of(namespace)
-        for channel, entry in record.entries():
-            values[channel], rope = self._value_and_rope(
-                namespace, checkpoint_id, entry, before.get(channel)
-            )
-            if rope:
-                ropes[channel] = rope
-        found = CheckpointTuple(
-            place.config(checkpoint_id),
-            record.checkpoint(self.serde, values),
-            record.metadata(self.serde, self.thread_id),
-            place.config(record.parent_id) if has_parent else None,
-            [
-                (write.task_id, write.channel, self.value(namespace, checkpoint_id, write.entry))
-                for write in self.writes(writes)
-            ],
-        )
-        return found, ropes
-
-    def writes(self, rows: Iterable[bytes]) -> list[Write]:
-        """The writes of some rows, in order."""
-        found: list[Write] = []
-        for row in rows:
-            with Reading(self.thread_id, self.keys.writes, row):
-                found += _codec.stored_writes(row)
-        return sorted(found)
-
-    def _value_and_rope(
-        self, namespace: str, checkpoint_id: str, entry: Sequence[Any], before: Rope | None = None
-    ) -> tuple[Any, Rope | None]:
-        with Reading(self.thread_id, self.keys.chunks, (namespace, checkpoint_id)):
-            try:
-                typed, rope = _codec.typed(entry, self.known.chunks, before)
-            except LookupError:
-                self.threads.forget(self.thread_id)  # so that it is read anew when it is repaired
-                raise
-            return self.serde.loads_typed(typed), rope
-
-
-class _History:
-    """What one channel wrote, newest first, and the stored value that it started from."""
-
-    def __init__(self) -> None:
-        self.writes: list[PendingWrite] = []
-        self.seeded = False
-        self.seed: Any = None
-
-    def result(self) -> DeltaChannelHistory:
-        history: DeltaChannelHistory = {"writes": self.writes[::-1]}
-        if self.seeded:
-            history["seed"] = self.seed
-        return history
 
 
 @dataclass(frozen=True, slots=True)
@@ -521,7 +314,7 @@ class Operations:
     ) -> Operation[dict[str, DeltaChannelHistory]]:
         """Read what channels wrote since their last stored value, on the way to a checkpoint."""
         place = _config.place(config)
-        histories = {channel: _History() for channel in _config.texts("channels", channels)}
+        histories = {channel: History() for channel in _config.texts("channels", channels)}
         known = self.shared.threads.of(place.thread_id)
         next_id: Argument = place.checkpoint_id
         skip, visited = 1, set[Argument]()
@@ -539,7 +332,7 @@ class Operations:
             )
             reply = self._reply(place.thread_id, known, *chunks)
             for writes, seeds in ancestors:
-                _add_ancestor(histories, reply, place, writes, seeds)
+                add_ancestor(histories, reply, place, writes, seeds)
             if not next_id or next_id in visited:  # the beginning, or a loop
                 break
             visited.add(next_id)
@@ -548,10 +341,10 @@ class Operations:
 
     def _reply(
         self, thread_id: str, known: Known, digests: Sequence[bytes], groups: Sequence[Any]
-    ) -> _Reply:
+    ) -> Reply:
         self.shared.threads.learn(thread_id, known, _codec.chunks(digests, groups))
         keys = self._keys(thread_id)
-        return _Reply(self._reading_serde, thread_id, keys, known, self.shared.threads)
+        return Reply(self._reading_serde, thread_id, keys, known, self.shared.threads)
 
     # Deleting and copying
 
@@ -730,77 +523,6 @@ class Operations:
         ((next_cursor, keys),) = yield from Commands((scan,))
         return int(next_cursor), keys
 
-    def check(self) -> Operation[list[UserWarning]]:
-        """Raise an error if the server cannot hold checkpoints; warnings, if it may lose them."""
-        info = _info(*(yield from CHECK(())))
-        version = info.get("redis_version", "")
-        if version and tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
-            raise UnsupportedServerError(f"Redis {version} is too old: 6.2 or newer is needed")
-        warnings: list[UserWarning] = []
-        if evicting := _evicting(info, expires=bool(self.shared.options.life.ttl)):
-            warnings.append(EvictionWarning(evicting))
-        if confirm := self.shared.options.confirm:
-            warnings += [DurabilityWarning(text) for text in (yield from _lacking(confirm, info))]
-        return warnings
-
-
-def _add_ancestor(
-    histories: Mapping[str, _History],
-    reply: _Reply,
-    place: Place,
-    writes: Iterable[bytes],
-    seeds: Sequence[bytes],
-) -> None:
-    """Add what an ancestor has: its writes, which come before the values that end the search."""
-    for write in reversed(reply.writes(writes)):
-        history = histories.get(write.channel)
-        if history and not history.seeded:
-            value = reply.value(place.namespace, place.checkpoint_id, write.entry)
-            history.writes.append((write.task_id, write.channel, value))
-    for channel, entry in zip(seeds[::2], seeds[1::2], strict=True):
-        history = histories[channel.decode()]
-        history.seeded = True
-        history.seed = reply.value(place.namespace, place.checkpoint_id, _codec.entry_of(entry))
-
 
 def _decoded(names: Iterable[bytes]) -> list[str]:
     return sorted(name.decode() for name in names)
-
-
-def _info(*sections: bytes) -> dict[str, str]:
-    lines = [line for section in sections for line in section.decode().splitlines()]
-    return dict(line.split(":", 1) for line in lines if ":" in line)
-
-
-def _evicting(info: Mapping[str, str], *, expires: bool) -> str:
-    """Why the server may delete parts of threads, which may expire or not; empty if it will not."""
-    policy = info.get("maxmemory_policy", "")
-    kinds = ("allkeys", "volatile") if expires else ("allkeys",)
-    if not policy.startswith(kinds) or info.get("maxmemory") == "0":
-        return ""
-    return (
-        f"maxmemory-policy is {policy}: when its memory is full, this server deletes parts of "
-        "checkpoints. Set it to noeviction."
-    )
-
-
-def _lacking(confirm: Confirm, info: Mapping[str, str]) -> Operation[list[str]]:
-    """Why the server cannot confirm what it is to confirm, as far as it can be seen."""
-    lacking: list[str] = []
-    if confirm.disk and info.get("aof_enabled") == "0":
-        lacking.append("it has no append-only file (appendonly no)")
-    if confirm.disk:
-        (found,) = yield from Commands((("CONFIG", "GET", "appendfsync"),), may_fail=True)
-        if "no" in _words(found):
-            lacking.append("it leaves it to the system when to write to the disk (appendfsync no)")
-    replicas = info.get("connected_slaves", "")
-    if replicas.isdecimal() and int(replicas) < confirm.replicas:
-        lacking.append(f"it has {replicas} replicas, not {confirm.replicas}")
-    return [f"this server cannot confirm writes as confirm asks it to: {why}" for why in lacking]
-
-
-def _words(reply: Any) -> list[str]:
-    """The strings of a reply, which client libraries give in several shapes."""
-    flat = [*reply, *reply.values()] if isinstance(reply, dict) else reply
-    words = [] if isinstance(flat, Exception) else flat
-    return [word.decode() if isinstance(word, bytes) else str(word) for word in words]

@@ -22,7 +22,8 @@ from ._damage import Reading, unsealed
 from ._encryption import PlaintextFound, reencrypted
 from ._keys import ThreadKeys
 from ._known import Known
-from ._operations import Operations, Shared
+from ._operations import Operations
+from ._options import Shared
 from ._scripts import DELETE_RUNS, REWRITE, SCAN, Commands, Operation
 from .errors import ConfigError
 

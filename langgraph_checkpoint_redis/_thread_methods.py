@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from ._operations import Shared
+from ._options import Shared
 from ._scripts import Operation
 from ._threads import (
     Choice,

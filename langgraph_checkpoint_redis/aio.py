@@ -43,10 +43,13 @@ from ._config import Duration
 from ._confirm import Confirm
 from ._embedded import EmbeddedServer
 from ._integrity import AsyncIntegrity
+from ._listing import cursor
 from ._loops import Connections
-from ._operations import SCANNED, Operations, Options, Shared, cursor, shared
+from ._operations import SCANNED, Operations
+from ._options import Options, Shared, shared
 from ._reencryption import AsyncReencryption
 from ._scripts import Operation, Request
+from ._setup import check
 from ._thread_methods import AsyncThreadMethods
 from .errors import EventLoopError
 
@@ -165,7 +168,7 @@ class AsyncRedisSaver(
         Warns `EvictionWarning` when the server deletes keys once its memory is full, and
         `DurabilityWarning` when it cannot keep what `confirm` asks for.
         """
-        for warning in await self._run(self._operations.check()):
+        for warning in await self._run(check(self._shared.options)):
             warnings.warn(warning, stacklevel=2)
 
     async def aclose(self) -> None:

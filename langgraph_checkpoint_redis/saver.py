@@ -34,9 +34,12 @@ from ._confirm import Confirm
 from ._embedded import EmbeddedServer
 from ._integrity import Integrity
 from ._links import link
-from ._operations import SCANNED, Operations, Options, Shared, cursor, shared
+from ._listing import cursor
+from ._operations import SCANNED, Operations
+from ._options import Options, Shared, shared
 from ._reencryption import Reencryption
 from ._scripts import Operation, Request
+from ._setup import check
 from ._thread_methods import ThreadMethods
 
 T = TypeVar("T")
@@ -159,7 +162,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         Warns `EvictionWarning` when the server deletes keys once its memory is full, and
         `DurabilityWarning` when it cannot keep what `confirm` asks for.
         """
-        for warning in self._run(self._operations.check()):
+        for warning in self._run(check(self._shared.options)):
             warnings.warn(warning, stacklevel=2)
 
     def close(self) -> None:

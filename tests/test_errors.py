@@ -32,6 +32,7 @@ from langgraph_checkpoint_redis import (
     errors,
 )
 from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._setup import check
 
 from .driving import AwaitedSaver, Saver
 from .servers import any_binary
@@ -405,7 +406,7 @@ def test_setup_does_not_need_to_see_what_a_server_says_of_itself(
 
 def test_setup_refuses_a_server_that_is_too_old() -> None:
     """An old server would fail in the middle of the first copy."""
-    checking = RedisSaver("redis://nowhere.invalid")._operations.check()
+    checking = check(RedisSaver("redis://nowhere.invalid")._shared.options)
     next(checking)
     with pytest.raises(UnsupportedServerError, match=r"5\.0\.14 is too old: 6\.2"):
-        checking.send([b"redis_version:5.0.14\r\n", b""])
+        checking.send([b"redis_version:5.0.14\r\n", b"", b"", b""])

@@ -18,7 +18,8 @@ from langgraph_checkpoint_redis import _codec
 from langgraph_checkpoint_redis._chunks import pack_levels
 from langgraph_checkpoint_redis._codec import Record, Write
 from langgraph_checkpoint_redis._config import Place
-from langgraph_checkpoint_redis._operations import LAST, PAGE, Operations
+from langgraph_checkpoint_redis._listing import LAST
+from langgraph_checkpoint_redis._operations import PAGE, Operations
 from langgraph_checkpoint_redis._resp import Argument
 from langgraph_checkpoint_redis._scripts import LIST, Commands, Operation
 from langgraph_checkpoint_redis.saver import RedisSaver

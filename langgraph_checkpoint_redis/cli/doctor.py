@@ -21,7 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 from rich.text import Text
 
 from langgraph_checkpoint_redis._clients import is_cluster
-from langgraph_checkpoint_redis._operations import OLDEST_SERVER
+from langgraph_checkpoint_redis._setup import OLDEST_SERVER, check
 from langgraph_checkpoint_redis._urls import Url, parsed
 from langgraph_checkpoint_redis.saver import RedisSaver
 
@@ -184,7 +184,7 @@ def _version(patient: Patient) -> Findings:
 
 def _scripts(patient: Patient) -> Findings:
     try:
-        patient.saver._run(patient.saver._operations.check())
+        patient.saver._run(check(patient.saver._shared.options))
     except RedisError as error:
         advice = "allow EVAL and EVALSHA: all that savers do is a script"
         yield Finding("scripts", Level.fail, f"scripts do not run: {error}", advice)

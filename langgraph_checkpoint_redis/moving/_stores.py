@@ -28,7 +28,8 @@ from langgraph.checkpoint.base import (
 from langgraph_checkpoint_redis import _codec
 from langgraph_checkpoint_redis._chunks import pack_levels
 from langgraph_checkpoint_redis._config import Place as StoredPlace
-from langgraph_checkpoint_redis._operations import LAST, PAGE, Operations
+from langgraph_checkpoint_redis._listing import LAST
+from langgraph_checkpoint_redis._operations import PAGE, Operations
 from langgraph_checkpoint_redis._resp import Argument
 from langgraph_checkpoint_redis._scripts import GET, LIST, Operation
 from langgraph_checkpoint_redis.aio import AsyncRedisSaver

@@ -1,0 +1,74 @@
+"""What a saver was told, and what it shares with all its copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from . import _config, _lease
+from ._compression import Compression, check
+from ._config import Duration, Life
+from ._confirm import Confirm
+from ._confirm import confirm as checked_confirm
+from ._keys import Keyspace
+from ._known import KnownThreads
+
+KNOWN_BYTES = 32 * 2**20  # memory for what is known of threads
+
+
+class Options(NamedTuple):
+    """What a saver was told; times are in milliseconds, 0 for none."""
+
+    keep_last: int | None
+    compression: Compression | None
+    life: Life
+    tombstone: int
+    refuses_conflicts: bool
+    confirm: Confirm | None
+    socket_timeout: float | None
+    allow_plaintext: bool
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        keep_last: int | None,
+        compression: Compression | None,
+        ttl: Duration | Mapping[str, Any] | None,
+        refresh_on_read: bool | None,
+        tombstone: Duration | None,
+        on_conflict: str,
+        confirm: Confirm | Mapping[str, Any] | None,
+        socket_timeout: float | None,
+        allow_plaintext: bool,
+    ) -> Options:
+        """These options, unless one of them is wrong."""
+        check(compression)
+        return cls(
+            _config.keep_last(keep_last),
+            compression,
+            _config.life(ttl, refresh_on_read),
+            0 if tombstone is None else _config.milliseconds("tombstone", tombstone),
+            _config.on_conflict(on_conflict),
+            checked_confirm("confirm", confirm, socket_timeout),
+            socket_timeout,
+            _config.flag("allow_plaintext", allow_plaintext),
+        )
+
+
+class Shared(NamedTuple):
+    """What all copies of a saver share: where and how it stores, and what it knows of threads."""
+
+    keyspace: Keyspace
+    is_cluster: bool
+    options: Options
+    threads: KnownThreads
+
+    def token(self, thread_id: str) -> bytes:
+        """The token of the lease that the caller has of a thread; empty for none."""
+        return _lease.token(self.threads, thread_id)
+
+
+def shared(prefix: str, options: Options, *, is_cluster: bool) -> Shared:
+    """The beginning of a saver, which knows nothing yet."""
+    return Shared(Keyspace(_config.prefix(prefix)), is_cluster, options, KnownThreads(KNOWN_BYTES))

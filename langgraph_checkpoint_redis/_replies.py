@@ -1,0 +1,119 @@
+"""Replies of scripts that read, as what callers get: checkpoints, writes, histories of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langgraph.checkpoint.base import CheckpointTuple, DeltaChannelHistory, PendingWrite
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from . import _codec
+from ._chunks import Rope
+from ._codec import Write
+from ._config import Place
+from ._damage import Reading
+from ._keys import ThreadKeys
+from ._known import Known, KnownThreads
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a reply is about, and what to read it with: with what it brought, all is `known`."""
+
+    serde: SerializerProtocol
+    thread_id: str
+    keys: ThreadKeys
+    known: Known
+    threads: KnownThreads
+
+    def value(self, namespace: str, checkpoint_id: str, entry: Sequence[Any]) -> Any:
+        return self._value_and_rope(namespace, checkpoint_id, entry)[0]
+
+    def checkpoint_tuple(self, row: Sequence[Any]) -> CheckpointTuple:
+        return self.tuple_and_ropes(row)[0]
+
+    def tuple_and_ropes(self, row: Sequence[Any]) -> tuple[CheckpointTuple, dict[str, Rope]]:
+        with Reading(self.thread_id, self.keys.timeline, row[0]):
+            return self._tuple_and_ropes(*row)
+
+    def _tuple_and_ropes(
+        self, timeline_row: bytes, has_parent: int, writes: Sequence[bytes]
+    ) -> tuple[CheckpointTuple, dict[str, Rope]]:
+        record = _codec.record(timeline_row)
+        namespace, checkpoint_id = record.namespace, record.checkpoint_id
+        place = Place(self.thread_id, namespace, checkpoint_id)
+        values: dict[str, Any] = {}
+        ropes: dict[str, Rope] = {}
+        before = self.known.ropes_of(namespace)
+        for channel, entry in record.entries():
+            values[channel], rope = self._value_and_rope(
+                namespace, checkpoint_id, entry, before.get(channel)
+            )
+            if rope:
+                ropes[channel] = rope
+        found = CheckpointTuple(
+            place.config(checkpoint_id),
+            record.checkpoint(self.serde, values),
+            record.metadata(self.serde, self.thread_id),
+            place.config(record.parent_id) if has_parent else None,
+            [
+                (write.task_id, write.channel, self.value(namespace, checkpoint_id, write.entry))
+                for write in self.writes(writes)
+            ],
+        )
+        return found, ropes
+
+    def writes(self, rows: Iterable[bytes]) -> list[Write]:
+        """The writes of some rows, in order."""
+        found: list[Write] = []
+        for row in rows:
+            with Reading(self.thread_id, self.keys.writes, row):
+                found += _codec.stored_writes(row)
+        return sorted(found)
+
+    def _value_and_rope(
+        self, namespace: str, checkpoint_id: str, entry: Sequence[Any], before: Rope | None = None
+    ) -> tuple[Any, Rope | None]:
+        with Reading(self.thread_id, self.keys.chunks, (namespace, checkpoint_id)):
+            try:
+                typed, rope = _codec.typed(entry, self.known.chunks, before)
+            except LookupError:
+                self.threads.forget(self.thread_id)  # so that it is read anew when it is repaired
+                raise
+            return self.serde.loads_typed(typed), rope
+
+
+class History:
+    """What one channel wrote, newest first, and the stored value that it started from."""
+
+    def __init__(self) -> None:
+        self.writes: list[PendingWrite] = []
+        self.seeded = False
+        self.seed: Any = None
+
+    def result(self) -> DeltaChannelHistory:
+        history: DeltaChannelHistory = {"writes": self.writes[::-1]}
+        if self.seeded:
+            history["seed"] = self.seed
+        return history
+
+
+def add_ancestor(
+    histories: Mapping[str, History],
+    reply: Reply,
+    place: Place,
+    writes: Iterable[bytes],
+    seeds: Sequence[bytes],
+) -> None:
+    """Add what an ancestor has: its writes, which come before the values that end the search."""
+    for write in reversed(reply.writes(writes)):
+        history = histories.get(write.channel)
+        if history and not history.seeded:
+            value = reply.value(place.namespace, place.checkpoint_id, write.entry)
+            history.writes.append((write.task_id, write.channel, value))
+    for channel, entry in zip(seeds[::2], seeds[1::2], strict=True):
+        history = histories[channel.decode()]
+        history.seeded = True
+        history.seed = reply.value(place.namespace, place.checkpoint_id, _codec.entry_of(entry))

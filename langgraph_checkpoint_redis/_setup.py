@@ -1,0 +1,66 @@
+"""What `setup` looks at: whether a server can hold checkpoints, and whether it may lose them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._confirm import Confirm
+from ._options import Options
+from ._scripts import CHECK, Commands, Operation
+from .errors import DurabilityWarning, EvictionWarning, UnsupportedServerError
+
+OLDEST_SERVER = (6, 2)  # the first with COPY
+
+
+def check(options: Options) -> Operation[list[UserWarning]]:
+    """Raise an error if the server cannot hold checkpoints; warnings, if it may lose them."""
+    info = _info(*(yield from CHECK(())))
+    version = info.get("redis_version", "")
+    if version and tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
+        raise UnsupportedServerError(f"Redis {version} is too old: 6.2 or newer is needed")
+    warnings: list[UserWarning] = []
+    if evicting := _evicting(info, expires=bool(options.life.ttl)):
+        warnings.append(EvictionWarning(evicting))
+    if confirm := options.confirm:
+        warnings += [DurabilityWarning(text) for text in (yield from _lacking(confirm, info))]
+    return warnings
+
+
+def _info(*sections: bytes) -> dict[str, str]:
+    lines = [line for section in sections for line in section.decode().splitlines()]
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _evicting(info: Mapping[str, str], *, expires: bool) -> str:
+    """Why the server may delete parts of threads, which may expire or not; empty if it will not."""
+    policy = info.get("maxmemory_policy", "")
+    kinds = ("allkeys", "volatile") if expires else ("allkeys",)
+    if not policy.startswith(kinds) or info.get("maxmemory") == "0":
+        return ""
+    return (
+        f"maxmemory-policy is {policy}: when its memory is full, this server deletes parts of "
+        "checkpoints. Set it to noeviction."
+    )
+
+
+def _lacking(confirm: Confirm, info: Mapping[str, str]) -> Operation[list[str]]:
+    """Why the server cannot confirm what it is to confirm, as far as it can be seen."""
+    lacking: list[str] = []
+    if confirm.disk and info.get("aof_enabled") == "0":
+        lacking.append("it has no append-only file (appendonly no)")
+    if confirm.disk:
+        (found,) = yield from Commands((("CONFIG", "GET", "appendfsync"),), may_fail=True)
+        if "no" in _words(found):
+            lacking.append("it leaves it to the system when to write to the disk (appendfsync no)")
+    replicas = info.get("connected_slaves", "")
+    if replicas.isdecimal() and int(replicas) < confirm.replicas:
+        lacking.append(f"it has {replicas} replicas, not {confirm.replicas}")
+    return [f"this server cannot confirm writes as confirm asks it to: {why}" for why in lacking]
+
+
+def _words(reply: Any) -> list[str]:
+    """The strings of a reply, which client libraries give in several shapes."""
+    flat = [*reply, *reply.values()] if isinstance(reply, dict) else reply
+    words = [] if isinstance(flat, Exception) else flat
+    return [word.decode() if isinstance(word, bytes) else str(word) for word in words]
