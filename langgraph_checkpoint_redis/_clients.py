@@ -111,6 +111,12 @@ def is_cluster(redis: Any) -> bool:
     return redis.kind == "cluster" if isinstance(redis, Url) else hasattr(redis, "nodes_manager")
 
 
+def client_of_node(cluster: Any, node: Any) -> Any:
+    """The client that the synchronous client of a cluster has for one of its nodes."""
+    of_redis_py = getattr(cluster, "get_redis_connection", None)
+    return of_redis_py(node) if of_redis_py else cluster.get_valkey_connection(node)
+
+
 def socket_timeout(redis: Any) -> float | None:
     """How many seconds a client waits for an answer; `None` for ever, or if it does not tell."""
     if isinstance(redis, Url):

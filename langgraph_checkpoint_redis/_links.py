@@ -26,6 +26,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ._clients import (
     RAW,
+    client_of_node,
     connection_limit,
     is_cluster,
     is_error,
@@ -145,7 +146,7 @@ class ClusterLink(ClientLink):
     def _ask_node(self, node: Any, commands: Sequence[Command], *, asking: bool) -> Sequence[Any]:
         before = [ASKING] if asking else []
         try:
-            replies = _pipelined(self.client.get_redis_connection(node), [*before, *commands])
+            replies = _pipelined(client_of_node(self.client, node), [*before, *commands])
         except Exception:
             self.client.nodes_manager.initialize()  # another node may have taken over
             raise

@@ -1,9 +1,9 @@
-"""The clients of an asynchronous saver: one for each event loop, closed when the loop ends.
+"""The links of an asynchronous saver: one for each event loop, closed when the loop ends.
 
-A connection belongs to the event loop that made it. A saver that was made from a URL therefore
-opens a client in each loop that uses it, and takes care that nothing is left of it: not when the
-loop ends (`asyncio.run` closes asynchronous generators, so each client is kept by one), not when
-the saver is collected, not in a forked process.
+A connection belongs to the event loop that made it. A saver therefore has a link in each loop that
+uses it, and takes care that nothing is left of what it opened: not when the loop ends (`asyncio.run`
+closes asynchronous generators, so each link is kept by one), not when the saver is collected, not in
+a forked process.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ._urls import Url
 from .errors import EventLoopError
 
 
-class Connection(NamedTuple):
+class Kept(NamedTuple):
     """A link in one event loop, and what closes it."""
 
     link: AsyncLink
-    keeper: AsyncGenerator[None, None] | None
+    keeper: AsyncGenerator[None, None]
 
 
 async def _keep(link: AsyncLink) -> AsyncGenerator[None, None]:
@@ -37,7 +37,7 @@ async def _keep(link: AsyncLink) -> AsyncGenerator[None, None]:
 
 
 class Connections:
-    """The clients of a saver, and the loop that synchronous calls go to."""
+    """The links of a saver, and the loop that synchronous calls go to."""
 
     def __init__(self, redis: Any) -> None:
         self.redis = redis
@@ -45,7 +45,7 @@ class Connections:
         self._start()
 
     def _start(self) -> None:
-        self._by_loop: dict[AbstractEventLoop, Connection] = {}
+        self._by_loop: dict[AbstractEventLoop, Kept] = {}
         self._own_loop: AbstractEventLoop | None = None
         self._process = os.getpid()
 
@@ -54,17 +54,13 @@ class Connections:
         self._leave_parent_process()
         loop = asyncio.get_running_loop()
         if loop not in self._by_loop:
-            connection = self._connection()
+            link = async_link(self.redis)
+            kept = Kept(link, _keep(link))
             with self._lock:
                 self._forget_closed_loops()
-                self._by_loop[loop] = connection
-            if connection.keeper:
-                await anext(connection.keeper)  # from now on, the loop knows it
+                self._by_loop[loop] = kept
+            await anext(kept.keeper)  # from now on, the loop knows it
         return self._by_loop[loop].link
-
-    def _connection(self) -> Connection:
-        link = async_link(self.redis)
-        return Connection(link, _keep(link) if isinstance(self.redis, Url) else None)
 
     def _forget_closed_loops(self) -> None:
         for loop in [loop for loop in self._by_loop if loop.is_closed()]:
@@ -106,13 +102,13 @@ class Connections:
     async def close(self) -> None:
         """Close what was opened here, each client in its own loop."""
         with self._lock:
-            connections, self._by_loop = self._by_loop, {}
+            by_loop, self._by_loop = self._by_loop, {}
             own_loop, self._own_loop = self._own_loop, None
-        for loop, connection in connections.items():
-            if connection.keeper and loop is asyncio.get_running_loop():
-                await connection.keeper.aclose()
-            elif connection.keeper and loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(_closed(connection.keeper), loop)
+        for loop, kept in by_loop.items():
+            if loop is asyncio.get_running_loop():
+                await kept.keeper.aclose()
+            elif loop.is_running():
+                closing = asyncio.run_coroutine_threadsafe(_closed(kept.keeper), loop)
                 await asyncio.wrap_future(closing)
         if own_loop is not None:
             own_loop.call_soon_threadsafe(own_loop.stop)

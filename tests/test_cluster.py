@@ -23,7 +23,7 @@ from redis.cluster import ClusterNode
 from redis.crc import key_slot
 from redis.exceptions import RedisClusterException
 
-from langgraph_checkpoint_redis import ThreadExistsError
+from langgraph_checkpoint_redis import Confirm, ThreadExistsError, UnconfirmedError
 from langgraph_checkpoint_redis._keys import Keyspace
 from langgraph_checkpoint_redis._urls import Url
 
@@ -56,6 +56,12 @@ def cluster(running: Cluster) -> Address:
     return address(running.nodes[0])
 
 
+@pytest.fixture
+def saver_options() -> dict[str, Any]:
+    """Further options of the saver; a test may be parametrized with others."""
+    return {}
+
+
 @pytest.fixture(params=["url", "redis-py", "valkey-py"])
 def saver(
     request: pytest.FixtureRequest,
@@ -63,13 +69,15 @@ def saver(
     kind: str,
     loop: AbstractEventLoop,
     saver_on: SaverOn,
+    saver_options: dict[str, Any],
 ) -> Iterator[Saver]:
     """A saver of either kind, made in either way, on an empty cluster."""
     with ExitStack() as stack:
         if request.param == "url":
-            yield saver_on(running.url())
+            yield saver_on(running.url(), **saver_options)
         else:
-            yield saver_on(_client(request.param, running, kind, loop, stack))
+            client = _client(request.param, running, kind, loop, stack)
+            yield saver_on(client, **saver_options)
 
 
 def _client(
@@ -299,11 +307,32 @@ def _assert_all_there(saver: Saver, numbers: list[int]) -> None:
         assert found.checkpoint["channel_values"]["c"][4] == f"{number} {4:600}"
 
 
+@pytest.mark.parametrize("saver_options", [{"confirm": Confirm(replicas=1, timeout=3)}])
+def test_a_confirmed_write_is_on_the_replica(saver: Saver, running: Cluster) -> None:
+    """A cluster that loses a machine would take back what a person has been told."""
+    for number in range(20):
+        _put(saver, f"t{number}", run_id=f"run {number}")
+    stored = [key for node in running.replicas for key in node.keys("lg:*:timeline")]
+    assert len(stored) == 20  # as replicas tell it, right away
+    indexed = [key for node in running.replicas for key in node.keys("lg:run:*")]
+    assert len(indexed) == 20
+
+
+@pytest.mark.parametrize("saver_options", [{"confirm": Confirm(replicas=2, timeout=0.2)}])
+def test_what_a_cluster_cannot_confirm_is_told(saver: Saver) -> None:
+    """A write that may be lost would look like one that is safe."""
+    with pytest.raises(UnconfirmedError, match="on 1 of 2 replicas"):
+        _put(saver, "a")
+
+
 @pytest.mark.slow
-def test_a_slot_moves_while_its_thread_is_in_use(saver_on: SaverOn) -> None:
+@pytest.mark.parametrize("confirm", [None, Confirm(replicas=1, timeout=3)])
+def test_a_slot_moves_while_its_thread_is_in_use(
+    saver_on: SaverOn, confirm: Confirm | None
+) -> None:
     """Adding a node to a cluster would fail the runs whose threads move there, or lose a part."""
-    with running_cluster() as cluster:
-        saver = saver_on(_limited_url(cluster))
+    with running_cluster(replicas=3 if confirm else 0) as cluster:
+        saver = saver_on(_limited_url(cluster), confirm=confirm)
         saver.put(thread("a"), *chat(0))
         mover = Thread(target=_move_there_and_back, args=[cluster, Keyspace("lg").thread("a")[0]])
         mover.start()
