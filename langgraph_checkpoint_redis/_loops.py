@@ -1,9 +1,9 @@
 """The links of an asynchronous saver: one for each event loop, closed when the loop ends.
 
 A connection belongs to the event loop that made it. A saver therefore has a link in each loop that
-uses it, and takes care that nothing is left of what it opened: not when the loop ends (`asyncio.run`
-closes asynchronous generators, so each link is kept by one), not when the saver is collected, not in
-a forked process.
+uses it, and takes care that nothing is left of what it opened: not when the loop ends, which closes
+asynchronous generators (so each link is kept by one), not when the saver is collected, not in a
+forked process.
 """
 
 from __future__ import annotations
