@@ -104,7 +104,7 @@ class Single(Scenario):
     name = "single, appendfsync always"
     promise = "nothing is lost"
     settings: ClassVar[tuple[str, ...]] = ("--appendfsync", "always")
-    rate = 0.01  # of requests that the proxy strikes
+    rate = 0.015  # of requests that the proxy strikes
 
     def start(self, stack: ExitStack, directory: Path) -> None:
         self.node = Node(directory / "server", *self.settings)
