@@ -403,12 +403,12 @@ def killing(url: str) -> Iterator[None]:
     killer.join()
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.5])
+@pytest.mark.parametrize("seconds", [0.2, 0.8])
 def test_a_server_that_stands_still_is_waited_for(
     url: str, admin: redis.Redis, saver_on: SaverOn, seconds: float
 ) -> None:
     """Each hiccup of a machine would fail the runs on it, or store their steps twice."""
-    saver = saver_on(url + "?socket_timeout=1")
+    saver = saver_on(url + "?socket_timeout=0.5")
     conversation(saver)
     process = int(admin.info("server")["process_id"])
     os.kill(process, signal.SIGSTOP)

@@ -11,7 +11,6 @@ from .report import table
 from .scenarios import SCENARIOS
 
 WORKERS = ["plain", "async", "graph", "async-graph", "reader"]
-SHARES = (6, 2, 1, 3, 4)  # of the time, for each scenario
 
 
 def main() -> None:
@@ -22,14 +21,11 @@ def main() -> None:
     parser.add_argument("--only", help="a part of the names of the scenarios to run")
     said = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that all that runs is ended
-    chosen = [
-        (scenario, share)
-        for scenario, share in zip(SCENARIOS, SHARES, strict=True)
-        if (said.only or "") in scenario.name
-    ]
-    whole = sum(share for _, share in chosen)
+    chosen = [scenario for scenario in SCENARIOS if (said.only or "") in scenario.name]
+    whole = sum(SCENARIOS[scenario] for scenario in chosen)
     results = []
-    for scenario, share in chosen:
+    for scenario in chosen:
+        share = SCENARIOS[scenario]
         seconds = said.minutes * 60 * share / whole
         print(f"{scenario.name}: {seconds:.0f} seconds ...", file=sys.stderr, flush=True)
         results.append(run(scenario, WORKERS, seconds=seconds, seed=said.seed))

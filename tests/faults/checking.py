@@ -102,7 +102,7 @@ def _check_plain(
             _check_tuple(findings, thread_id, numbers[checkpoint_id], tuple_)
     if ("delete_thread", 0) in story.done:
         if found:
-            findings.wrong.append(f"{thread_id}: deleted, and there are {len(found)}")
+            findings.lost.append(story.done["delete_thread", 0])
     elif not {("delete_thread", 0), ("prune", 0)} & story.tried.keys():
         findings.lost += [line for line in story.each_done("put") if line.detail not in found]
     elif ("delete_thread", 0) not in story.tried:

@@ -198,6 +198,7 @@ class Nodes:
         while keys := source.client.execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
             source.client.migrate(*target.address, keys, 0, 5000)
             moved += 1
+        target.client.wait(1, 5000)  # who moves keys has to see to that
         for node in (target, source, *self.primaries):
             node.client.execute_command("CLUSTER SETSLOT", slot, "NODE", node_id(target.client))
         return bool(moved)

@@ -18,7 +18,7 @@ from enum import Enum
 Address = tuple[str, int]
 
 READ = 1 << 16  # bytes at a time
-SECONDS_OF_DELAY = 0.3
+SECONDS_OF_DELAY = 0.15
 
 _GREETING = re.compile(rb"\*\d+\r\n\$\d+\r\n(?:HELLO|AUTH|CLIENT|SELECT|PING)\r\n", re.IGNORECASE)
 

@@ -104,7 +104,7 @@ class Single(Scenario):
     name = "single, appendfsync always"
     promise = "nothing is lost"
     settings: ClassVar[tuple[str, ...]] = ("--appendfsync", "always")
-    rate = 0.01  # of requests that the proxy strikes
+    rate = 0.015  # of requests that the proxy strikes
 
     def start(self, stack: ExitStack, directory: Path) -> None:
         self.node = Node(directory / "server", *self.settings)
@@ -275,4 +275,40 @@ class Clustered(Scenario):
         self.servers.settle()
 
 
-SCENARIOS: tuple[type[Scenario], ...] = (Single, Everysec, Full, Watched, Clustered)
+class OnDisk(Everysec):
+    """A server that writes to disk once in a second, and savers that wait for it."""
+
+    name = "single, everysec, confirm disk"
+    promise = "nothing is lost"
+    options: ClassVar[dict[str, Any]] = {"confirm": {"disk": True, "timeout": 3}}
+    seconds_lost = 0.0
+
+
+class WatchedAndConfirmed(Watched):
+    """A primary and a replica, and savers that wait for the replica."""
+
+    name = "sentinels, confirm replica"
+    promise = "nothing is lost"
+    options: ClassVar[dict[str, Any]] = {"confirm": {"replicas": 1, "timeout": 2}}
+    seconds_lost = 0.0
+
+
+class ClusteredAndConfirmed(Clustered):
+    """A cluster, and savers that wait for the replicas."""
+
+    name = "cluster, confirm replica"
+    promise = "nothing is lost"
+    options: ClassVar[dict[str, Any]] = WatchedAndConfirmed.options
+    seconds_lost = 0.0
+
+
+SCENARIOS: dict[type[Scenario], float] = {  # each with its share of the time
+    Single: 5,
+    Everysec: 1.5,
+    OnDisk: 1,
+    Full: 1,
+    Watched: 2,
+    WatchedAndConfirmed: 2,
+    Clustered: 2,
+    ClusteredAndConfirmed: 2,
+}
