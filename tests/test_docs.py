@@ -97,7 +97,7 @@ def test_the_python_of_a_page_runs(
 def test_the_notebook_is_the_tutorial() -> None:
     """Who reads the one would learn something else than who reads the other."""
     stored, made = json.loads(text(notebook.NOTEBOOK)), notebook.notebook()
-    assert sources(stored["cells"]) == sources(made["cells"])
+    assert sources(stored["cells"]) == sources(made["cells"]), "make notebook"
 
 
 def test_the_notebook_prints_what_it_shows(empty_directory: Path) -> None:
