@@ -17,7 +17,7 @@ OLDEST_TESTS := $(addprefix tests/test_,graphs.py conformance.py errors.py clien
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-faults test-moving test-servers test-clients test-containers
-.PHONY: test-oldest lint check format bench bench-quick release-check clean
+.PHONY: test-oldest lint check format bench bench-quick release-check docs docs-serve notebook clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -82,8 +82,20 @@ release-check: ## build what would be published, and try it on every Python foun
 	@$(MAKE) VENV=.venv-release .venv-release/.release
 	.venv-release/bin/python -u -m tools.release_check $(if $(TAG),--tag "$$TAG")
 
+docs: ## build the documentation as a site, into build/site; what is not right in it is an error
+	@$(MAKE) VENV=.venv-docs .venv-docs/.docs
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
+docs-serve: ## show the site on localhost:8000, and again whenever a page changes
+	@$(MAKE) VENV=.venv-docs .venv-docs/.docs
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs serve
+
+notebook: ## make examples/persistence.ipynb of docs/tutorial.md, and run it
+	@$(MAKE) VENV=.venv-docs .venv-docs/.docs
+	.venv-docs/bin/python -m tools.notebook
+
 clean: ## remove what these commands made
-	rm -rf $(VENV) .venv-oldest .venv-bench .venv-release build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-bench .venv-release .venv-docs build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps: each stands for what was installed into the environment, for this pyproject.toml.
@@ -127,4 +139,8 @@ $(VENV)/.bench: pyproject.toml benchmarks/requirements.txt | $(BIN)/python
 
 $(VENV)/.release: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[release]'
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@

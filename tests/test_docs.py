@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -17,7 +18,8 @@ from typing import Any
 import pytest
 
 from examples.local_server import running_server
-from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
+from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, errors
+from tools import notebook
 
 from .servers import any_binary
 
@@ -34,7 +36,13 @@ def python_blocks(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", text(page), re.MULTILINE | re.DOTALL)
 
 
+def shown_outputs(page: str) -> list[str]:
+    """The texts that stand right behind Python: what it prints."""
+    return re.findall(r"^```\n\n```text\n(.*?)^```", text(page), re.MULTILINE | re.DOTALL)
+
+
 PAGES_WITH_PYTHON = [page for page in PAGES if python_blocks(page)]
+FILE = re.compile(r"(?:# |%%writefile )(\w+\.py)\n")  # a block that begins so is saved, not run
 
 
 @pytest.fixture
@@ -45,10 +53,15 @@ def empty_server() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where the documentation runs, and leaves what it leaves."""
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    monkeypatch.syspath_prepend(tmp_path)
+    modules = {*sys.modules}
+    yield tmp_path
+    for name in {*sys.modules} - modules:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
 
 
 def run(page: str, url: str, loop: AbstractEventLoop) -> None:
@@ -56,6 +69,9 @@ def run(page: str, url: str, loop: AbstractEventLoop) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for number, block in enumerate(python_blocks(page), 1):
         source = block.replace(SHOWN_URL, url)
+        if file := FILE.match(source):
+            Path(file[1]).write_text(source)
+            continue
         code = _compiled(source, f"{page}, block {number}")
         awaited = eval(code, namespace)  # noqa: S307 - our own documentation
         if code.co_flags & inspect.CO_COROUTINE:
@@ -68,9 +84,41 @@ def _compiled(source: str, name: str) -> CodeType:
 
 
 @pytest.mark.parametrize("page", PAGES_WITH_PYTHON)
-def test_the_python_of_a_page_runs(page: str, empty_server: str, loop: AbstractEventLoop) -> None:
-    """Whoever copies it would get an error instead of a first success."""
+def test_the_python_of_a_page_runs(
+    page: str, empty_server: str, loop: AbstractEventLoop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever copies it would get an error instead of a first success, or not what is shown."""
     run(page, empty_server, loop)
+    printed = capsys.readouterr().out
+    for output in shown_outputs(page):
+        assert output in printed
+
+
+def test_the_notebook_is_the_tutorial() -> None:
+    """Who reads the one would learn something else than who reads the other."""
+    stored, made = json.loads(text(notebook.NOTEBOOK)), notebook.notebook()
+    assert sources(stored["cells"]) == sources(made["cells"]), "make notebook"
+
+
+def test_the_notebook_prints_what_it_shows(empty_directory: Path) -> None:
+    """Whoever runs it would see something else than was promised, or an error."""
+    cells = [cell for cell in json.loads(text(notebook.NOTEBOOK))["cells"] if "outputs" in cell]
+    program, shown = [], []
+    for source, cell in zip(sources(cells), cells, strict=True):
+        if file := FILE.match(source):
+            Path(file[1]).write_text(source.removeprefix(file[0]))
+        else:
+            program.append(source)
+            shown += [line for output in cell["outputs"] for line in output["text"]]
+    Path("cells.py").write_text("\n".join(program))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = (sys.executable, "cells.py")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("".join(shown), "")
+
+
+def sources(cells: list[dict[str, Any]]) -> list[str]:
+    return ["".join(cell["source"]) for cell in cells]
 
 
 def test_the_readme_goes_on_where_it_left_off(
@@ -122,6 +170,19 @@ def code(page: str) -> str:
     """The shell commands and inline code of a page."""
     shell = re.findall(r"^```(?:bash|sh|console)\n(.*?)^```", text(page), re.MULTILINE | re.DOTALL)
     return "\n".join([*shell, *re.findall(r"`make [^`]*`", text(page))])
+
+
+def test_every_page_is_on_the_site() -> None:
+    """Nobody would find it there."""
+    named = re.findall(r"\b[\w-]+\.md$", text("mkdocs.yml").partition("\nnav:")[2], re.MULTILINE)
+    assert {Path(page).name for page in PAGES if page.startswith("docs/")} <= {*named}
+
+
+def test_every_error_is_explained() -> None:
+    """Whoever gets it would have to guess what to do."""
+    explained = re.findall(r"^\| `(\w+)`", text("docs/errors.md"), re.MULTILINE)
+    raised = {name for name in vars(errors) if name.endswith(("Error", "Warning"))}
+    assert raised - {"RedisSaverError"} <= {*explained}
 
 
 @pytest.mark.parametrize("saver_class", [RedisSaver, AsyncRedisSaver])
