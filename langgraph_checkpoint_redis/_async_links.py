@@ -82,20 +82,20 @@ class AsyncClientLink(AsyncLink):
         return self._client
 
     async def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
-        async with self._limit:
-            if len(commands) > 1:
-                return await _finished(self._ask_together(commands))
-            try:
+        try:
+            async with self._limit:
+                if len(commands) > 1:
+                    return await _finished(self._ask_together(commands))
                 return [await _finished(self._client.execute_command(*commands[0], **RAW))]
-            except AttributeError as error:
-                # redis-py's client of a cluster closes connections that other calls are using.
-                if error.name != "writelines":
-                    raise
-                raise RedisConnectionError("the connection was closed while in use") from error
-            except Exception as error:
-                if is_error(error, "ResponseError"):
-                    return [error]
+        except AttributeError as error:
+            # redis-py's client of a cluster closes connections that other calls are using.
+            if error.name != "writelines":
                 raise
+            raise RedisConnectionError("the connection was closed while in use") from error
+        except Exception as error:
+            if len(commands) == 1 and is_error(error, "ResponseError"):
+                return [error]
+            raise
 
     async def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
         return await self._ask(commands)
