@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -88,10 +89,10 @@ def put(saver: Saver, **configurable: Any) -> None:
 
 @pytest.mark.parametrize("passed", ["url", "client"])
 def test_a_confirmed_write_is_on_the_replica_when_the_call_returns(
-    pair: Pair, saver_on: SaverOn, passed: str, kind: str
+    pair: Pair, saver_on: SaverOn, passed: str, client_of: Callable[..., Any]
 ) -> None:
     """A failover right after an answer would take back what a person has been told."""
-    saver = saver_on(_client(pair.url, kind) if passed == "client" else pair.url, **_to(1))
+    saver = saver_on(client_of(pair.url) if passed == "client" else pair.url, **_to(1))
     for _ in range(20):
         put(saver)
         assert stored(pair.replica) == 1
@@ -103,8 +104,21 @@ def _to(replicas: int, timeout: float = WITHIN_SECONDS) -> dict[str, Any]:
     return {"confirm": Confirm(replicas=replicas, timeout=timeout)}
 
 
-def _client(url: str, kind: str) -> Any:
-    return (redis if kind == "sync" else redis.asyncio).Redis.from_url(url)
+@pytest.fixture
+def client_of(kind: str, loop: asyncio.AbstractEventLoop) -> Iterator[Callable[..., Any]]:
+    """Makes clients of the kind that a saver takes; all are closed at the end of the test."""
+    with ExitStack() as stack:
+
+        def made(url: str, **options: Any) -> Any:
+            of: Any = redis if kind == "sync" else redis.asyncio
+            client = of.Redis.from_url(url, **options)
+            if kind == "sync":
+                stack.callback(client.close)
+            else:
+                stack.callback(lambda: loop.run_until_complete(client.aclose()))
+            return client
+
+        yield made
 
 
 def test_what_was_not_reached_in_time_is_told(pair: Pair, saver_on: SaverOn) -> None:
@@ -187,10 +201,11 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(
     assert stored(pair.primary) == 0
 
 
-def test_clients_tell_how_long_they_wait(pair: Pair, kind: str, saver_on: SaverOn) -> None:
+def test_clients_tell_how_long_they_wait(
+    pair: Pair, client_of: Callable[..., Any], saver_on: SaverOn
+) -> None:
     """A confirmation would come too late to be heard."""
-    of: Any = redis if kind == "sync" else redis.asyncio
-    client = of.Redis.from_url(pair.url, socket_timeout=2)
+    client = client_of(pair.url, socket_timeout=2)
     with pytest.raises(ConfigError, match=r"socket_timeout .* 2 seconds"):
         saver_on(client, confirm=Confirm(disk=True, timeout=2))
 
