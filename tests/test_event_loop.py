@@ -66,6 +66,7 @@ def embedded():
 
 
 asyncio.run(main(OPENED))
+os._exit(0)  # what blockbuster changed in Python can make its end a crash
 """
 
 

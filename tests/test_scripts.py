@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from struct import calcsize, unpack
@@ -164,8 +165,8 @@ def tell(watched: WatchedRedis, prefix: str) -> None:
     assert [*story(RedisSaver(watched, prefix=prefix))]
     conversation(RedisSaver(watched, prefix=prefix, keep_last=1), "c")
     live(RedisSaver(watched, prefix=prefix, ttl=3600, refresh_on_read=True, tombstone=60))
-    mend(watched, prefix)
-    move(watched, prefix)
+    mend(watched, RedisSaver(watched, prefix=prefix))
+    encrypt(RedisSaver, watched, prefix)
 
 
 def live(saver: RedisSaver) -> None:
@@ -182,19 +183,18 @@ def live(saver: RedisSaver) -> None:
     saver.delete_thread("d")
 
 
-def mend(watched: WatchedRedis, prefix: str) -> None:
+def mend(watched: WatchedRedis, saver: RedisSaver) -> None:
     """A thread that has lost its chunks is repaired."""
-    saver = RedisSaver(watched, prefix=prefix)
     conversation(saver, "f")
-    watched.unlink(Keyspace(prefix).thread("f").chunks)
+    watched.unlink(saver._shared.keyspace.thread("f").chunks)
     assert saver.repair("f")
 
 
-def move(watched: WatchedRedis, prefix: str) -> None:
+def encrypt(made: Callable[..., RedisSaver], watched: WatchedRedis, prefix: str) -> None:
     """A thread is encrypted."""
-    conversation(RedisSaver(watched, prefix=prefix), "g")
+    conversation(made(watched, prefix=prefix), "g")
     serde = EncryptedSerializer.from_pycryptodome_aes(key=b"k" * 32)
-    RedisSaver(watched, prefix=prefix, serde=serde, allow_plaintext=True).reencrypt("g")
+    made(watched, prefix=prefix, serde=serde, allow_plaintext=True).reencrypt("g")
 
 
 def contents(client: redis.Redis, prefix: str) -> Contents:
@@ -375,9 +375,13 @@ def test_scripts_touch_no_key_but_those_they_are_given(
 
 
 class SlotSaver(RedisSaver):
-    """Notes the slots of each request that its operations make."""
+    """Notes the slots of each request that its operations make, with others if it is told to."""
 
-    requests: list[tuple[str, set[int]]]
+    def __init__(
+        self, *args: Any, requests: list[tuple[str, set[int]]] | None = None, **options: Any
+    ) -> None:
+        super().__init__(*args, **options)
+        self.requests = [] if requests is None else requests
 
     def _run(self, operation: Operation[T], ask: Callable[[Request], Any] | None = None) -> T:
         return super()._run(self._noted(operation), ask)
@@ -405,12 +409,12 @@ def test_no_request_has_keys_in_two_slots(watched: WatchedRedis, prefix: str) ->
     """A cluster would refuse an operation, for some threads and runs and not for others."""
     watched.around = lambda _, send: send()
     saver = SlotSaver(watched, prefix=prefix, ttl=3600, refresh_on_read=True, tombstone=60)
-    saver.requests = []
     assert [*story(saver)]
-    short = SlotSaver(watched, prefix=prefix, keep_last=1)
-    short.requests = saver.requests
-    conversation(short, "c")
+    another = partial(SlotSaver, requests=saver.requests)
+    conversation(another(watched, prefix=prefix, keep_last=1), "c")
     live(saver)
+    mend(watched, saver)
+    encrypt(another, watched, prefix)
     within = {name for name, slots in saver.requests if len(slots) <= 1}
     across = {name for name, slots in saver.requests if len(slots) > 1}
     # On a single server, a copy is one call with the keys of both threads.
