@@ -29,28 +29,32 @@ SECONDS_TO_FINISH = 1.0  # that a cancelled call waits for what it has sent
 class Answer:
     """The replies to some commands, which somebody waits for."""
 
-    __slots__ = ("expected", "future", "replies")
+    __slots__ = ("expected", "future", "is_over", "replies")
 
     def __init__(self, future: Future[list[Any]], expected: int) -> None:
         self.future = future
         self.expected = expected
         self.replies: list[Any] = []
+        self.is_over = False
 
     def add(self, reply: Any) -> bool:
         """Take a reply, and tell whether it was the last."""
         self.replies.append(reply)
-        is_complete = len(self.replies) == self.expected
-        if is_complete and not self.future.done():
+        self.is_over = len(self.replies) == self.expected
+        if self.is_over and not self.future.done():
             self.future.set_result(self.replies)
-        return is_complete
+        return self.is_over
 
     def fail(self, error: Exception) -> None:
         """Tell who waits that there will be none."""
+        self.is_over = True
         if not self.future.done():
             self.future.set_exception(error)
 
     async def passed(self) -> None:
         """Wait some time for replies that nobody wants any more."""
+        if self.is_over:
+            return
         self.future = asyncio.get_running_loop().create_future()
         await asyncio.wait([self.future], timeout=SECONDS_TO_FINISH)
         if not self.future.cancel():

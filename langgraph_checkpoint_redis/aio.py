@@ -195,9 +195,10 @@ class AsyncRedisSaver(
             reply = await ask(request)
 
     async def _reply(self, request: Request) -> Any:
-        link, patience = await self._connections.here(), None
+        patience = None
         while True:
             try:
+                link = await self._connections.here()  # another one, when it was closed meanwhile
                 return await link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
                 patience = patience or Patience(self._connections.redis)
