@@ -25,7 +25,7 @@ class Connection(NamedTuple):
     """A link in one event loop, and what closes it."""
 
     link: AsyncLink
-    keeper: AsyncGenerator[None, None] | None
+    keeper: AsyncGenerator[None, None]
 
 
 async def _keep(link: AsyncLink) -> AsyncGenerator[None, None]:
@@ -53,18 +53,15 @@ class Connections:
         """The link of the running loop."""
         self._leave_parent_process()
         loop = asyncio.get_running_loop()
-        if loop not in self._by_loop:
-            connection = self._connection()
+        connection = self._by_loop.get(loop)
+        if connection is None:
+            link = async_link(self.redis)
+            connection = Connection(link, _keep(link))
             with self._lock:
                 self._forget_closed_loops()
                 self._by_loop[loop] = connection
-            if connection.keeper:
-                await anext(connection.keeper)  # from now on, the loop knows it
-        return self._by_loop[loop].link
-
-    def _connection(self) -> Connection:
-        link = async_link(self.redis)
-        return Connection(link, _keep(link) if isinstance(self.redis, Url) else None)
+            await anext(connection.keeper)  # from now on, the loop knows it
+        return connection.link
 
     def _forget_closed_loops(self) -> None:
         for loop in [loop for loop in self._by_loop if loop.is_closed()]:
@@ -109,9 +106,9 @@ class Connections:
             connections, self._by_loop = self._by_loop, {}
             own_loop, self._own_loop = self._own_loop, None
         for loop, connection in connections.items():
-            if connection.keeper and loop is asyncio.get_running_loop():
+            if loop is asyncio.get_running_loop():
                 await connection.keeper.aclose()
-            elif connection.keeper and loop.is_running():
+            elif loop.is_running():
                 closing = asyncio.run_coroutine_threadsafe(_closed(connection.keeper), loop)
                 await asyncio.wrap_future(closing)
         if own_loop is not None:
@@ -124,8 +121,17 @@ async def _closed(keeper: AsyncGenerator[None, None]) -> None:
 
 def _run_until_stopped(loop: AbstractEventLoop) -> None:
     loop.run_forever()
+    loop.run_until_complete(_cancel_others())
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
+
+
+async def _cancel_others() -> None:
+    """Cancel what has not ended, as `asyncio.run` does: threads wait for it."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _stop(loop: AbstractEventLoop, thread: Thread) -> None:

@@ -239,3 +239,23 @@ def test_who_waits_for_a_confirmation_holds_up_no_others(
 
     loop.run_until_complete(other_runs_meanwhile())
     loop.run_until_complete(saver.aclose())
+
+
+def test_writes_of_one_moment_do_not_wait_for_one_another(
+    pair: Pair, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On uvloop, whose clock stands still within a step, each would wait for the one before."""
+    saver, seconds = AsyncRedisSaver(pair.url), loop.time()
+
+    async def careful_runs() -> None:
+        careful = thread("a", confirm=Confirm(replicas=2, timeout=1))
+        monkeypatch.setattr(loop, "time", lambda: seconds)
+        runs = [asyncio.ensure_future(saver.aput(careful, *chat(1))) for _ in range(5)]
+        while stored(pair.primary) < len(runs) and not runs[0].done():  # noqa: ASYNC110 - none tells
+            await asyncio.sleep(0)
+        assert not runs[0].done()
+        monkeypatch.undo()
+        await asyncio.gather(*runs, return_exceptions=True)
+
+    loop.run_until_complete(careful_runs())
+    loop.run_until_complete(saver.aclose())
