@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -117,6 +119,29 @@ def test_what_was_not_reached_in_time_is_told(pair: Pair, saver_on: SaverOn) -> 
     assert (error.value.key, error.value.replicas) == ("lg:{a}:timeline", 1)
     found = saver.get_tuple(thread("a"))
     assert found is not None  # stored all the same, as the error says
+
+
+@pytest.mark.parametrize("method", ["delete_thread", "delete_for_runs", "prune"])
+def test_what_was_done_already_is_confirmed_as_well(
+    pair: Pair, saver_on: SaverOn, method: str
+) -> None:
+    """Who asks again, as the answer was lost, would be told that it is safe when it is not."""
+    put(saver_on(pair.url))
+    saver = saver_on(pair.url, **_to(1, SOON))
+    pid = pair.replica.info("server")["process_id"]
+    argument = {"delete_thread": "a", "delete_for_runs": ["run 1"], "prune": ["a"]}[method]
+    index = pair.primary.smembers("lg:run:{run 1}")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        getattr(saver_on(pair.url), method)(argument)
+        if index:
+            pair.primary.sadd("lg:run:{run 1}", *index)  # as if it had been cut off in between
+        pair.primary.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        with pytest.raises(UnconfirmedError):
+            getattr(saver, method)(argument)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: has_link(pair.replica), "the replica does not come back")
 
 
 def test_a_confirmed_write_is_on_the_disk(pair: Pair, saver_on: SaverOn) -> None:
