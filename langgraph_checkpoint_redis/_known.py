@@ -8,14 +8,17 @@ known, and the server leaves out their chunks.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from threading import Lock
 
 from ._chunks import Chunks, Rope, pack_levels
+from ._config import Place
 
 # Bytes that things take in memory, roughly: a thread, a chunk beside its content, a rope, a run.
 THREAD, CHUNK, ROPE, RUN = 1000, 150, 500, 150
+
+ADDRESSED = 10_000  # checkpoints that were read by their id
 
 
 class Known:
@@ -23,17 +26,16 @@ class Known:
 
     `chunks` has chunks by digest; `ropes` the last value seen of each channel, by namespace, whose
     chunks are all known, with their `packed` levels; `runs` the runs that the index of runs leads
-    to the thread from; `addressed` the checkpoints that were read by their id, to fork there.
+    to the thread from.
     """
 
-    __slots__ = ("addressed", "chunks", "packed", "ropes", "runs", "size")
+    __slots__ = ("chunks", "packed", "ropes", "runs", "size")
 
     def __init__(self) -> None:
         self.chunks: dict[bytes, bytes] = {}
         self.ropes: dict[str, dict[str, Rope]] = {}
         self.packed: dict[str, bytes] = {}
         self.runs: set[str] = set()
-        self.addressed: deque[tuple[str, str]] = deque(maxlen=100)
         self.size = 0
 
     def ropes_of(self, namespace: str) -> Mapping[str, Rope]:
@@ -67,12 +69,15 @@ class KnownThreads:
 
     Beyond them the thread that was used least recently is forgotten. Shared by all copies of a
     saver, from any thread and task; whoever has a `Known` may go on with it when it is forgotten.
+
+    Not forgotten with a thread is which checkpoints were read by their id, to fork there.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._size = 0
         self._threads: OrderedDict[str, Known] = OrderedDict()
+        self._addressed: OrderedDict[Place, None] = OrderedDict()
         self._lock = Lock()
 
     def of(self, thread_id: str) -> Known:
@@ -115,6 +120,18 @@ class KnownThreads:
             new = {*runs} - known.runs
             known.runs |= new
             self._grow(thread_id, known, RUN * len(new))
+
+    def address(self, place: Place) -> None:
+        """Remember that a checkpoint was read by its id."""
+        with self._lock:
+            self._addressed[place] = None
+            self._addressed.move_to_end(place)
+            if len(self._addressed) > ADDRESSED:
+                self._addressed.popitem(last=False)
+
+    def was_addressed(self, place: Place) -> bool:
+        """Whether a checkpoint was read by its id."""
+        return place in self._addressed
 
     def forget(self, thread_id: str) -> None:
         """Know nothing of a thread any more."""

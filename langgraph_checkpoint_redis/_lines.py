@@ -23,6 +23,7 @@ from ._clients import is_read_only
 from ._resp import replies
 
 PATIENCE = 0.005  # seconds that a shared line may take for an answer before another is opened
+IDLE = -1.0  # instead of such seconds: the clock of some event loops stands still within a step
 SECONDS_TO_FINISH = 1.0  # that a cancelled call waits for what it has sent
 
 
@@ -52,13 +53,14 @@ class Answer:
             self.future.set_exception(error)
 
     async def passed(self) -> None:
-        """Wait some time for replies that nobody wants any more."""
-        if self.is_over:
-            return
-        self.future = asyncio.get_running_loop().create_future()
-        await asyncio.wait([self.future], timeout=SECONDS_TO_FINISH)
-        if not self.future.cancel():
-            self.future.exception()  # nobody wants that either
+        """Wait some time for replies that nobody wants any more, unless they have just come."""
+        if not self.is_over:
+            self.future = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait([self.future], timeout=SECONDS_TO_FINISH)
+        finally:
+            if not (self.future.cancel() or self.future.cancelled()):
+                self.future.exception()  # nobody wants that either
 
 
 class Line(asyncio.Protocol):
@@ -94,8 +96,8 @@ class Line(asyncio.Protocol):
 
     @property
     def busy(self) -> float:
-        """For how many seconds it has been at the answer that is next; 0 if there is none."""
-        return self._loop.time() - self._turn_began if self._answers else 0.0
+        """For how many seconds it has been at the answer that is next; `IDLE` if there is none."""
+        return self._loop.time() - self._turn_began if self._answers else IDLE
 
     def ask(self, data: bytes, expected: int) -> Answer:
         """Send commands that have so many replies: at once if nothing else is on the way."""
@@ -177,9 +179,10 @@ class Lines:
         self._limit = limit
         self._seconds = seconds
         self._are_shared = shared
-        self._patience = PATIENCE if shared else 0.0
+        self._patience = PATIENCE if shared else IDLE
         self._lines: list[Line] = []
         self._opening = asyncio.Lock()
+        self._is_closed = False
 
     async def ask(self, data: bytes, expected: int) -> list[Any]:
         """The replies to commands; errors of the server are among them.
@@ -220,11 +223,15 @@ class Lines:
             await connection.disconnect(nowait=True)
             raise
         line = Line(connection, self._seconds)
+        if self._is_closed:  # nobody would close this one
+            await line.close()
+            raise RedisConnectionError("the connections were closed")
         self._lines.append(line)
         return line
 
     async def close(self) -> None:
-        """Close all lines."""
+        """Close all lines, for good."""
+        self._is_closed = True
         while self._lines:
             await self._lines.pop().close()
 

@@ -53,14 +53,15 @@ class Connections:
         """The link of the running loop."""
         self._leave_parent_process()
         loop = asyncio.get_running_loop()
-        if loop not in self._by_loop:
+        kept = self._by_loop.get(loop)
+        if kept is None:
             link = async_link(self.redis)
             kept = Kept(link, _keep(link))
             with self._lock:
                 self._forget_closed_loops()
                 self._by_loop[loop] = kept
             await anext(kept.keeper)  # from now on, the loop knows it
-        return self._by_loop[loop].link
+        return kept.link
 
     def _forget_closed_loops(self) -> None:
         for loop in [loop for loop in self._by_loop if loop.is_closed()]:
@@ -120,8 +121,17 @@ async def _closed(keeper: AsyncGenerator[None, None]) -> None:
 
 def _run_until_stopped(loop: AbstractEventLoop) -> None:
     loop.run_forever()
+    loop.run_until_complete(_cancel_others())
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
+
+
+async def _cancel_others() -> None:
+    """Cancel what has not ended, as `asyncio.run` does: threads wait for it."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _stop(loop: AbstractEventLoop, thread: Thread) -> None:

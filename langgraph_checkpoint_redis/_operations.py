@@ -185,10 +185,8 @@ class Operations:
 
     def _refuses_conflict(self, parent: Place) -> bool:
         """Whether a checkpoint may not fork its thread: it may where it was read by its id."""
-        if not self.shared.options.refuses_conflicts:
-            return False
-        known = self.shared.threads.of(parent.thread_id)
-        return (parent.namespace, parent.checkpoint_id) not in known.addressed
+        refuses = self.shared.options.refuses_conflicts
+        return refuses and not self.shared.threads.was_addressed(parent)
 
     def _encoded(
         self, checkpoint: Checkpoint, channels: Iterable[str], known: Known, namespace: str
@@ -230,7 +228,7 @@ class Operations:
         place = _config.place(config)
         known = self.shared.threads.of(place.thread_id)
         if place.checkpoint_id and self.shared.options.refuses_conflicts:
-            known.addressed.append((place.namespace, place.checkpoint_id))
+            self.shared.threads.address(place)
         _, rows, *chunks = yield from self._get(place, known.levels(place.namespace))
         if not rows:
             return None

@@ -49,28 +49,40 @@ class _ReencryptionOperations(Operations):
             )
         anew: dict[bytes, Entry] = {}  # values by their old entries, so that rows still share them
         done: set[bytes] = set()
+        while (yield from self._rewrite_all(thread_id, anew, done)):
+            pass  # what replaced a row meanwhile may stand where we have been
+        gone = yield from self._remove(DELETE_RUNS, thread_id, [])  # of no run: frees chunks
+        yield from self._removed(thread_id, gone)
+
+    def _rewrite_all(
+        self, thread_id: str, anew: dict[bytes, Entry], done: set[bytes]
+    ) -> Operation[bool]:
+        """Replace the rows that are not done; whether one was replaced by somebody else."""
+        missed = False
         stage, position = b"timeline", b""
         while stage:
             rows, next_stage, position = yield from SCAN(self._keys(thread_id), [stage, position])
             for row in rows:
-                yield from self._rewrite(thread_id, _Row.of(stage, row), anew, done)
+                is_done = yield from self._rewrite(thread_id, _Row.of(stage, row), anew, done)
+                missed = missed or not is_done
             stage = next_stage
-        gone = yield from self._remove(DELETE_RUNS, thread_id, [])  # of no run: frees chunks
-        yield from self._removed(thread_id, gone)
+        return missed
 
     def _rewrite(
         self, thread_id: str, row: _Row, anew: dict[bytes, Entry], done: set[bytes]
-    ) -> Operation[None]:
-        """Replace a row, unless it was; the one that replaced it may be met behind it."""
+    ) -> Operation[bool]:
+        """Replace a row, unless it was, or is not there any more; whether it is done.
+
+        The one that replaced it may be met behind it.
+        """
         keys = self._keys(thread_id)
         with Reading(thread_id, row.key(keys), row.row):
             name, parts = row.parts()
             entries = row.entries(parts)
         if name in done:
-            return
-        done.add(name)
+            return True
         chunks = yield from self._chunks(keys, entries)
-        stored = False
+        stored = 0
         while not stored:  # what earlier rows share may be gone with them: then it is sent again
             values: list[Value] = []
             with Reading(thread_id, row.key(keys), row.row):
@@ -84,6 +96,9 @@ class _ReencryptionOperations(Operations):
             )
             if not stored:
                 anew.clear()
+        if stored > 0:
+            done.add(name)
+        return stored > 0
 
     def _again(self, type_: bytes, data: bytes) -> tuple[str, bytes]:
         """Something serialized, encrypted anew."""

@@ -21,6 +21,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from concurrent.futures import CancelledError as FutureCancelledError
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar, cast
 
@@ -198,7 +199,7 @@ class AsyncRedisSaver(
         patience = None
         while True:
             try:
-                link = await self._connections.here()  # another one, when it was closed meanwhile
+                link = await self._connections.here()  # another one, if it was closed meanwhile
                 return await link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
                 patience = patience or Patience(self._connections.redis)
@@ -244,7 +245,10 @@ class AsyncRedisSaver(
         except EventLoopError:
             coroutine.close()
             raise
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+        try:
+            return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+        except FutureCancelledError as error:
+            raise EventLoopError("the event loop ended before the call did") from error
 
     # LangGraph's interface
 

@@ -109,7 +109,7 @@ class EmbeddedServerError(RedisSaverError, RuntimeError):
 
 
 class EventLoopError(RedisSaverError, RuntimeError):
-    """A synchronous method of `AsyncRedisSaver` was called where it cannot work."""
+    """A synchronous method of `AsyncRedisSaver` cannot work here, or its event loop has ended."""
 
 
 class EvictionWarning(UserWarning):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -133,6 +135,29 @@ def test_what_was_not_reached_in_time_is_told(pair: Pair, saver_on: SaverOn) -> 
     assert found is not None  # stored all the same, as the error says
 
 
+@pytest.mark.parametrize("method", ["delete_thread", "delete_for_runs", "prune"])
+def test_what_was_done_already_is_confirmed_as_well(
+    pair: Pair, saver_on: SaverOn, method: str
+) -> None:
+    """Who asks again, as the answer was lost, would be told that it is safe when it is not."""
+    put(saver_on(pair.url))
+    saver = saver_on(pair.url, **_to(1, SOON))
+    pid = pair.replica.info("server")["process_id"]
+    argument = {"delete_thread": "a", "delete_for_runs": ["run 1"], "prune": ["a"]}[method]
+    index = pair.primary.smembers("lg:run:{run 1}")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        getattr(saver_on(pair.url), method)(argument)
+        if index:
+            pair.primary.sadd("lg:run:{run 1}", *index)  # as if it had been cut off in between
+        pair.primary.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        with pytest.raises(UnconfirmedError):
+            getattr(saver, method)(argument)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: has_link(pair.replica), "the replica does not come back")
+
+
 def test_a_confirmed_write_is_on_the_disk(pair: Pair, saver_on: SaverOn) -> None:
     """Power that fails right after an answer would take back what a person has been told."""
     saver = saver_on(pair.url, confirm={"disk": True})
@@ -253,4 +278,24 @@ def test_who_waits_for_a_confirmation_holds_up_no_others(
             await waiting
 
     loop.run_until_complete(other_runs_meanwhile())
+    loop.run_until_complete(saver.aclose())
+
+
+def test_writes_of_one_moment_do_not_wait_for_one_another(
+    pair: Pair, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On uvloop, whose clock stands still within a step, each would wait for the one before."""
+    saver, seconds = AsyncRedisSaver(pair.url), loop.time()
+
+    async def careful_runs() -> None:
+        careful = thread("a", confirm=Confirm(replicas=2, timeout=1))
+        monkeypatch.setattr(loop, "time", lambda: seconds)
+        runs = [asyncio.ensure_future(saver.aput(careful, *chat(1))) for _ in range(5)]
+        while stored(pair.primary) < len(runs) and not runs[0].done():  # noqa: ASYNC110 - none tells
+            await asyncio.sleep(0)
+        assert not runs[0].done()
+        monkeypatch.undo()
+        await asyncio.gather(*runs, return_exceptions=True)
+
+    loop.run_until_complete(careful_runs())
     loop.run_until_complete(saver.aclose())

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 import pytest
 import redis
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.runnables import RunnableConfig
 from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, ResponseError
 
-from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, _resp
+from langgraph_checkpoint_redis import AsyncRedisSaver, EventLoopError, RedisSaver, _resp
+from langgraph_checkpoint_redis._lines import SECONDS_TO_FINISH
 
 from .driving import Saver
-from .servers import running_node
+from .servers import running_node, wait_until
 from .story import chat, thread
 from .test_costs import cost
 
@@ -43,6 +45,7 @@ def encoded(reply: Any) -> bytes:
     return b"*%d\r\n" % len(reply) + b"".join(map(encoded, reply))
 
 
+@settings(deadline=None)
 @given(replies=st.lists(REPLIES, max_size=5), cuts=st.lists(st.integers(1, 60), min_size=1))
 def test_replies_are_read_whatever_pieces_they_come_in(replies: list[Any], cuts: list[int]) -> None:
     """Values would be mixed up, or waited for in vain, by those who have no hiredis."""
@@ -71,6 +74,7 @@ def test_what_is_no_reply_is_an_error(reader: Callable[[], Any]) -> None:
         list(reader().feed(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
 
 
+@settings(deadline=None)
 @given(
     command=st.lists(st.text(max_size=20) | STRINGS | st.integers(-(2**63), 2**63 - 1), min_size=1)
 )
@@ -172,6 +176,81 @@ def test_who_gives_up_disturbs_no_others(
 
     loop.run_until_complete(work())
     loop.run_until_complete(saver.aclose())
+
+
+def test_who_gives_up_as_the_reply_comes_does_not_wait(
+    loop: asyncio.AbstractEventLoop, url: str, prefix: str
+) -> None:
+    """Where one branch of a graph fails, each cancelled one would hold up its turn by a second."""
+    saver = AsyncRedisSaver(url, prefix=prefix)
+
+    async def seconds() -> float:
+        await saver.aget_tuple(thread("a"))
+        others: list[asyncio.Task[Any]] = []
+
+        async def fail() -> None:
+            await saver.aget_tuple(thread("a"))
+            for task in others:
+                task.cancel()
+
+        failing = asyncio.ensure_future(fail())
+        others += [asyncio.ensure_future(saver.aget_tuple(thread("a"))) for _ in range(5)]
+        began = loop.time()
+        results = await asyncio.gather(failing, *others, return_exceptions=True)
+        assert any(isinstance(result, asyncio.CancelledError) for result in results)
+        return loop.time() - began
+
+    assert loop.run_until_complete(seconds()) < SECONDS_TO_FINISH
+    loop.run_until_complete(saver.aclose())
+
+
+# Closing
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_closing_leaves_nothing_of_calls_that_go_on(
+    loop: asyncio.AbstractEventLoop, client: redis.Redis, url: str, prefix: str, *, is_open: bool
+) -> None:
+    """A program that opens and closes savers would run out of connections."""
+    saver = AsyncRedisSaver(url, prefix=prefix)
+
+    async def close_meanwhile() -> None:
+        if is_open:
+            await saver.aget_tuple(thread("a"))
+        before = await saver._connections.here()
+        call = asyncio.ensure_future(saver.aget_tuple(thread("a")))
+        await asyncio.sleep(0)
+        await saver.aclose()
+        assert await call is None  # over other connections, which the saver knows of
+        left: Any = before
+        assert not left._shared._lines
+        await saver.aclose()
+
+    found = client.info("clients")["connected_clients"]
+    loop.run_until_complete(close_meanwhile())
+    wait_until(lambda: client.info("clients")["connected_clients"] <= found, "some are left")
+
+
+def test_a_thread_does_not_wait_for_ever_for_a_saver_that_is_closed(prefix: str) -> None:
+    """A worker would never end."""
+    with running_node() as url, redis.Redis.from_url(url) as client:
+        saver, errors = AsyncRedisSaver(url, prefix=prefix), list[Exception]()
+        saver.get_tuple(thread("a"))
+
+        def read() -> None:
+            try:
+                saver.get_tuple(thread("a"))
+            except EventLoopError as error:
+                errors.append(error)
+
+        client.execute_command("CLIENT", "PAUSE", "10000", "ALL")
+        reading = Thread(target=read, daemon=True)
+        reading.start()
+        loop = saver._connections.loop_for_waiting()
+        wait_until(lambda: bool(asyncio.all_tasks(loop)), "nothing was asked")
+        saver.close()
+        reading.join(5)
+        assert errors
 
 
 # Failing

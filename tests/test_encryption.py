@@ -31,6 +31,7 @@ from langgraph_checkpoint_redis import (
 )
 from langgraph_checkpoint_redis._damage import seal_of, unsealed
 from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._scripts import REWRITE
 
 from .driving import AwaitedDriver, DirectDriver, Driver, Saver
 from .servers import any_binary
@@ -283,6 +284,32 @@ def test_a_thread_moves_to_a_new_key(
         )
         assert only_new.verify("a") == []
     assert client.hlen(chunks) <= 2 * stored  # what rows share, they still do
+
+
+def test_what_is_written_meanwhile_moves_to_the_new_key(
+    client: redis.Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the old key is thrown away, the answer of a task could not be read any more."""
+    old = RedisSaver(client, prefix=prefix, serde=EncryptedSerializer(ring(OLD)))
+    at = old.put(thread(), generate_checkpoint(), generate_metadata(), {})
+    for task in "abc":
+        old.put_writes(at, [("c", task)], task)
+    saver = RedisSaver(client, prefix=prefix, serde=EncryptedSerializer(ring(NEW, OLD)))
+    tasks, reply = iter("abc"), saver._link.reply
+
+    def written_to_meanwhile(request: Any) -> Any:
+        if getattr(request, "script", None) is REWRITE and request.args[1] == 2:
+            for task in tasks:
+                saver.put_writes(at, [("c", task), ("d", "more")], task)
+        return reply(request)
+
+    monkeypatch.setattr(saver._link, "reply", written_to_meanwhile)
+    saver.reencrypt("a")
+    found = RedisSaver(client, prefix=prefix, serde=EncryptedSerializer(ring(NEW))).get_tuple(at)
+    assert found
+    assert sorted(found.pending_writes or []) == [
+        (task, channel, value) for task in "abc" for channel, value in (("c", task), ("d", "more"))
+    ]
 
 
 def test_what_was_stored_without_encryption_moves_to_a_key(

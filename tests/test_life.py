@@ -478,6 +478,20 @@ def test_a_thread_that_moved_on_is_not_forked_by_accident(
     put(saver, parent)
 
 
+def test_a_fork_is_meant_whatever_else_the_process_does(
+    client: redis.Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among many long threads, who goes back to an earlier answer would be refused now and then."""
+    monkeypatch.setattr("langgraph_checkpoint_redis._options.KNOWN_BYTES", 0)
+    saver = RedisSaver(client, prefix=prefix, on_conflict="error")
+    first = put(saver)
+    put(saver, first)
+    with pytest.raises(ConflictError):
+        put(saver, first)
+    assert saver.get_tuple(first)
+    put(saver, first)
+
+
 # Many at a time, in several processes
 
 

@@ -158,7 +158,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make short threads take as many steps as long ones do, and nobody remember much."""
     monkeypatch.setattr(_operations, "PAGE", 3)
     monkeypatch.setattr(_operations, "ANCESTORS", 2)
-    monkeypatch.setattr(_operations, "KNOWN_BYTES", 20_000)
+    monkeypatch.setattr(_options, "KNOWN_BYTES", 20_000)
     for script in (GET, LIST, HISTORY):
         source, count = re.subn(
             r"(?<=^local BUDGET = ).*", "1000", script.source, flags=re.MULTILINE

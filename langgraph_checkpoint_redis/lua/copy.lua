@@ -11,6 +11,7 @@
 
 local runs, life = redis.call('HKEYS', KEYS[4]), redis.call('HMGET', KEYS[5], 'ttl', 'deadline')
 if is_copied(KEYS[11]) then
+  mark_target(KEYS[11]) -- a write, which `WAIT` waits for
   return {1, runs}
 elseif redis.call('EXISTS', KEYS[6], KEYS[7]) > 0 then
   return {0, {}}

@@ -22,6 +22,7 @@ local function newest_checkpoint()
 end
 
 write_even_if_full()
+write_for_wait()
 check_lease(ARGV[1])
 local newest = ARGV[2] ~= '0' and newest_checkpoint()
 local runs = delete_all()

@@ -19,6 +19,7 @@
 -- include sweep
 
 write_even_if_full()
+write_for_wait()
 check_lease(ARGV[4])
 local runs = {}
 for i = 5, #ARGV do

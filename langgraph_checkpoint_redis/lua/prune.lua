@@ -20,6 +20,7 @@
 -- include retain
 
 write_even_if_full()
+write_for_wait()
 check_lease(ARGV[4])
 local count = tonumber(ARGV[5])
 local oldest_root = oldest_root_of(count)

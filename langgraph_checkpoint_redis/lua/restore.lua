@@ -11,6 +11,7 @@
 -- include target
 
 if is_copied(KEYS[6]) then
+  mark_target(KEYS[6]) -- a write, which `WAIT` waits for
   return 1
 elseif redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then
   return 0
