@@ -25,7 +25,7 @@ from ._clients import (
     socket_timeout,
 )
 from ._lines import SECONDS_TO_FINISH, Lines
-from ._links import ASKING, REDIRECTIONS, key_of
+from ._links import ASKING, REDIRECTIONS, key_of, known
 from ._resp import Command, packed
 from ._scripts import Request
 from ._urls import Url
@@ -140,7 +140,7 @@ class AsyncClusterLink(AsyncClientLink):
             replies = await self._ask_node(node, commands, asking=asking)
             asking = is_error(replies[0], "AskError") and not is_error(replies[0], "MovedError")
             if asking:
-                node = client.get_node(replies[0].host, replies[0].port)
+                node = known(client.get_node(replies[0].host, replies[0].port))
             elif is_error(replies[0], "MovedError"):
                 await client.nodes_manager.initialize()
                 node = client.get_node_from_key(key)

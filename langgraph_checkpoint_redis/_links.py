@@ -21,7 +21,7 @@ from typing import Any
 
 import redis as redis_py
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import ResponseError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ._clients import (
@@ -46,6 +46,13 @@ ASKING: Command = ("ASKING",)
 def key_of(commands: Sequence[Command]) -> Argument:
     """The first key of the script that is called first."""
     return commands[0][3]
+
+
+def known(node: Any) -> Any:
+    """A node that a slot is moving to; one that is new is known once it has a slot."""
+    if node is None:
+        raise TryAgainError("a slot is moving to a node that is not known yet")
+    return node
 
 
 class Link(ABC):
@@ -135,7 +142,7 @@ class ClusterLink(ClientLink):
             replies = self._ask_node(node, commands, asking=asking)
             asking = is_error(replies[0], "AskError") and not is_error(replies[0], "MovedError")
             if asking:
-                node = client.get_node(replies[0].host, replies[0].port)
+                node = known(client.get_node(replies[0].host, replies[0].port))
             elif is_error(replies[0], "MovedError"):
                 client.nodes_manager.initialize()
                 node = client.get_node_from_key(key)

@@ -7,7 +7,7 @@ from asyncio import AbstractEventLoop
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from threading import Thread
+from threading import Thread, Timer
 from typing import Any
 
 import pytest
@@ -23,12 +23,18 @@ from redis.cluster import ClusterNode
 from redis.crc import key_slot
 from redis.exceptions import RedisClusterException
 
-from langgraph_checkpoint_redis import Confirm, ThreadExistsError, UnconfirmedError
+from langgraph_checkpoint_redis import (
+    AsyncRedisSaver,
+    Confirm,
+    RedisSaver,
+    ThreadExistsError,
+    UnconfirmedError,
+)
 from langgraph_checkpoint_redis._keys import Keyspace
 from langgraph_checkpoint_redis._urls import Url
 
 from .documented import COMMANDS, COMMANDS_OF_CLUSTERS
-from .driving import Saver
+from .driving import AwaitedSaver, Saver
 from .servers import SLOTS, Address, Cluster, address, node_id, running_cluster
 from .story import chat, kill_soon, store, thread, use
 
@@ -323,6 +329,60 @@ def test_what_a_cluster_cannot_confirm_is_told(saver: Saver) -> None:
     """A write that may be lost would look like one that is safe."""
     with pytest.raises(UnconfirmedError, match="on 1 of 2 replicas"):
         _put(saver, "a")
+
+
+def test_a_confirmed_write_waits_for_a_node_that_is_new(
+    running: Cluster, saver_on: SaverOn
+) -> None:
+    """While a cluster grows, careful runs whose threads move to the new node would fail."""
+    key = Keyspace("lg").thread("a")[0]
+    slot = key_slot(key)
+    source = _owner(running, slot)
+    target = next(node for node in running.primaries if address(node) != address(source))
+    saver = saver_on(running.url(), confirm=Confirm(replicas=1))
+    saver.get_tuple(thread("a"))
+    gone = _client_of(saver).nodes_manager.nodes_cache.pop("{}:{}".format(*address(target)))
+    if isinstance(saver, AwaitedSaver):
+        saver.loop.run_until_complete(gone.disconnect())
+    target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", node_id(source))
+    source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", node_id(target))
+
+    def end() -> None:
+        for node in (source, target):
+            node.execute_command("CLUSTER SETSLOT", slot, "STABLE")
+
+    ending = Timer(0.3, end)
+    ending.start()
+    try:
+        saver.put(thread("a"), *chat(1))
+    finally:
+        ending.join()
+
+
+def _client_of(saver: Any) -> Any:
+    if isinstance(saver, RedisSaver):
+        return saver._link.client
+    return saver.loop.run_until_complete(saver.saver._connections.here()).client
+
+
+def test_closing_ends_the_connections_of_confirmed_writes(
+    running: Cluster, loop: AbstractEventLoop
+) -> None:
+    """A worker that was given a client would leave connections behind with each saver."""
+    host, port = address(running.nodes[0])
+
+    async def put_and_close() -> Any:
+        client = redis.asyncio.RedisCluster(host=host, port=port)
+        saver = AsyncRedisSaver(client, confirm=Confirm(replicas=1))
+        await saver.aput(thread("a"), *chat(1))
+        link: Any = await saver._connections.here()
+        await saver.aclose()
+        await client.aclose()
+        return link
+
+    link = loop.run_until_complete(put_and_close())
+    assert link._nodes
+    assert not any(lines._lines for lines in link._nodes.values())
 
 
 @pytest.mark.slow
