@@ -150,7 +150,8 @@ def is_unknown_script(reply: object) -> bool:
 
 def is_read_only(error: Exception) -> bool:
     """Whether a server is a replica, or has lost its own: another one may be the primary now."""
-    return isinstance(_recognized(error), ReadOnlyError) or "NOREPLICAS " in str(error)
+    kinds = (ReadOnlyError, MasterDownError)
+    return isinstance(_recognized(error), kinds) or "NOREPLICAS " in str(error)
 
 
 def explained(error: Exception) -> Exception:

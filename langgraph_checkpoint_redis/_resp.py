@@ -35,12 +35,13 @@ def packed(commands: Sequence[Command]) -> bytes:
 def _packed_here(command: Command) -> bytes:
     parts = [b"*%d\r\n" % len(command)]
     for argument in command:
-        data = argument if isinstance(argument, bytes) else str(argument).encode()
+        data = b"%d" % argument if isinstance(argument, int) else argument
+        data = data.encode() if isinstance(data, str) else data
         parts += b"$%d\r\n" % len(data), data, b"\r\n"
     return b"".join(parts)
 
 
-_packed: Callable[..., bytes] = hiredis.pack_command if hiredis else _packed_here
+_packed: Callable[..., bytes] = getattr(hiredis, "pack_command", _packed_here)  # from 2.1 on
 
 
 class Replies:

@@ -12,9 +12,16 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.runnables import RunnableConfig
-from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError, ResponseError
+from redis.exceptions import (
+    InvalidResponse,
+    MasterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+)
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, EventLoopError, RedisSaver, _resp
+from langgraph_checkpoint_redis._clients import is_read_only
 from langgraph_checkpoint_redis._lines import SECONDS_TO_FINISH
 
 from .driving import Saver
@@ -254,6 +261,12 @@ def test_a_thread_does_not_wait_for_ever_for_a_saver_that_is_closed(prefix: str)
 
 
 # Failing
+
+
+def test_a_replica_that_waits_for_its_primary_is_left_for_another_server() -> None:
+    """After a failover, calls would insist on a server that has lost its primary."""
+    assert is_read_only(MasterDownError("Link with MASTER is down"))
+    assert not is_read_only(ResponseError("ERR other"))
 
 
 def test_a_server_that_says_nothing_is_an_error(saver_on: SaverOn) -> None:
