@@ -148,7 +148,7 @@ def is_unknown_script(reply: object) -> bool:
     return is_error(reply, "NoScriptError")
 
 
-def is_read_only(error: Exception) -> bool:
+def must_leave(error: Exception) -> bool:
     """Whether a server is a replica, or has lost its own: another one may be the primary now."""
     kinds = (ReadOnlyError, MasterDownError)
     return isinstance(_recognized(error), kinds) or "NOREPLICAS " in str(error)

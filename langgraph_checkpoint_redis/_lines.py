@@ -19,7 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ._clients import is_read_only
+from ._clients import must_leave
 from ._resp import replies
 
 PATIENCE = 0.005  # seconds that a shared line may take for an answer before another is opened
@@ -127,7 +127,7 @@ class Line(asyncio.Protocol):
                 if self._answers[0].add(reply):
                     self._answers.popleft()
                     self._turn_began = self._heard
-                if isinstance(reply, Exception) and is_read_only(reply):
+                if isinstance(reply, Exception) and must_leave(reply):
                     self._fail(reply)
         except (InvalidResponse, ValueError, IndexError) as error:
             self._fail(RedisConnectionError(f"the server sent what is no reply: {error}"))

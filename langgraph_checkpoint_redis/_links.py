@@ -30,8 +30,8 @@ from ._clients import (
     connection_limit,
     is_cluster,
     is_error,
-    is_read_only,
     is_unknown_script,
+    must_leave,
     sentinels,
 )
 from ._resp import Argument, Command, packed
@@ -178,7 +178,7 @@ class OwnLink(Link):
         return self._client
 
     def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
-        connection = self._connection()
+        connection, idle = self._connection(), self._idle
         try:
             _send(connection, packed(commands))
             replies = [_reply(connection) for _ in commands]
@@ -186,7 +186,7 @@ class OwnLink(Link):
             connection.disconnect()  # what it may still receive belongs to nobody,
             self._close_idle()  # and those that are as old may have had the same fate
             raise
-        self._idle.append(connection)
+        idle.append(connection)
         return replies
 
     def _connection(self) -> Any:
@@ -206,8 +206,9 @@ class OwnLink(Link):
                 self._idle.pop().disconnect()
 
     def close(self) -> None:
-        """Close the connections that are idle."""
+        """Close the connections that are idle; those in use end when they are done."""
         self._close_idle()
+        self._idle = deque()
         for client in (self._client, *sentinels(self._client)):
             client.close()
 
@@ -216,7 +217,7 @@ def _reply(connection: Any) -> Any:
     try:
         return connection.read_response(disable_decoding=True, disconnect_on_error=True)
     except ResponseError as error:
-        if is_read_only(error):  # another connection may lead to the new primary
+        if must_leave(error):  # another connection may lead to the new primary
             raise
         return error
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from redis.connection import DefaultParser
-from redis.exceptions import InvalidResponse, ResponseError
+from redis.exceptions import InvalidResponse, RedisError
 
 try:
     import hiredis
@@ -21,9 +21,9 @@ Argument: TypeAlias = "bytes | str | int"
 Command: TypeAlias = "tuple[Argument, ...]"
 
 
-def _error(text: str) -> ResponseError:
+def _error(text: str) -> RedisError:
     """An error of the server as redis-py knows it."""
-    error: ResponseError = DefaultParser.parse_error(text)  # type: ignore[no-untyped-call]
+    error: RedisError = DefaultParser.parse_error(text)  # type: ignore[no-untyped-call]
     return error
 
 

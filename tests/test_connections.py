@@ -21,7 +21,7 @@ from redis.exceptions import (
 )
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, EventLoopError, RedisSaver, _resp
-from langgraph_checkpoint_redis._clients import is_read_only
+from langgraph_checkpoint_redis._clients import must_leave
 from langgraph_checkpoint_redis._lines import SECONDS_TO_FINISH
 
 from .driving import Saver
@@ -265,8 +265,8 @@ def test_a_thread_does_not_wait_for_ever_for_a_saver_that_is_closed(prefix: str)
 
 def test_a_replica_that_waits_for_its_primary_is_left_for_another_server() -> None:
     """After a failover, calls would insist on a server that has lost its primary."""
-    assert is_read_only(MasterDownError("Link with MASTER is down"))
-    assert not is_read_only(ResponseError("ERR other"))
+    assert must_leave(MasterDownError("Link with MASTER is down"))
+    assert not must_leave(ResponseError("ERR other"))
 
 
 def test_a_server_that_says_nothing_is_an_error(saver_on: SaverOn) -> None:

@@ -7,8 +7,8 @@
 -- ARGV[4]  the other one, without its seal
 -- ARGV[5]  how many of the chunks are nodes
 -- ARGV[6...] digest and content of each chunk
--- Returns  1, -1 when the row is not there any more, or 0 when something that the other one refers to is
---          not in the thread
+-- Returns  1; -1 when the row is gone, and not by this call; 0 when something that the other one
+--          refers to is not in the thread
 
 -- include rows
 -- include control
@@ -22,8 +22,13 @@ local FIRST_CHUNK = 6
 
 check_lease(ARGV[1])
 local key, row, new_row = KEYS[tonumber(ARGV[2])], ARGV[3], sealed(ARGV[4])
-if redis.call('ZLEXCOUNT', key, '[' .. row, '[' .. row) == 0 then
-  return -1
+
+local function is_there(some_row)
+  return redis.call('ZLEXCOUNT', key, '[' .. some_row, '[' .. some_row) == 1
+end
+
+if not is_there(row) then
+  return is_there(new_row) and 1 or -1 -- 1 when this call is repeated
 end
 
 local function each_entry(visit)
