@@ -133,8 +133,16 @@ class AsyncClusterLink(AsyncClientLink):
         self._nodes: dict[str, Lines] = {}
 
     async def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
+        await self._client.initialize()
+        try:
+            return await self._ask_node_of(commands)
+        except Exception:
+            await self._client.nodes_manager.initialize()  # another node may have taken over
+            raise
+
+    async def _ask_node_of(self, commands: Sequence[Command]) -> Sequence[Any]:
+        """Ask the node that has the keys, or that it leads to."""
         client, key = self._client, key_of(commands)
-        await client.initialize()
         node, asking = client.get_node_from_key(key), False
         for _ in range(REDIRECTIONS):
             replies = await self._ask_node(node, commands, asking=asking)
@@ -153,11 +161,7 @@ class AsyncClusterLink(AsyncClientLink):
     ) -> Sequence[Any]:
         before = [ASKING] if asking else []
         data = packed([*before, *commands])
-        try:
-            replies = await self._lines_to(node).ask(data, len(before) + len(commands))
-        except Exception:
-            await self._client.nodes_manager.initialize()  # another node may have taken over
-            raise
+        replies = await self._lines_to(node).ask(data, len(before) + len(commands))
         return replies[len(before) :]
 
     def _lines_to(self, node: Any) -> Lines:

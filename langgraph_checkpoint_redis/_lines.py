@@ -199,13 +199,15 @@ class Lines:
 
     def _line(self) -> Line | None:
         """The line to take, unless there should be another one."""
-        best, least = None, float("inf")
         for line in self._lines:
             if line.is_gathering and self._are_shared:
                 return line
-            if line.is_open and (busy := line.busy) < least:
-                best, least = line, busy
-        return best if least <= self._patience or self._is_full() else None
+        best = self._least_busy()
+        return best if best and (best.busy <= self._patience or self._is_full()) else None
+
+    def _least_busy(self) -> Line | None:
+        usable = [line for line in self._lines if line.is_open]
+        return min(usable, key=lambda line: line.busy, default=None)
 
     def _is_full(self) -> bool:
         self._lines = [line for line in self._lines if line.is_open]
@@ -213,7 +215,14 @@ class Lines:
 
     async def _another(self) -> Line:
         async with self._opening:
-            return self._line() or await self._opened()
+            if line := self._line():
+                return line
+            try:
+                return await self._opened()
+            except RedisConnectionError:  # the server may have no room for more
+                if busy := self._least_busy():
+                    return busy
+                raise
 
     async def _opened(self) -> Line:
         connection = self._source.connection_class(**_in_resp2(self._source.connection_kwargs))

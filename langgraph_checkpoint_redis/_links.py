@@ -136,6 +136,14 @@ class ClusterLink(ClientLink):
     """The client of a cluster. It cannot wait for a write, which therefore goes to the node."""
 
     def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
+        try:
+            return self._ask_node_of(commands)
+        except Exception:
+            self.client.nodes_manager.initialize()  # another node may have taken over
+            raise
+
+    def _ask_node_of(self, commands: Sequence[Command]) -> Sequence[Any]:
+        """Ask the node that has the keys, or that it leads to."""
         client, key = self.client, key_of(commands)
         node, asking = client.get_node_from_key(key), False
         for _ in range(REDIRECTIONS):
@@ -152,11 +160,7 @@ class ClusterLink(ClientLink):
 
     def _ask_node(self, node: Any, commands: Sequence[Command], *, asking: bool) -> Sequence[Any]:
         before = [ASKING] if asking else []
-        try:
-            replies = _pipelined(client_of_node(self.client, node), [*before, *commands])
-        except Exception:
-            self.client.nodes_manager.initialize()  # another node may have taken over
-            raise
+        replies = _pipelined(client_of_node(self.client, node), [*before, *commands])
         return replies[len(before) :]
 
 

@@ -313,3 +313,24 @@ def _opened(link: Any) -> Any:
     connection = pool.connection_class(**pool.connection_kwargs)
     connection.connect()
     return connection
+
+
+def test_a_server_with_no_room_for_connections_is_used_with_those_that_there_are(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs would fail, though their process is connected."""
+    monkeypatch.setattr("langgraph_checkpoint_redis._clients.SECONDS_TO_RECOVER", 0.0)
+    with running_node() as url, redis.Redis.from_url(url) as client:
+        saver = AsyncRedisSaver(url)
+
+        async def work() -> None:
+            await saver.aput(thread("a"), *chat(1))
+            client.config_set("maxclients", client.info("clients")["connected_clients"])
+            client.execute_command("CLIENT", "PAUSE", "100", "ALL")  # long enough for another line
+            first = asyncio.ensure_future(saver.aget_tuple(thread("a")))
+            await asyncio.sleep(0.02)
+            found = await asyncio.gather(first, *(saver.aget_tuple(thread("a")) for _ in range(5)))
+            assert all(found)
+
+        loop.run_until_complete(work())
+        loop.run_until_complete(saver.aclose())
