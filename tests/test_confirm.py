@@ -47,7 +47,7 @@ def started() -> Iterator[Pair]:
     with running_node(*ALWAYS) as url, redis.Redis.from_url(url) as primary:
         host, port = address(primary)
         with (
-            running_node("--replicaof", f"{host} {port}") as replica_url,
+            running_node("--replicaof", host, str(port)) as replica_url,
             redis.Redis.from_url(replica_url) as replica,
         ):
             wait_until(lambda: has_link(replica), "the replica does not follow")

@@ -194,7 +194,7 @@ def test_a_server_that_cannot_save_says_so(
     tmp_path: Path, saver_on: SaverOn, impatient: None
 ) -> None:
     """Steps of a graph would seem to be stored that the next restart of the server forgets."""
-    settings = ("--dir", str(tmp_path), "--save", "3600 1000000", "--dbfilename", "taken")
+    settings = ("--dir", str(tmp_path), "--save", "3600", "1000000", "--dbfilename", "taken")
     with running_server(any_binary(), *settings) as url, redis.Redis.from_url(url) as admin:
         saver = saver_on(url)
         conversation(saver)
