@@ -112,7 +112,7 @@ def test_calls_of_one_moment_are_sent_together(
     found = cost(client, lambda: loop.run_until_complete(_all_at_once(saver, threads)))
     loop.run_until_complete(saver.aclose())
     assert found.commands["evalsha"] == 100
-    assert found.round_trips <= 50  # one for each without that; the server reads long ones in pieces
+    assert found.round_trips <= 50  # not 100; the server reads what is long in pieces
 
 
 def test_many_calls_take_few_connections(
