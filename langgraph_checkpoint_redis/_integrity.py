@@ -11,20 +11,17 @@ that merely a wrong key was tried on.
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from langgraph.checkpoint.serde.base import SerializerProtocol
-
 from . import _codec, _config
 from ._chunks import references
 from ._damage import Reading, place_of
+from ._driving import AsyncDriver, Driver
 from ._keys import ThreadKeys
 from ._operations import Operations
-from ._options import Shared
 from ._resp import Argument
 from ._scripts import DELETE_RUNS, DROP, SCAN, Commands, Operation
 from .errors import CorruptThreadError
@@ -335,14 +332,8 @@ class _IntegrityOperations(Operations):
 # Methods
 
 
-class Integrity(ABC):
+class Integrity(Driver):
     """The methods of the synchronous saver, and their awaited names."""
-
-    serde: SerializerProtocol
-    _shared: Shared
-
-    @abstractmethod
-    def _run(self, operation: Operation[T]) -> T: ...
 
     @property
     def _checking(self) -> _IntegrityOperations:
@@ -383,17 +374,8 @@ class Integrity(ABC):
         return await asyncio.to_thread(self.repair, thread_id)
 
 
-class AsyncIntegrity(ABC):
+class AsyncIntegrity(AsyncDriver):
     """The methods of the asynchronous saver, and their synchronous names."""
-
-    serde: SerializerProtocol
-    _shared: Shared
-
-    @abstractmethod
-    async def _run(self, operation: Operation[T]) -> T: ...
-
-    @abstractmethod
-    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T: ...
 
     @property
     def _checking(self) -> _IntegrityOperations:

@@ -79,15 +79,10 @@ class Line(asyncio.Protocol):
         self._heard, self._unheard_bytes = 0.0, 0
         self._turn_began = 0.0
         self._is_watched = False
-        self._failure: Exception | None = None
+        self.is_open = True  # until it fails, or is closed
         self._transport: Transport = connection._writer.transport  # noqa: SLF001 - no other way
         self._stream = self._transport.get_protocol()
         self._transport.set_protocol(self)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it can be asked."""
-        return self._failure is None
 
     @property
     def is_gathering(self) -> bool:
@@ -155,7 +150,7 @@ class Line(asyncio.Protocol):
 
     def _fail(self, error: Exception) -> None:
         if self.is_open:
-            self._failure = error
+            self.is_open = False
             self._transport.abort()
         while self._answers:
             self._answers.popleft().fail(type(error)(*error.args))

@@ -7,23 +7,21 @@ are replaced one by one, each in one script, so that it may run beside the traff
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar, cast
 
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from . import _codec, _config
 from ._chunks import Chunks, cut, references
 from ._codec import Value
 from ._damage import Reading, unsealed
+from ._driving import AsyncDriver, Driver
 from ._encryption import PlaintextFound, reencrypted
 from ._keys import ThreadKeys
 from ._known import Known
 from ._operations import Operations
-from ._options import Shared
 from ._scripts import DELETE_RUNS, REWRITE, SCAN, Commands, Operation
 from .errors import ConfigError
 
@@ -181,14 +179,8 @@ class _Row(NamedTuple):
 # Methods
 
 
-class Reencryption(ABC):
+class Reencryption(Driver):
     """The method of the synchronous saver, and its awaited name."""
-
-    serde: SerializerProtocol
-    _shared: Shared
-
-    @abstractmethod
-    def _run(self, operation: Operation[T]) -> T: ...
 
     def reencrypt(self, thread_id: str) -> None:
         """Encrypt all of a thread with the key that is used now.
@@ -209,17 +201,8 @@ class Reencryption(ABC):
         await asyncio.to_thread(self.reencrypt, thread_id)
 
 
-class AsyncReencryption(ABC):
+class AsyncReencryption(AsyncDriver):
     """The method of the asynchronous saver, and its synchronous name."""
-
-    serde: SerializerProtocol
-    _shared: Shared
-
-    @abstractmethod
-    async def _run(self, operation: Operation[T]) -> T: ...
-
-    @abstractmethod
-    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T: ...
 
     async def areencrypt(self, thread_id: str) -> None:
         """Encrypt all of a thread with the key that is used now.

@@ -7,14 +7,11 @@ told, is in `_threads.py`.
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any, TypeVar
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from typing import TypeVar
 
-from langgraph.checkpoint.serde.base import SerializerProtocol
-
-from ._options import Shared
-from ._scripts import Operation
+from ._driving import AsyncDriver, Driver
 from ._threads import (
     Choice,
     Idle,
@@ -30,14 +27,8 @@ from ._threads import (
 T = TypeVar("T")
 
 
-class ThreadMethods(ABC):
+class ThreadMethods(Driver):
     """The methods for operators of the synchronous saver, and their awaited names."""
-
-    serde: SerializerProtocol
-    _shared: Shared
-
-    @abstractmethod
-    def _run(self, operation: Operation[T]) -> T: ...
 
     @abstractmethod
     def _thread_ids(self) -> Iterator[str]: ...
@@ -128,20 +119,11 @@ class ThreadMethods(ABC):
         )
 
 
-class AsyncThreadMethods(ABC):
+class AsyncThreadMethods(AsyncDriver):
     """The methods for operators of the asynchronous saver, and their synchronous names."""
-
-    serde: SerializerProtocol
-    _shared: Shared
-
-    @abstractmethod
-    async def _run(self, operation: Operation[T]) -> T: ...
 
     @abstractmethod
     def _thread_ids(self) -> AsyncIterator[str]: ...
-
-    @abstractmethod
-    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T: ...
 
     @property
     def _of_threads(self) -> ThreadOperations:

@@ -159,6 +159,9 @@ IdPrefix = Annotated[
 Namespace = Annotated[
     str, typer.Option("--namespace", "-n", help="Of a subgraph; as `show` has it.")
 ]
+Everything = Annotated[
+    bool, typer.Option("--all", help="Also the channels that LangGraph has for itself.")
+]
 
 
 def check_there(saver: RedisSaver, thread_id: str) -> None:

@@ -11,7 +11,7 @@ from langchain_core.messages import BaseMessage
 
 from . import _values
 from ._output import block, emit, say, styled
-from ._session import Json, Namespace
+from ._session import Everything, Json, Namespace
 from ._timeline import checkpoint
 from .state import channel_values
 
@@ -53,9 +53,7 @@ def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="As for `state`.")],
     after: Annotated[str, typer.Argument(metavar="B", help="As for `state`.")],
     namespace: Namespace = "",
-    everything: Annotated[
-        bool, typer.Option("--all", help="Also the channels that LangGraph has for itself.")
-    ] = False,
+    everything: Everything = False,
     json: Json = False,
 ) -> None:
     """Show what changed in each channel from checkpoint A to checkpoint B."""

@@ -13,7 +13,7 @@ from langgraph_checkpoint_redis.saver import RedisSaver
 
 from . import _values
 from ._output import ago, emit, facts, say, stamp, styled
-from ._session import Json, Namespace, made_at
+from ._session import Everything, Json, Namespace, made_at
 from ._timeline import LATEST, checkpoint, errors, interrupts, next_nodes
 
 TOLD = (INTERRUPT, ERROR)  # pending writes that are said at the top
@@ -32,9 +32,7 @@ def state(
         typer.Argument(metavar="CHECKPOINT", help="latest, latest~3, an id, or its beginning."),
     ] = LATEST,
     namespace: Namespace = "",
-    everything: Annotated[
-        bool, typer.Option("--all", help="Also the channels that LangGraph has for itself.")
-    ] = False,
+    everything: Everything = False,
     json: Json = False,
 ) -> None:
     """Show what a checkpoint holds: messages as a conversation, other channels as text."""
