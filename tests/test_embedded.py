@@ -109,6 +109,12 @@ def ended(*processes: int) -> bool:
     return within(lambda: all(ps("stat=", process)[:1] in ("", "Z") for process in processes))
 
 
+def kill(process: int) -> None:
+    """Kill a process, and wait until the system has taken back its locks."""
+    os.kill(process, signal.SIGKILL)
+    assert ended(process)
+
+
 def within(condition: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + SECONDS
     while not (met := condition()) and time.monotonic() < deadline:
@@ -399,7 +405,7 @@ def test_the_keeper_may_be_killed(tmp_path: Path) -> None:
     with RedisSaver.embedded(tmp_path) as saver:
         put(saver, "x")
         server = server_of(tmp_path)
-        os.kill(keeper_of(server), signal.SIGKILL)
+        kill(keeper_of(server))
         put(saver, "y")
         assert server_of(tmp_path) == server
         with RedisSaver.embedded(tmp_path) as another:
@@ -407,7 +413,7 @@ def test_the_keeper_may_be_killed(tmp_path: Path) -> None:
             server = server_of(tmp_path)
             put(another, "z")
         assert threads(saver) == {"x", "y", "z"}
-        os.kill(keeper_of(server), signal.SIGKILL)
+        kill(keeper_of(server))
     assert ended(server)
 
 
