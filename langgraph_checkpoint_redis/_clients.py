@@ -145,7 +145,7 @@ def is_error(reply: object, name: str) -> bool:
 
 def is_unknown_script(reply: object) -> bool:
     """Whether a reply says that the server does not know a script yet."""
-    return is_error(reply, "NoScriptError")
+    return isinstance(reply, Exception) and is_error(reply, "NoScriptError")
 
 
 def must_leave(error: Exception) -> bool:

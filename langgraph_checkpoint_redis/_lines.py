@@ -20,7 +20,7 @@ from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ._clients import must_leave
-from ._resp import replies
+from ._resp import in_resp2, replies
 
 PATIENCE = 0.005  # seconds that a shared line may take for an answer before another is opened
 IDLE = -1.0  # instead of such seconds: the clock of some event loops stands still within a step
@@ -220,7 +220,7 @@ class Lines:
                 raise
 
     async def _opened(self) -> Line:
-        connection = self._source.connection_class(**_in_resp2(self._source.connection_kwargs))
+        connection = self._source.connection_class(**in_resp2(self._source.connection_kwargs))
         try:
             await connection.connect()
         except BaseException:
@@ -238,12 +238,3 @@ class Lines:
         self._is_closed = True
         while self._lines:
             await self._lines.pop().close()
-
-
-def _in_resp2(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a connection that speaks RESP2, whatever a URL or redis-py prefers.
-
-    In RESP3, a server may send what is no reply: from redis-py 8 on, it is asked to.
-    """
-    kept = {name: settings[name] for name in settings if not name.startswith("maint_notifications")}
-    return {**kept, "protocol": 2}

@@ -16,12 +16,13 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from threading import BoundedSemaphore, Lock
+from queue import SimpleQueue
+from threading import Lock
 from typing import Any
 
 import redis as redis_py
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError, TryAgainError
+from redis.exceptions import InvalidResponse, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ._clients import (
@@ -34,9 +35,12 @@ from ._clients import (
     must_leave,
     sentinels,
 )
-from ._resp import Argument, Command, packed
+from ._resp import Argument, Command, in_resp2, packed
+from ._resp import replies as new_replies
 from ._scripts import Request
 from ._urls import Url
+
+RECEIVED = 65536  # bytes that are taken from a connection at a time, at most
 
 # In a cluster
 REDIRECTIONS = 16  # at most, as redis-py has it
@@ -59,15 +63,20 @@ class Link(ABC):
     """A way to the server, for any number of threads, of which so many use it at a time."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = BoundedSemaphore(limit)
+        self._permits: SimpleQueue[None] = SimpleQueue()  # as a semaphore, but in C
+        for _ in range(limit):
+            self._permits.put(None)
 
     def reply(self, request: Request) -> Any:
         """What the server answers; errors are raised as the client library raises them."""
         ask = self._ask_and_wait if request.confirm else self._ask
-        with self._limit:
+        permit = self._permits.get()
+        try:
             replies = ask(request.commands())
             if is_unknown_script(replies[0]):
                 replies = ask(request.teaching_commands())
+        finally:
+            self._permits.put(permit)
         return request.result(replies)
 
     @abstractmethod
@@ -173,7 +182,7 @@ class OwnLink(Link):
         self._start()
 
     def _start(self) -> None:
-        self._idle: deque[Any] = deque()
+        self._idle: deque[_Wire] = deque()
         self._process = os.getpid()
 
     @property
@@ -182,32 +191,28 @@ class OwnLink(Link):
         return self._client
 
     def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
-        connection, idle = self._connection(), self._idle
+        wire, idle = self._wire(), self._idle
         try:
-            _send(connection, packed(commands))
-            replies = [_reply(connection) for _ in commands]
+            replies = wire.ask(packed(commands), len(commands))
         except BaseException:
-            connection.disconnect()  # what it may still receive belongs to nobody,
+            wire.close()  # what it may still receive belongs to nobody,
             self._close_idle()  # and those that are as old may have had the same fate
             raise
-        idle.append(connection)
+        idle.append(wire)
         return replies
 
-    def _connection(self) -> Any:
+    def _wire(self) -> _Wire:
         if self._process != os.getpid():  # what a forked process inherits is its parent's
             self._start()
         try:
             return self._idle.pop()
         except IndexError:
-            pool = self._client.connection_pool
-            connection = pool.connection_class(**pool.connection_kwargs)
-            connection.connect()
-            return connection
+            return _Wire(self._client.connection_pool)
 
     def _close_idle(self) -> None:
         with suppress(IndexError):  # other threads take from it, too
             while True:
-                self._idle.pop().disconnect()
+                self._idle.pop().close()
 
     def close(self) -> None:
         """Close the connections that are idle; those in use end when they are done."""
@@ -217,26 +222,68 @@ class OwnLink(Link):
             client.close()
 
 
-def _reply(connection: Any) -> Any:
-    try:
-        return connection.read_response(disable_decoding=True, disconnect_on_error=True)
-    except ResponseError as error:
-        if must_leave(error):  # another connection may lead to the new primary
-            raise
-        return error
+class _Wire:
+    """A connection that is open, and what is received over it."""
 
+    def __init__(self, pool: Any) -> None:
+        """Connect, with the settings of a pool."""
+        self._connection = pool.connection_class(**in_resp2(pool.connection_kwargs))
+        self._connection.connect()
+        self._replies = new_replies()
 
-def _send(connection: Any, data: bytes) -> None:
-    """Send a request; a server that refuses it half way says why before it ends the connection."""
-    connection.check_health()
-    try:
-        connection._sock.sendall(data)  # noqa: SLF001 - redis-py's own would throw that away
-    except TimeoutError as error:
-        raise RedisTimeoutError("timeout while writing to the server") from error
-    except OSError as error:
-        with suppress(RedisConnectionError, RedisTimeoutError):  # it may have said nothing
-            connection.read_response()
-        raise RedisConnectionError(f"{error} while writing to the server") from error
+    def ask(self, data: bytes, expected: int) -> list[Any]:
+        """The replies to commands; errors of the server are among them."""
+        if self._connection.health_check_interval:
+            self._connection.check_health()
+        self._send(data)
+        found = self._received()
+        while len(found) < expected:
+            found += self._received()
+        return found
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._connection._sock.sendall(data)  # noqa: SLF001 - redis-py's own reads no last words
+        except TimeoutError as error:
+            raise RedisTimeoutError("timeout while writing to the server") from error
+        except OSError as error:
+            lost = RedisConnectionError(f"{error} while writing to the server")
+            raise self._last_words() or lost from error
+
+    def _last_words(self) -> Exception | None:
+        """What a server says that has hung up, having refused a request half way."""
+        with suppress(RedisConnectionError, RedisTimeoutError):
+            return next((said for said in self._received() if isinstance(said, Exception)), None)
+        return None
+
+    def _received(self) -> list[Any]:
+        """The replies that are complete with what comes next."""
+        found = self._parsed(self._data())
+        for reply in found:
+            if isinstance(reply, Exception) and must_leave(reply):
+                raise reply  # another connection may lead to the new primary
+        return found
+
+    def _data(self) -> bytes:
+        try:
+            data: bytes = self._connection._sock.recv(RECEIVED)  # noqa: SLF001 - as above
+        except TimeoutError as error:
+            raise RedisTimeoutError("timeout while reading from the server") from error
+        except OSError as error:
+            raise RedisConnectionError(f"{error} while reading from the server") from error
+        if not data:
+            raise RedisConnectionError("the server closed the connection")
+        return data
+
+    def _parsed(self, data: bytes) -> list[Any]:
+        try:
+            return [*self._replies.feed(data)]
+        except (InvalidResponse, ValueError) as error:
+            raise RedisConnectionError(f"the server sent what is no reply: {error}") from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.disconnect()
 
 
 def link(redis: Any) -> Link:

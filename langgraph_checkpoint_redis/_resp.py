@@ -29,6 +29,8 @@ def _error(text: str) -> RedisError:
 
 def packed(commands: Sequence[Command]) -> bytes:
     """Commands as they are sent."""
+    if len(commands) == 1:
+        return _packed(commands[0])
     return b"".join([_packed(command) for command in commands])
 
 
@@ -126,3 +128,12 @@ class _HiredisReplies:
 def replies() -> Replies | _HiredisReplies:
     """For a connection that begins."""
     return _HiredisReplies() if hiredis else Replies()
+
+
+def in_resp2(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a connection that speaks RESP2, whatever a URL or redis-py prefers.
+
+    In RESP3, a server may send what is no reply: from redis-py 8 on, it is asked to.
+    """
+    kept = {name: settings[name] for name in settings if not name.startswith("maint_notifications")}
+    return {**kept, "protocol": 2}
