@@ -21,7 +21,6 @@ decoder in Redis knows no other kind. What is absent is `false`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from random import random
@@ -170,27 +169,29 @@ def head(draft: Draft, values: Mapping[str, Value]) -> bytes:
             draft.run or False,
             root if draft.parent.namespace and isinstance(root, str) else False,
             _delta_channels(draft) or False,
-            list(_channels(draft, values)),
+            _channels(draft, values),
         ]
     )
 
 
 def _delta_channels(draft: Draft) -> list[str]:
     """Delta channels written since they were stored; those without a version never were."""
-    counters = draft.metadata.get("counters_since_delta_snapshot") or {}
-    return [channel for channel in counters if channel in draft.checkpoint["channel_versions"]]
+    counters = draft.metadata.get("counters_since_delta_snapshot")
+    versions = draft.checkpoint["channel_versions"]
+    return [channel for channel in counters if channel in versions] if counters else []
 
 
-def _channels(draft: Draft, values: Mapping[str, Value]) -> Iterator[Any]:
+def _channels(draft: Draft, values: Mapping[str, Value]) -> list[Any]:
+    found: list[Any] = []
     for channel, version in draft.checkpoint["channel_versions"].items():
-        yield channel
-        yield _packed_version(version)
         if channel in values:
-            yield values[channel].entry
+            entry: Any = values[channel].entry
         elif channel in draft.new_versions:
-            yield False
+            entry = False
         else:
-            yield KEPT if channel in draft.checkpoint["channel_values"] else KEPT_IF_ANY
+            entry = KEPT if channel in draft.checkpoint["channel_values"] else KEPT_IF_ANY
+        found += channel, _packed_version(version), entry
+    return found
 
 
 def tail(serde: SerializerProtocol, draft: Draft) -> bytes:
@@ -220,8 +221,7 @@ def _lean(checkpoint: Checkpoint) -> dict[str, Any]:
     return lean
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A stored checkpoint, its serialized parts not yet read.
 
     `delta` are the delta channels that are rebuilt from ancestors, but for those with an entry.

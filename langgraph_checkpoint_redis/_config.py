@@ -7,7 +7,6 @@ there are only `Place`s and strings that are known to be good.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -30,8 +29,7 @@ class Life(NamedTuple):
         return 3 * (self.ttl if own_ttl is None else own_ttl)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a checkpoint is: `checkpoint_id` is empty for the latest of its namespace."""
 
     thread_id: str
@@ -98,7 +96,9 @@ def _thread_id(configurable: Mapping[str, Any]) -> str:
 
 def _optional(configurable: Mapping[str, Any], name: str) -> str | None:
     value = configurable.get(name)
-    return None if value is None else text(f'config["configurable"]["{name}"]', value, empty=True)
+    if value is None or value == "":
+        return value
+    return text(f'config["configurable"]["{name}"]', value)
 
 
 def place(config: RunnableConfig) -> Place:
@@ -219,14 +219,9 @@ def _minutes(value: object) -> float:
     return value * 60
 
 
-def option(config: RunnableConfig, name: str) -> Any:
-    """What a config says for itself instead of the saver; `None` for nothing."""
-    return _configurable(config).get(name)
-
-
 def own_ttl(config: RunnableConfig) -> int | None:
-    """The milliseconds that a config gives its thread."""
-    value = option(config, "ttl")
+    """The milliseconds that a config, which `place` has seen, gives its thread."""
+    value = config["configurable"].get("ttl")
     return None if value is None else milliseconds('config["configurable"]["ttl"]', value)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
-from ._config import milliseconds, option
+from ._config import milliseconds
 from ._resp import Command
 from .errors import ConfigError, UnconfirmedError
 
@@ -94,8 +94,11 @@ def confirm(name: str, value: object, socket_timeout: float | None) -> Confirm |
 def own_confirm(
     config: RunnableConfig, default: Confirm | None, socket_timeout: float | None
 ) -> Confirm | None:
-    """What a config wants to wait for; `False` for nothing, though the saver does."""
-    value = option(config, "confirm")
+    """What a config, which `place` has seen, wants to wait for.
+
+    That is `False` for nothing, though the saver does.
+    """
+    value = config["configurable"].get("confirm")
     if value is None:
         return default
     return confirm('config["configurable"]["confirm"]', value, socket_timeout)

@@ -44,6 +44,21 @@ def place_of(row: bytes) -> tuple[str, str]:
     return namespace.decode(errors="replace"), checkpoint_id.decode(errors="replace")
 
 
+def tell_damage(
+    error: BaseException | None, thread_id: str, key: bytes, at: bytes | tuple[str, str]
+) -> None:
+    """Raise an error of ours for one that reading raised, unless that is no sign of damage.
+
+    `at` is the row that was read, or the namespace and the checkpoint id.
+    """
+    if isinstance(error, Exception) and not isinstance(error, _PASSING):
+        place = place_of(at) if isinstance(at, bytes) else at
+        reason = str(error) if type(error) in _OURS else f"{type(error).__name__}: {error}"
+        is_plaintext = isinstance(error, PlaintextFound)
+        raised = UnencryptedError if is_plaintext else CorruptThreadError
+        raise raised(thread_id, *place, key.decode(), reason) from error
+
+
 class Reading:
     """A block in which whatever goes wrong is an error of ours, naming what was being read."""
 
@@ -58,9 +73,4 @@ class Reading:
     def __exit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and not isinstance(error, _PASSING):
-            place = place_of(self.place) if isinstance(self.place, bytes) else self.place
-            reason = str(error) if type(error) in _OURS else f"{type(error).__name__}: {error}"
-            is_plaintext = isinstance(error, PlaintextFound)
-            raised = UnencryptedError if is_plaintext else CorruptThreadError
-            raise raised(self.thread_id, *place, self.key.decode(), reason) from error
+        tell_damage(error, self.thread_id, self.key, self.place)

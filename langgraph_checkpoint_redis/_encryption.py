@@ -34,7 +34,8 @@ class _Demanding:
 
 def reading(serde: SerializerProtocol, *, allow_plaintext: bool) -> SerializerProtocol:
     """A serializer for what is stored."""
-    if isinstance(serde, EncryptedSerializer) and not allow_plaintext:
+    # Not by `isinstance`, which is slow where a base is a protocol; this is asked for every reply.
+    if EncryptedSerializer in type(serde).__mro__ and not allow_plaintext:
         return _Demanding(serde)
     return serde
 

@@ -271,7 +271,7 @@ class _IntegrityOperations(Operations):
         look = _Look(thread_id, keys)
         stage, position = b"chunks", b"0"
         while stage:
-            items, next_stage, position = yield from SCAN(keys, [stage, position])
+            items, next_stage, position = yield SCAN(keys, [stage, position])
             if stage == b"chunks":
                 look.see_chunks(items)
             else:
@@ -290,7 +290,7 @@ class _IntegrityOperations(Operations):
         while new := sorted(frozenset[bytes]().union(*lacking.values()) - asked):
             digests = new[:AT_A_TIME]
             asked.update(digests)
-            [chunks] = yield from Commands((("HMGET", look.keys.chunks, *digests),))
+            [chunks] = yield Commands((("HMGET", look.keys.chunks, *digests),))
             look.see_chunks(
                 [
                     part
@@ -312,7 +312,7 @@ class _IntegrityOperations(Operations):
             args: list[Argument] = [*how]
             for problem, row, why in some:
                 args += 1 + (problem.key.encode() == keys.writes), row, why
-            replies = yield from DROP(keys, args)
+            replies = yield DROP(keys, args)
             confirmed += [one for one, reply in zip(some, replies, strict=True) if reply]
         return confirmed
 
@@ -321,7 +321,7 @@ class _IntegrityOperations(Operations):
         unused, count = look.chunks.unused(), 0
         for start in range(0, len(unused), AT_A_TIME):
             some = unused[start : start + AT_A_TIME]
-            replies = yield from Commands(
+            replies = yield Commands(
                 tuple(("HEXISTS", look.keys.chunks, digest) for digest in some)
             )
             count += sum(map(bool, replies))

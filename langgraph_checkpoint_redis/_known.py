@@ -50,18 +50,14 @@ class Known:
             packed = self.packed[namespace] = pack_levels([rope.levels for rope in ropes])
         return packed
 
-    def missing(self, chunks: Iterable[Chunks]) -> dict[bytes, bytes]:
+    def missing(self, chunks: Chunks) -> dict[bytes, bytes]:
         """Those of some chunks that are not known."""
-        return {
-            digest: content
-            for some in chunks
-            for digest, content in some.items()
-            if digest not in self.chunks
-        }
+        known = self.chunks
+        return {digest: chunks[digest] for digest in chunks if digest not in known}
 
 
-def _size(ropes: Mapping[str, Rope]) -> int:
-    return sum([ROPE + len(rope.data) for rope in ropes.values()])
+def _size(rope: Rope | None) -> int:
+    return ROPE + len(rope.data) if rope else 0
 
 
 class KnownThreads:
@@ -96,7 +92,7 @@ class KnownThreads:
         if not chunks:
             return
         with self._lock:
-            new = known.missing([chunks])
+            new = known.missing(chunks)
             known.chunks.update(new)
             self._grow(thread_id, known, sum(map(len, new.values())) + CHUNK * len(new))
 
@@ -105,13 +101,13 @@ class KnownThreads:
     ) -> None:
         """Remember the last values of channels, whose chunks are known."""
         with self._lock:
-            before = known.ropes.setdefault(namespace, {})
-            if all(before.get(channel) is rope for channel, rope in ropes.items()):
-                return
-            size = _size(before)
-            before.update(ropes)
-            known.packed.pop(namespace, None)
-            self._grow(thread_id, known, _size(before) - size)
+            last, grown = known.ropes.setdefault(namespace, {}), 0
+            for channel, rope in ropes.items():
+                if (before := last.get(channel)) is not rope:
+                    last[channel] = rope
+                    grown += _size(rope) - _size(before)
+                    known.packed.pop(namespace, None)
+            self._grow(thread_id, known, grown)
 
     def learn_runs(self, thread_id: str, runs: Iterable[str]) -> None:
         """Remember that the index of runs leads to a thread from these."""

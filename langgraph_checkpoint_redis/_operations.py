@@ -7,10 +7,9 @@ one script call, and where one asks for more, a comment says why.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from secrets import token_bytes
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -72,8 +71,7 @@ SCANNED = 1000  # keys that a call of SCAN looks at
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
 
 
-@dataclass(frozen=True, slots=True)
-class Operations:
+class Operations(NamedTuple):
     """The operations of a saver: made anew for each call, as the serializer may be swapped."""
 
     serde: SerializerProtocol
@@ -137,7 +135,7 @@ class Operations:
         if run_is_new and not indexed:  # the run was deleted here meanwhile, and the index with it
             yield from self._index(parent.thread_id, [run], lifetime, confirm)
         yield from self._renew_index(parent.thread_id, runs, lifetime)
-        yield from self._unindex(parent.thread_id, _decoded(gone))
+        yield from self._unindex(parent.thread_id, gone)
         return parent.config(checkpoint_id)
 
     def put_writes(
@@ -210,14 +208,18 @@ class Operations:
         confirm: Confirm | None,
     ) -> Operation[Any]:
         """Call a script that stores values, with those of their chunks that are not known."""
-        nodes = known.missing([value.cut.nodes for value in values])
-        pieces = known.missing([value.cut.pieces for value in values])
+        nodes: dict[bytes, bytes] = {}
+        pieces: dict[bytes, bytes] = {}
+        for _, cut in values:
+            if cut.nodes or cut.pieces:
+                nodes |= known.missing(cut.nodes)
+                pieces |= known.missing(cut.pieces)
         chunks: list[Argument] = []
         for digest, content in nodes.items():
             chunks += digest, stored(content, None)
         for digest, content in pieces.items():
             chunks += digest, stored(content, self.shared.options.compression)
-        reply = yield from script(self._keys(thread_id), [*args, len(nodes), *chunks], confirm)
+        reply = yield script(self._keys(thread_id), [*args, len(nodes), *chunks], confirm)
         self.shared.threads.learn(thread_id, known, nodes | pieces)
         return reply
 
@@ -242,9 +244,9 @@ class Operations:
         wanted = (place.namespace, place.checkpoint_id)
         life = self.shared.options.life
         if not (life.refresh_on_read and life.ttl):
-            reply: Sequence[Any] = yield from GET(keys, [levels, *wanted])
+            reply: Sequence[Any] = yield GET(keys, [levels, *wanted])
             return reply
-        *reply, runs, lifetime = yield from GET_AND_REFRESH(keys, [levels, life.ttl, *wanted])
+        *reply, runs, lifetime = yield GET_AND_REFRESH(keys, [levels, life.ttl, *wanted])
         yield from self._renew_index(place.thread_id, runs, lifetime)
         return reply
 
@@ -252,7 +254,7 @@ class Operations:
         """Read the next checkpoints of a listing."""
         whole = not cursor.filter
         known = cursor.known or self.shared.threads.of(thread_id)
-        more, rows, *chunks = yield from LIST(
+        more, rows, *chunks = yield LIST(
             self._keys(thread_id),
             [
                 int(cursor.namespace is not None),
@@ -300,7 +302,7 @@ class Operations:
         found: list[Iterator[CheckpointTuple]] = []
         while records:
             ids = [arg for record in records for arg in (record.namespace, record.checkpoint_id)]
-            done, rows, *chunks = yield from GET(
+            done, rows, *chunks = yield GET(
                 self._keys(thread_id), [known.levels(records[0].namespace), *ids]
             )
             found.append(map(self._reply(thread_id, known, *chunks).checkpoint_tuple, rows))
@@ -317,7 +319,7 @@ class Operations:
         next_id: Argument = place.checkpoint_id
         skip, visited = 1, set[Argument]()
         while searched := [name for name, history in histories.items() if not history.seeded]:
-            ancestors, next_id, *chunks = yield from HISTORY(
+            ancestors, next_id, *chunks = yield HISTORY(
                 self._keys(place.thread_id),
                 [
                     place.namespace,
@@ -350,7 +352,7 @@ class Operations:
         """Delete all of a thread."""
         _config.text("thread_id", thread_id)
         args: list[Argument] = [self.shared.token(thread_id), self.shared.options.tombstone]
-        runs = yield from DELETE(self._keys(thread_id), args, self.shared.options.confirm)
+        runs = yield DELETE(self._keys(thread_id), args, self.shared.options.confirm)
         yield from self._removed(thread_id, runs)
 
     def prune(self, thread_id: str, strategy: str) -> Operation[None]:
@@ -366,7 +368,7 @@ class Operations:
         runs = list(dict.fromkeys(_config.texts("run_ids", run_ids)))
         threads: dict[str, list[str]] = {}
         if runs:
-            replies = yield from Commands(
+            replies = yield Commands(
                 tuple(("SMEMBERS", self.shared.keyspace.run(run)) for run in runs)
             )
             for run, members in zip(runs, replies, strict=True):
@@ -381,21 +383,21 @@ class Operations:
 
     def _remove(
         self, script: Script, thread_id: str, args: Sequence[Argument]
-    ) -> Operation[Iterable[bytes]]:
+    ) -> Operation[Collection[bytes]]:
         """Remove checkpoints in one call; in several for a thread of thousands of them."""
         token = token_bytes(16)
         stage, position, gone = b"rows", b"", ()
         while stage:
-            stage, position, gone = yield from script(
+            stage, position, gone = yield script(
                 self._keys(thread_id),
                 [token, stage, position, self.shared.token(thread_id), *args],
                 self.shared.options.confirm,
             )
         return gone
 
-    def _removed(self, thread_id: str, runs: Iterable[bytes]) -> Operation[None]:
+    def _removed(self, thread_id: str, runs: Collection[bytes]) -> Operation[None]:
         self.shared.threads.forget(thread_id)
-        yield from self._unindex(thread_id, _decoded(runs))
+        yield from self._unindex(thread_id, runs)
 
     def copy_thread(self, source: str, target: str) -> Operation[None]:
         """Copy all of a thread to one that has nothing yet."""
@@ -409,16 +411,16 @@ class Operations:
             self.shared.keyspace.copy_mark(target),
         )
         mark, confirm = (token_bytes(16), COPY_MARK), self.shared.options.confirm
-        runs, own_ttl = yield from Commands((("HKEYS", keys.runs), ("HGET", keys.control, "ttl")))
+        runs, own_ttl = yield Commands((("HKEYS", keys.runs), ("HGET", keys.control, "ttl")))
         lifetime = self.shared.options.life.index_ttl(None if own_ttl is None else int(own_ttl))
         yield from self._index(target, _decoded(runs), lifetime)  # before the copy, as in `put`
         if self.shared.is_cluster and not same_slot(keys[0], target_keys[0]):
-            runs_then, *thread = yield from DUMP(copied_keys)
-            copied = yield from RESTORE(marked_keys, [*mark, *thread], confirm)
+            runs_then, *thread = yield DUMP(copied_keys)
+            copied = yield RESTORE(marked_keys, [*mark, *thread], confirm)
         else:
-            copied, runs_then = yield from COPY([*copied_keys, *marked_keys], mark, confirm)
+            copied, runs_then = yield COPY([*copied_keys, *marked_keys], mark, confirm)
         if not copied:
-            yield from self._unindex(target, _decoded(runs))
+            yield from self._unindex(target, runs)
             raise ThreadExistsError(target)
         new = set(_decoded(runs_then)).difference(_decoded(runs))
         yield from self._index(target, new, lifetime)
@@ -437,24 +439,24 @@ class Operations:
         _config.text("thread_id", thread_id)
         ttl = self.shared.options.life.ttl
         args: list[Argument] = [self.shared.token(thread_id), own, ttl]
-        found, runs, lifetime = yield from SET_LIFE(self._keys(thread_id), args)
+        found, runs, lifetime = yield SET_LIFE(self._keys(thread_id), args)
         if not found:
             raise ThreadNotFoundError(thread_id)
         yield from self._renew_index(thread_id, runs, lifetime)
 
     def take_lease(self, thread_id: str, token: bytes, span: int) -> Operation[None]:
         """Take a lease that lasts `span` milliseconds after the last write."""
-        if not (yield from LEASE(self._keys(thread_id), [token, span, 1])):
+        if not (yield LEASE(self._keys(thread_id), [token, span, 1])):
             raise ThreadLeasedError(thread_id)
 
     def renew_lease(self, thread_id: str, token: bytes, span: int) -> Operation[None]:
         """Let a lease last `span` milliseconds from now."""
-        if not (yield from LEASE(self._keys(thread_id), [token, span, 0])):
+        if not (yield LEASE(self._keys(thread_id), [token, span, 0])):
             raise LeaseLostError(thread_id)
 
     def give_back_lease(self, thread_id: str, token: bytes) -> Operation[None]:
         """End a lease, if it has not ended."""
-        yield from LEASE(self._keys(thread_id), [token, 0, 0])
+        yield LEASE(self._keys(thread_id), [token, 0, 0])
 
     # The index of runs: which threads a run has checkpoints in.
 
@@ -484,10 +486,10 @@ class Operations:
         confirm = confirm if self.shared.is_cluster else None
         if lifetime or confirm:
             for key in keys:
-                yield from INDEX([key], [thread_id, lifetime], confirm)
+                yield INDEX([key], [thread_id, lifetime], confirm)
         else:
             commands = [(("SADD", key, thread_id), ("PERSIST", key)) for key in keys]
-            yield from Commands(tuple(chain.from_iterable(commands)))
+            yield Commands(tuple(chain.from_iterable(commands)))
         self.shared.threads.learn_runs(thread_id, runs)
 
     def _renew_index(
@@ -497,19 +499,20 @@ class Operations:
 
         Whatever is lost on the way, the next call is asked to do it again.
         """
-        if runs:
-            yield from self._index(thread_id, _decoded(runs), lifetime)
-        if runs and lifetime:
-            yield from INDEXED(self._keys(thread_id), [lifetime])
-
-    def _unindex(self, thread_id: str, runs: Sequence[str]) -> Operation[None]:
         if not runs:
             return
-        run_key = self.shared.keyspace.run
-        yield from Commands(tuple(("SREM", run_key(run), thread_id) for run in runs))
+        yield from self._index(thread_id, _decoded(runs), lifetime)
+        if lifetime:
+            yield INDEXED(self._keys(thread_id), [lifetime])
+
+    def _unindex(self, thread_id: str, runs: Collection[bytes]) -> Operation[None]:
+        if not runs:
+            return
+        names, run_key = _decoded(runs), self.shared.keyspace.run
+        yield Commands(tuple(("SREM", run_key(run), thread_id) for run in names))
         # The thread forgets them only now, so that a repeated removal finds them again. A put of
         # one of these runs may have come between: then its index entry goes back.
-        back = yield from FORGET_RUNS(self._keys(thread_id), runs)
+        back = yield FORGET_RUNS(self._keys(thread_id), names)
         yield from self._index(thread_id, _decoded(back), self.shared.options.life.index_ttl())
 
     # The server
@@ -518,7 +521,7 @@ class Operations:
         """Where to go on, 0 for the end, and some of the keys that each thread has one of."""
         pattern = self.shared.keyspace.timelines()
         scan: Command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)
-        ((next_cursor, keys),) = yield from Commands((scan,))
+        ((next_cursor, keys),) = yield Commands((scan,))
         return int(next_cursor), keys
 
 

@@ -59,7 +59,7 @@ class _ReencryptionOperations(Operations):
         missed = False
         stage, position = b"timeline", b""
         while stage:
-            rows, next_stage, position = yield from SCAN(self._keys(thread_id), [stage, position])
+            rows, next_stage, position = yield SCAN(self._keys(thread_id), [stage, position])
             for row in rows:
                 is_done = yield from self._rewrite(thread_id, _Row.of(stage, row), anew, done)
                 missed = missed or not is_done
@@ -128,7 +128,7 @@ class _ReencryptionOperations(Operations):
             new = [*dict.fromkeys(wanted.get(level, []))]
             for start in range(0, len(new), AT_A_TIME):
                 digests = new[start : start + AT_A_TIME]
-                groups = yield from Commands((("HMGET", keys.chunks, *digests),))
+                groups = yield Commands((("HMGET", keys.chunks, *digests),))
                 found.update(_codec.chunks([b"".join(digests)], groups))
             if level:
                 nodes = [found[digest] for digest in new if digest in found]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from langgraph.checkpoint.base import CheckpointTuple, DeltaChannelHistory, PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -13,13 +12,12 @@ from . import _codec
 from ._chunks import Rope
 from ._codec import Write
 from ._config import Place
-from ._damage import Reading
+from ._damage import Reading, tell_damage
 from ._keys import ThreadKeys
 from ._known import Known, KnownThreads
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What a reply is about, and what to read it with: with what it brought, all is `known`."""
 
     serde: SerializerProtocol
@@ -76,13 +74,14 @@ class Reply:
     def _value_and_rope(
         self, namespace: str, checkpoint_id: str, entry: Sequence[Any], before: Rope | None = None
     ) -> tuple[Any, Rope | None]:
-        with Reading(self.thread_id, self.keys.chunks, (namespace, checkpoint_id)):
-            try:
-                typed, rope = _codec.typed(entry, self.known.chunks, before)
-            except LookupError:
-                self.threads.forget(self.thread_id)  # so that it is read anew when it is repaired
-                raise
+        try:
+            typed, rope = _codec.typed(entry, self.known.chunks, before)
             return self.serde.loads_typed(typed), rope
+        except Exception as error:  # a block of `Reading` takes longer
+            if isinstance(error, LookupError):
+                self.threads.forget(self.thread_id)  # so that it is read anew when it is repaired
+            tell_damage(error, self.thread_id, self.keys.chunks, (namespace, checkpoint_id))
+            raise
 
 
 class History:

@@ -4,7 +4,7 @@ Each Lua file under `lua/` is one `Script`. A `Call` is a script with its keys a
 value that nobody has sent yet. An operation is a generator that yields requests and returns a
 result:
 
-    reply = yield from GET(keys, [namespace, checkpoint_id])
+    reply = yield GET(keys, [namespace, checkpoint_id])
 
 `RedisSaver` and `AsyncRedisSaver` drive operations, sending each request and handing back the reply
 as the server gave it: bytes, integers and lists.
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from hashlib import sha1
 from importlib.resources import files
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from ._confirm import Confirm
 from ._resp import Argument, Command
@@ -62,18 +62,13 @@ def _script(name: str) -> Script:
     return Script(name, _INCLUDE.sub(_included, _read(f"{name}.lua")))
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call of a script; with `confirm`, its write is waited for."""
 
     script: Script
     keys: tuple[bytes, ...]
     args: tuple[Argument, ...]
     confirm: Confirm | None = None
-
-    def __iter__(self) -> Generator[Request, Any, Any]:
-        """Ask for this to be sent; the value of `yield from` is the reply."""
-        return (yield self)
 
     def commands(self) -> tuple[Command, ...]:
         """What is sent to a server that knows the script."""
@@ -107,10 +102,6 @@ class Commands:
     may_fail: bool = False
     confirm: None = None
 
-    def __iter__(self) -> Generator[Request, Any, Any]:
-        """Ask for these to be sent; the value of `yield from` is the list of replies."""
-        return (yield self)
-
     def commands(self) -> tuple[Command, ...]:
         """What is sent."""
         return self.each
@@ -129,6 +120,12 @@ Request: TypeAlias = "Call | Commands"
 
 T = TypeVar("T")
 Operation: TypeAlias = Generator[Request, Any, T]
+
+
+def asked(request: Request) -> Operation[Any]:
+    """The operation that asks for this and returns the reply."""
+    return (yield request)
+
 
 # All are read now: later, an event loop would wait for the disk.
 CHECK = _script("check")

@@ -15,7 +15,7 @@ OLDEST_SERVER = (6, 2)  # the first with COPY
 
 def check(options: Options) -> Operation[list[UserWarning]]:
     """Raise an error if the server cannot hold checkpoints; warnings, if it may lose them."""
-    info = _info(*(yield from CHECK(())))
+    info = _info(*(yield CHECK(())))
     version = info.get("redis_version", "")
     if version and tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
         raise UnsupportedServerError(f"Redis {version} is too old: 6.2 or newer is needed")
@@ -50,7 +50,7 @@ def _lacking(confirm: Confirm, info: Mapping[str, str]) -> Operation[list[str]]:
     if confirm.disk and info.get("aof_enabled") == "0":
         lacking.append("it has no append-only file (appendonly no)")
     if confirm.disk:
-        (found,) = yield from Commands((("CONFIG", "GET", "appendfsync"),), may_fail=True)
+        (found,) = yield Commands((("CONFIG", "GET", "appendfsync"),), may_fail=True)
         if "no" in _words(found):
             lacking.append("it leaves it to the system when to write to the disk (appendfsync no)")
     replicas = info.get("connected_slaves", "")

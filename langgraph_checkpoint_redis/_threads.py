@@ -251,9 +251,9 @@ class ThreadOperations(Operations):
 
     def _namespaces(self, thread_id: str) -> Operation[tuple[list[_Namespace], bytes]]:
         """The namespaces of a thread, hundreds in a call, and its state before the first call."""
-        start, namespaces, state = yield from NAMESPACES(self._keys(thread_id), ["-"])
+        start, namespaces, state = yield NAMESPACES(self._keys(thread_id), ["-"])
         while start:
-            start, more, _ = yield from NAMESPACES(self._keys(thread_id), [start])
+            start, more, _ = yield NAMESPACES(self._keys(thread_id), [start])
             namespaces += more
         return [_Namespace(*namespace) for namespace in namespaces], state
 
@@ -263,7 +263,7 @@ class ThreadOperations(Operations):
         namespaces, _ = yield from self._namespaces(thread_id)
         stage, position, sums = b"timeline", b"", Counter[str]()
         while stage:
-            stage, position, writes, whole, thread = yield from INFO(
+            stage, position, writes, whole, thread = yield INFO(
                 self._keys(thread_id), [stage, position]
             )
             sums.update(writes=writes, whole=whole)
@@ -288,7 +288,7 @@ class ThreadOperations(Operations):
         return _count(namespaces) < before
 
     def _delete_unused(self, thread_id: str, state: Argument) -> Operation[bool]:
-        deleted, runs = yield from DELETE_UNUSED(self._keys(thread_id), [state])
+        deleted, runs = yield DELETE_UNUSED(self._keys(thread_id), [state])
         if deleted:
             yield from self._removed(thread_id, runs)
         return bool(deleted)

@@ -23,6 +23,7 @@ from redis.exceptions import (
 from langgraph_checkpoint_redis import AsyncRedisSaver, EventLoopError, RedisSaver, _resp
 from langgraph_checkpoint_redis._clients import must_leave
 from langgraph_checkpoint_redis._lines import SECONDS_TO_FINISH
+from langgraph_checkpoint_redis._links import _Wire
 
 from .driving import Saver
 from .servers import running_node, wait_until
@@ -301,18 +302,11 @@ def test_many_idle_connections_that_are_gone_cost_one_failure(
     with RedisSaver.from_conn_string(url, prefix=prefix) as saver:
         saver.put(thread("a"), *chat(1))
         link: Any = saver._link
-        link._idle.extend([_opened(link) for _ in range(9)])
+        link._idle.extend([_Wire(link.client.connection_pool) for _ in range(9)])
         client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         with pytest.raises(redis.ConnectionError):
             saver.get_tuple(thread("a"))
         assert saver.get_tuple(thread("a"))
-
-
-def _opened(link: Any) -> Any:
-    pool = link.client.connection_pool
-    connection = pool.connection_class(**pool.connection_kwargs)
-    connection.connect()
-    return connection
 
 
 def test_a_server_with_no_room_for_connections_is_used_with_those_that_there_are(

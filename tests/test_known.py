@@ -91,8 +91,8 @@ def test_what_is_learned_twice_counts_once() -> None:
         threads.learn_ropes("a", known, "", {"c": pieces.rope})
     assert size(threads) == _size_of(known)
     assert known.ropes_of("") == {"c": pieces.rope}
-    assert known.missing([pieces.nodes, pieces.pieces, some_chunks("a", 5)]) == {}
-    assert known.missing([some_chunks("b")]) == some_chunks("b")
+    assert known.missing({**pieces.nodes, **pieces.pieces, **some_chunks("a", 5)}) == {}
+    assert known.missing(some_chunks("b")) == some_chunks("b")
 
 
 def test_what_is_in_use_survives_being_forgotten() -> None:

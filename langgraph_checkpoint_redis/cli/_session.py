@@ -18,7 +18,7 @@ import redis as redis_py
 import typer
 from redis.exceptions import NoPermissionError
 
-from langgraph_checkpoint_redis._scripts import Commands
+from langgraph_checkpoint_redis._scripts import Commands, asked
 from langgraph_checkpoint_redis._threads import ThreadInfo, _time
 from langgraph_checkpoint_redis._urls import parsed
 from langgraph_checkpoint_redis.errors import CorruptThreadError, ThreadNotFoundError
@@ -167,7 +167,7 @@ Everything = Annotated[
 def check_there(saver: RedisSaver, thread_id: str) -> None:
     """Raise an error if there is no such thread; a damaged one is there."""
     keys = saver._shared.keyspace.thread(thread_id)
-    (found,) = saver._run(iter(Commands((("EXISTS", keys.timeline, keys.writes),))))
+    (found,) = saver._run(asked(Commands((("EXISTS", keys.timeline, keys.writes),))))
     if not found:
         raise ThreadNotFoundError(thread_id)
 

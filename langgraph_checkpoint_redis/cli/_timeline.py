@@ -73,13 +73,13 @@ class _Timeline(Operations):
         """A page of records, newest first, and whether there are older ones."""
         one = int(namespace is not None)
         args = (one, namespace or "", *after, PAGE, 0, pack_levels([]))
-        more, rows, *_ = yield from LIST(self._keys(thread_id), args)
+        more, rows, *_ = yield LIST(self._keys(thread_id), args)
         return [_codec.record(row[0]) for row in rows], bool(more)
 
     def writes(self, thread_id: str, records: Sequence[Record]) -> Operation[list[list[Write]]]:
         """What tasks wrote on top of each of some checkpoints."""
         key = self._keys(thread_id).writes
-        replies = yield from Commands(
+        replies = yield Commands(
             tuple(
                 ("ZRANGEBYLEX", key, f"[{place}\0", f"({place}\1")
                 for place in (f"{record.namespace}\0{record.checkpoint_id}" for record in records)

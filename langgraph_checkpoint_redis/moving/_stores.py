@@ -173,7 +173,7 @@ class _Operations(Operations):
         more: Any = True
         while more:
             args: list[Argument] = [0, "", *after, PAGE, 0, pack_levels([])]
-            is_more, rows, *_ = yield from LIST(self._keys(thread_id), args)
+            is_more, rows, *_ = yield LIST(self._keys(thread_id), args)
             records = [_codec.record(row[0]) for row in rows]
             found += [Place(record.namespace, record.checkpoint_id) for record in records]
             more = is_more and records
@@ -183,7 +183,7 @@ class _Operations(Operations):
     def keys_of_writes(self, place: StoredPlace) -> Operation[list[Key]]:
         levels = self.shared.threads.of(place.thread_id).levels(place.namespace)
         args: list[Argument] = [levels, place.namespace, place.checkpoint_id]
-        _, rows, *_ = yield from GET(self._keys(place.thread_id), args)
+        _, rows, *_ = yield GET(self._keys(place.thread_id), args)
         stored = chain.from_iterable(_codec.stored_writes(data) for row in rows for data in row[2])
         return [writes_sort_key(*write[:3]) for write in stored]
 
