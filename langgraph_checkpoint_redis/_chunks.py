@@ -19,7 +19,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from typing import NamedTuple
 from zlib import crc32
 
@@ -130,10 +130,9 @@ def references(digests: bytes) -> list[bytes]:
     return [digest for (digest,) in struct.iter_unpack("16s", digests)]
 
 
-def pack_levels(ropes: Iterable[Sequence[bytes]]) -> bytes:
-    """The levels of some ropes, put together by level, as scripts take them."""
-    levels = [b"".join(level) for level in zip_longest(*ropes, fillvalue=b"")]
-    return packb(levels, use_bin_type=False)
+def pack_ropes(ropes: Iterable[Sequence[bytes]]) -> bytes:
+    """Some ropes, each as its levels, as scripts take them."""
+    return packb([[*levels] for levels in ropes if levels], use_bin_type=False)
 
 
 # What is as before.

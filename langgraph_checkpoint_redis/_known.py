@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from threading import Lock
 
-from ._chunks import Chunks, Rope, pack_levels
+from ._chunks import Chunks, Rope, pack_ropes
 from ._config import Place
 
 # Bytes that things take in memory, roughly: a thread, a chunk beside its content, a rope, a run.
@@ -25,7 +25,7 @@ class Known:
     """What is known of one thread.
 
     `chunks` has chunks by digest; `ropes` the last value seen of each channel, by namespace, whose
-    chunks are all known, with their `packed` levels; `runs` the runs that the index of runs leads
+    chunks are all known, and the same `packed`; `runs` the runs that the index of runs leads
     to the thread from.
     """
 
@@ -42,12 +42,12 @@ class Known:
         """The last value seen of each channel of a namespace."""
         return self.ropes.get(namespace, {})
 
-    def levels(self, namespace: str) -> bytes:
-        """The levels of those values, packed for scripts to leave out."""
+    def packed_ropes(self, namespace: str) -> bytes:
+        """Those values, packed for scripts to leave out."""
         packed = self.packed.get(namespace)
         if packed is None:
             ropes = [*self.ropes_of(namespace).values()]
-            packed = self.packed[namespace] = pack_levels([rope.levels for rope in ropes])
+            packed = self.packed[namespace] = pack_ropes([rope.levels for rope in ropes])
         return packed
 
     def missing(self, chunks: Chunks) -> dict[bytes, bytes]:

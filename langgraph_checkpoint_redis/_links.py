@@ -277,7 +277,7 @@ class _Wire:
 
     def _parsed(self, data: bytes) -> list[Any]:
         try:
-            return [*self._replies.feed(data)]
+            return self._replies.feed(data)
         except (InvalidResponse, ValueError) as error:
             raise RedisConnectionError(f"the server sent what is no reply: {error}") from error
 

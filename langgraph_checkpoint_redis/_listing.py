@@ -9,7 +9,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
 from . import _config
-from ._chunks import pack_levels
+from ._chunks import pack_ropes
 from ._codec import Record
 from ._known import Known
 from ._resp import Argument
@@ -22,7 +22,7 @@ class Cursor(NamedTuple):
 
     `namespace` is `None` for all, `only_id` empty for all; `left` is how many checkpoints the
     listing may still give, `None` for any number. `after` is where the page before ended, a
-    checkpoint id and a namespace; its chunks are `known`, with the `levels` of its last checkpoint.
+    checkpoint id and a namespace; its chunks are `known`, with the `ropes` of its last checkpoint.
     """
 
     namespace: str | None
@@ -32,7 +32,7 @@ class Cursor(NamedTuple):
     after: tuple[Argument, Argument]
     more: bool
     known: Known | None = None
-    levels: bytes = b""
+    ropes: bytes = b""
 
     def wants(self, record: Record) -> bool:
         """Whether a checkpoint has the id that was asked for."""
@@ -49,7 +49,7 @@ class Cursor(NamedTuple):
             after=(last.checkpoint_id, last.namespace),
             more=more and left != 0 and self.wants(last),
             known=known,
-            levels=pack_levels([entry[3:] for _, entry in last.entries()]),
+            ropes=pack_ropes([entry[3:] for _, entry in last.entries()]),
         )
 
 

@@ -231,7 +231,7 @@ class Operations(NamedTuple):
         known = self.shared.threads.of(place.thread_id)
         if place.checkpoint_id and self.shared.options.refuses_conflicts:
             self.shared.threads.address(place)
-        _, rows, *chunks = yield from self._get(place, known.levels(place.namespace))
+        _, rows, *chunks = yield from self._get(place, known.packed_ropes(place.namespace))
         if not rows:
             return None
         reply = self._reply(place.thread_id, known, *chunks)
@@ -239,14 +239,14 @@ class Operations(NamedTuple):
         self.shared.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
         return found
 
-    def _get(self, place: Place, levels: bytes) -> Operation[Sequence[Any]]:
+    def _get(self, place: Place, ropes: bytes) -> Operation[Sequence[Any]]:
         keys = self._keys(place.thread_id)
         wanted = (place.namespace, place.checkpoint_id)
         life = self.shared.options.life
         if not (life.refresh_on_read and life.ttl):
-            reply: Sequence[Any] = yield GET(keys, [levels, *wanted])
+            reply: Sequence[Any] = yield GET(keys, [ropes, *wanted])
             return reply
-        *reply, runs, lifetime = yield GET_AND_REFRESH(keys, [levels, life.ttl, *wanted])
+        *reply, runs, lifetime = yield GET_AND_REFRESH(keys, [ropes, life.ttl, *wanted])
         yield from self._renew_index(place.thread_id, runs, lifetime)
         return reply
 
@@ -262,7 +262,7 @@ class Operations(NamedTuple):
                 *cursor.after,
                 PAGE if cursor.left is None or not whole else min(PAGE, cursor.left),
                 int(whole),
-                cursor.levels or known.levels(cursor.namespace or ""),
+                cursor.ropes or known.packed_ropes(cursor.namespace or ""),
             ],
         )
         records = [self._record(thread_id, row[0]) for row in rows]
@@ -303,7 +303,7 @@ class Operations(NamedTuple):
         while records:
             ids = [arg for record in records for arg in (record.namespace, record.checkpoint_id)]
             done, rows, *chunks = yield GET(
-                self._keys(thread_id), [known.levels(records[0].namespace), *ids]
+                self._keys(thread_id), [known.packed_ropes(records[0].namespace), *ids]
             )
             found.append(map(self._reply(thread_id, known, *chunks).checkpoint_tuple, rows))
             records = records[done:]
@@ -326,7 +326,7 @@ class Operations(NamedTuple):
                     next_id,
                     skip,
                     ANCESTORS,
-                    known.levels(place.namespace),
+                    known.packed_ropes(place.namespace),
                     *searched,
                 ],
             )

@@ -6,7 +6,7 @@ exceptions of redis-py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from redis.connection import DefaultParser
@@ -54,13 +54,13 @@ class Replies:
         self._start = 0
         self._open: list[tuple[list[Any], int]] = []  # arrays that are not complete, and their size
 
-    def feed(self, data: bytes) -> Iterator[Any]:
+    def feed(self, data: bytes) -> list[Any]:
         """The replies that are complete now; raises `InvalidResponse` for what is not one."""
         self._data += data
-        while (found := self._next()) is not _INCOMPLETE:
-            yield found
+        found = [*iter(self._next, _INCOMPLETE)]
         del self._data[: self._start]
         self._start = 0
+        return found
 
     def _next(self) -> Any:
         """The next complete reply."""
@@ -119,10 +119,13 @@ class _HiredisReplies:
     def __init__(self) -> None:
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=_error)
 
-    def feed(self, data: bytes) -> Iterator[Any]:
+    def feed(self, data: bytes) -> list[Any]:
         self._reader.feed(data)
-        while (found := self._reader.gets()) is not False:
-            yield found
+        found, reply = [], self._reader.gets()
+        while reply is not False:
+            found.append(reply)
+            reply = self._reader.gets()
+        return found
 
 
 def replies() -> Replies | _HiredisReplies:

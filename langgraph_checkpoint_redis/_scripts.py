@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from ._confirm import Confirm
 from ._resp import Argument, Command
 
-_INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
+_INCLUDE = re.compile(r"^ *-- include (\w+)\n", re.MULTILINE)
 _FILES = files(__package__) / "lua"
 
 
@@ -55,7 +55,7 @@ def _read(path: str) -> str:
 
 
 def _included(match: re.Match[str]) -> str:
-    return _read(f"include/{match[1]}.lua")
+    return _INCLUDE.sub(_included, _read(f"include/{match[1]}.lua"))
 
 
 def _script(name: str) -> Script:

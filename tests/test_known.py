@@ -123,7 +123,7 @@ def test_many_threads_at_once_leave_the_size_right() -> None:
             known = threads.of(thread_id)
             threads.learn(thread_id, known, some_chunks(random.randrange(50), 2))
             threads.learn_ropes(thread_id, known, str(number % 3), {"c": cut(b"v", None, {}).rope})
-            known.levels(str(number % 3))
+            known.packed_ropes(str(number % 3))
             if random.random() < 0.1:
                 threads.forget(thread_id)
 

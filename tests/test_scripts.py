@@ -262,7 +262,7 @@ def test_every_file_is_a_script_and_every_include_is_used() -> None:
     included = {
         name
         for file in LUA.rglob("*.lua")
-        for name in re.findall(r"^-- include (\w+)$", file.read_text(), re.MULTILINE)
+        for name in re.findall(r"^ *-- include (\w+)$", file.read_text(), re.MULTILINE)
     }
     assert sorted(included) == INCLUDES
     assert not any("-- include " in script.source for script in SCRIPTS.values())

@@ -15,7 +15,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
 
 from langgraph_checkpoint_redis import _codec
-from langgraph_checkpoint_redis._chunks import pack_levels
+from langgraph_checkpoint_redis._chunks import pack_ropes
 from langgraph_checkpoint_redis._codec import Record, Write
 from langgraph_checkpoint_redis._config import Place
 from langgraph_checkpoint_redis._listing import LAST
@@ -72,7 +72,7 @@ class _Timeline(Operations):
     ) -> Operation[tuple[list[Record], bool]]:
         """A page of records, newest first, and whether there are older ones."""
         one = int(namespace is not None)
-        args = (one, namespace or "", *after, PAGE, 0, pack_levels([]))
+        args = (one, namespace or "", *after, PAGE, 0, pack_ropes([]))
         more, rows, *_ = yield LIST(self._keys(thread_id), args)
         return [_codec.record(row[0]) for row in rows], bool(more)
 

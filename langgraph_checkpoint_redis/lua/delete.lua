@@ -6,6 +6,7 @@
 -- Returns  the ids of the runs that the thread had checkpoints of
 
 -- include rows
+-- include namespaces
 -- include control
 -- include lease
 -- include delete_all

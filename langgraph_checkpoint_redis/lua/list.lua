@@ -11,6 +11,7 @@
 --          as in get.lua, but where only rows are asked for, they are {row, 0, {}}
 
 -- include rows
+-- include namespaces
 -- include slices
 -- include closure
 -- include reply
@@ -71,8 +72,10 @@ local function take_newest()
 end
 
 -- The caller knows all that these levels lead to: older versions of a value refer to it directly.
-for i, digests in ipairs(cmsgpack.unpack(ARGV[7])) do
-  want(i - 1, digests)
+for _, levels in ipairs(cmsgpack.unpack(ARGV[7])) do
+  for i, digests in ipairs(levels) do
+    want(i - 1, digests)
+  end
 end
 expand(1)
 wanted[0] = {}

@@ -20,13 +20,7 @@
 --          many milliseconds; gone is empty
 
 -- include rows
--- include control
--- include lease
--- include life
--- include late
--- include slices
--- include closure
--- include live
+-- include care
 -- include runs
 -- include chunks
 -- include store

@@ -20,10 +20,7 @@
 --          many milliseconds; gone are the ids of the runs that have none left
 
 -- include rows
--- include control
--- include lease
--- include life
--- include late
+-- include care
 -- include slices
 -- include closure
 -- include live
@@ -32,6 +29,7 @@
 -- include walk
 -- include sweep
 -- include retain
+-- include namespaces
 -- include trim
 -- include store
 

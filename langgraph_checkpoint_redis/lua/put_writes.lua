@@ -16,19 +16,14 @@
 --          milliseconds
 
 -- include rows
--- include control
--- include lease
--- include life
--- include late
--- include slices
--- include closure
--- include live
+-- include care
 -- include chunks
 
 local FIRST_CHUNK = 10
 local place = prefix(ARGV[1], ARGV[2]) .. '\0' .. ARGV[3]
 local groups = cmsgpack.unpack(ARGV[4])
 local sent, references = chunks_sent(FIRST_CHUNK, tonumber(ARGV[9]))
+local care = care_for(ARGV[6], ARGV[7], ARGV[8])
 
 -- Whether the checkpoint was there and is gone: then its namespace has moved on, or, where that was of
 -- a subgraph's call, the root has.
@@ -40,8 +35,10 @@ local function is_trimmed(ns, id)
   return latest and is_before(id, id_of(latest))
 end
 
-check_lease(ARGV[6])
-check_writes(ARGV[1], ARGV[2])
+if care then
+  care.check_lease(ARGV[6])
+  care.check_writes(ARGV[1], ARGV[2])
+end
 if ARGV[5] == '1' and is_trimmed(ARGV[1], ARGV[2]) then
   return {1, {}, 0}
 end
@@ -49,7 +46,7 @@ end
 each_write(groups, function(entry)
   references_of(entry, references)
 end)
-if not all_present(references, sent) then
+if not all_present(references, sent, care and care.is_being_swept()) then
   return {0, {}, 0}
 end
 
@@ -97,12 +94,14 @@ if old_row then
   groups = merge(groups_of(old_row))
 end
 store_chunks(FIRST_CHUNK)
-if is_being_swept() then
-  each_write(groups, want_entry)
-  leave_marks()
+if care then
+  care.mark(each_write, groups)
 end
 if old_row then
   redis.call('ZREM', WRITES, old_row)
 end
 redis.call('ZADD', WRITES, 0, sealed(place .. '\0' .. cmsgpack.pack(groups)))
-return {1, live_on_by(ARGV[7], ARGV[8])}
+if not care then
+  return {1, {}, 0}
+end
+return {1, care.live_on_by(ARGV[7], ARGV[8])}

@@ -43,7 +43,7 @@ local sent, references = chunks_sent(FIRST_CHUNK, tonumber(ARGV[5]))
 each_entry(function(entry)
   references_of(entry, references)
 end)
-if not all_present(references, sent) then
+if not all_present(references, sent, is_being_swept()) then
   return 0
 end
 store_chunks(FIRST_CHUNK)

@@ -26,7 +26,7 @@ from langgraph.checkpoint.base import (
 )
 
 from langgraph_checkpoint_redis import _codec
-from langgraph_checkpoint_redis._chunks import pack_levels
+from langgraph_checkpoint_redis._chunks import pack_ropes
 from langgraph_checkpoint_redis._config import Place as StoredPlace
 from langgraph_checkpoint_redis._listing import LAST
 from langgraph_checkpoint_redis._operations import PAGE, Operations
@@ -172,7 +172,7 @@ class _Operations(Operations):
         after: list[Argument] = [LAST, LAST]
         more: Any = True
         while more:
-            args: list[Argument] = [0, "", *after, PAGE, 0, pack_levels([])]
+            args: list[Argument] = [0, "", *after, PAGE, 0, pack_ropes([])]
             is_more, rows, *_ = yield LIST(self._keys(thread_id), args)
             records = [_codec.record(row[0]) for row in rows]
             found += [Place(record.namespace, record.checkpoint_id) for record in records]
@@ -181,8 +181,8 @@ class _Operations(Operations):
         return sorted(found)
 
     def keys_of_writes(self, place: StoredPlace) -> Operation[list[Key]]:
-        levels = self.shared.threads.of(place.thread_id).levels(place.namespace)
-        args: list[Argument] = [levels, place.namespace, place.checkpoint_id]
+        ropes = self.shared.threads.of(place.thread_id).packed_ropes(place.namespace)
+        args: list[Argument] = [ropes, place.namespace, place.checkpoint_id]
         _, rows, *_ = yield GET(self._keys(place.thread_id), args)
         stored = chain.from_iterable(_codec.stored_writes(data) for row in rows for data in row[2])
         return [writes_sort_key(*write[:3]) for write in stored]

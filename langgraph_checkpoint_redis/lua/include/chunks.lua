@@ -22,8 +22,7 @@ end
 
 -- While the thread is swept, only what is known to be live counts: the sweep may have freed what a
 -- chunk refers to, and be about to free the chunk.
-local function all_present(references, sent)
-  local is_swept = is_being_swept()
+local function all_present(references, sent, is_swept)
   for _, digests in ipairs(references) do
     for i = 1, #digests, 16 do
       local digest = string.sub(digests, i, i + 15)

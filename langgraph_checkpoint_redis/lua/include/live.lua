@@ -2,7 +2,7 @@
 -- of chunks, and the sweep's token behind 'sweep:'. While there is such a set, whoever adds a row adds
 -- what it refers to. It goes some time after a sweep that was abandoned.
 
-local LIVE, ABANDONED = KEYS[5], 60000
+local ABANDONED = 60000 -- milliseconds
 
 -- Adds what is wanted, with all that it refers to, to LIVE.
 local function leave_marks(token)

@@ -18,10 +18,15 @@ local function fetch()
   expand(0, add_to_reply)
 end
 
+local function writes_at(ns, id)
+  local key = prefix(ns, id)
+  return redis.call('ZRANGEBYLEX', WRITES, '[' .. key .. '\0', '(' .. key .. '\1')
+end
+
 -- {row, has_parent, writes}, and fetches what it is made of.
 local function whole_row(row)
-  local ns, id = place_of(row)
-  local head = head_of(row)
+  local ns, id, offset = place_of(row)
+  local head = unpack_known(TIMELINE, row, offset)
   local writes = writes_at(ns, id)
   each_value(head, want_entry)
   for _, write in ipairs(writes) do

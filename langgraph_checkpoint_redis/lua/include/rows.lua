@@ -5,7 +5,7 @@
 -- their bytes. `head` and `groups` are msgpack; the tail is opaque here. The seal is a checksum of all
 -- that is before it, so that a damaged row is neither used nor passed on.
 
-local TIMELINE, WRITES, CHUNKS, RUNS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local TIMELINE, WRITES, CHUNKS, RUNS, LIVE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local FORMAT = 1
 
 -- Head fields.
@@ -65,11 +65,6 @@ local function latest_row(ns)
   return redis.call('ZREVRANGEBYLEX', TIMELINE, '(' .. ns .. '\1', '[' .. ns .. '\0', 'LIMIT', 0, 1)[1]
 end
 
-local function writes_at(ns, id)
-  local key = prefix(ns, id)
-  return redis.call('ZRANGEBYLEX', WRITES, '[' .. key .. '\0', '(' .. key .. '\1')
-end
-
 -- The namespace and checkpoint id that a row of either set starts with, and the offset behind them.
 local function place_of(row)
   local first = string.find(row, '\0', 1, true)
@@ -83,16 +78,6 @@ end
 local function id_of(row)
   local _, id = place_of(row)
   return id
-end
-
--- Calls visit(ns, first_row) for every namespace, in order.
-local function each_namespace(visit)
-  local row = redis.call('ZRANGEBYLEX', TIMELINE, '-', '+', 'LIMIT', 0, 1)[1]
-  while row do
-    local ns = place_of(row)
-    visit(ns, row)
-    row = redis.call('ZRANGEBYLEX', TIMELINE, '[' .. ns .. '\1', '+', 'LIMIT', 0, 1)[1]
-  end
 end
 
 local unpacked = {} -- by row, as scripts that check all rows before they write read them again

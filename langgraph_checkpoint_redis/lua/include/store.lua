@@ -3,6 +3,7 @@
 local FIRST_CHUNK = 11
 local ns, id, head, tail = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3]), ARGV[4]
 local sent, references = chunks_sent(FIRST_CHUNK, tonumber(ARGV[10]))
+local care = care_for(ARGV[6], ARGV[7], ARGV[8])
 
 -- What the values of unchanged channels are, by version and channel. The checkpoint itself comes
 -- first: a repeated put finds there what it found in the parent, even if that is gone by now.
@@ -57,24 +58,28 @@ end
 -- Returns whether the checkpoint was stored, whether it is the only one of its run in this thread, and what
 -- `live_on` says. Whatever could fail comes before the row, which is all that readers go by.
 local function store_checkpoint()
-  check_lease(ARGV[6])
-  check_checkpoint(ns, id, head)
+  if care then
+    care.check_lease(ARGV[6])
+    care.check_checkpoint(ns, id, head)
+  end
   if ARGV[9] == '1' then
     check_moved_on()
   end
-  if not fill_in_kept() or not all_present(references, sent) then
+  if not fill_in_kept() or not all_present(references, sent, care and care.is_being_swept()) then
     return 0, 0, {}, 0
   end
   local old_run = old_row and head_of(old_row)[RUN]
   store_chunks(FIRST_CHUNK)
-  if is_being_swept() then
-    each_value(head, want_entry)
-    leave_marks()
+  if care then
+    care.mark(each_value, head)
   end
   local run_is_new = count_runs(old_run, head[RUN])
   if old_row then
     redis.call('ZREM', TIMELINE, old_row)
   end
   redis.call('ZADD', TIMELINE, 0, sealed(prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail))
-  return 1, run_is_new and 1 or 0, live_on_by(ARGV[7], ARGV[8])
+  if not care then
+    return 1, run_is_new and 1 or 0, {}, 0
+  end
+  return 1, run_is_new and 1 or 0, care.live_on_by(ARGV[7], ARGV[8])
 end

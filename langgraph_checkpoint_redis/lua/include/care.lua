@@ -1,0 +1,38 @@
+-- Care for what few threads have: a lease, a time to live, late writers, a sweep that is under way.
+--
+-- To define a function costs a script about as much as a small command does. So all of this is defined only
+-- where it is needed.
+
+local function take_care()
+  -- include control
+  -- include lease
+  -- include life
+  -- include late
+  -- include slices
+  -- include closure
+  -- include live
+
+  -- Adds to the marks of a sweep what a new row refers to; `each` calls a function for its entries.
+  local function mark(each, row)
+    if is_being_swept() then
+      each(row, want_entry)
+      leave_marks()
+    end
+  end
+
+  return {
+    check_lease = check_lease,
+    check_checkpoint = check_checkpoint,
+    check_writes = check_writes,
+    is_being_swept = is_being_swept,
+    mark = mark,
+    live_on_by = live_on_by,
+  }
+end
+
+-- Nil if nothing is special about the thread, nor asked for by the caller: the token of its lease, and what
+-- `live_on_by` takes.
+local function care_for(token, ttl, own)
+  local is_plain = token == '' and ttl == '0' and own == '' and redis.call('EXISTS', LIVE, KEYS[6]) == 0
+  return not is_plain and take_care() or nil
+end
