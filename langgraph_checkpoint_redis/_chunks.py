@@ -101,10 +101,8 @@ def _is_short_write(data: bytes) -> bool:
 
 def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> Rope:
     """The rope that reads so; `LookupError` says why it cannot be read."""
-    pieces: list[bytes] = []
     try:
-        for level, digests in reversed([*enumerate(levels)]):
-            pieces += _leaves(level, digests, chunks, size - len(pieces))
+        pieces = pieces_of(size, levels, chunks)
         contents = [literal, *[chunks[piece] for piece in pieces]]
     except KeyError as error:
         raise LookupError(f"chunk {error.args[0].hex()} is missing or damaged") from error
@@ -113,6 +111,17 @@ def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> 
     if (found := sum(map(len, contents))) != size:
         raise LookupError(f"a value of {size} bytes reads as {found} bytes")
     return Rope(b"".join(contents), len(literal), tuple(levels), pieces)
+
+
+def pieces_of(size: int, levels: Sequence[bytes], chunks: Chunks) -> list[bytes]:
+    """The digests of all pieces of a rope of this size, whose nodes are among `chunks`.
+
+    Raises `KeyError` for a node that is not, and what `_leaves` does.
+    """
+    pieces: list[bytes] = []
+    for level, digests in reversed([*enumerate(levels)]):
+        pieces += _leaves(level, digests, chunks, size - len(pieces))
+    return pieces
 
 
 def _leaves(level: int, digests: bytes, chunks: Chunks, most: int) -> list[bytes]:

@@ -36,6 +36,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from . import _chunks
 from ._chunks import Chunks, Cut, Rope, cut, digest_of, join
 from ._compression import content_of
 from ._config import Place
@@ -144,6 +145,12 @@ def typed(
     if not (before and (before.literal, *before.levels) == (literal, *levels)):
         before = join(size, literal, levels, chunks)
     return (type_, before.data), before
+
+
+def pieces_of(entry: Sequence[Any], chunks: Chunks) -> list[bytes]:
+    """The digests of all pieces of an entry's value; raises what `_chunks.pieces_of` does."""
+    _, _, *rope = entry
+    return _chunks.pieces_of(rope[0], rope[1:], chunks) if rope else []
 
 
 # Checkpoints.

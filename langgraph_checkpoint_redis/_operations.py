@@ -67,6 +67,7 @@ from .errors import (
 
 PAGE = 100  # checkpoints in a page of `list`
 ANCESTORS = 1000  # checkpoints that one call walks back for a delta channel
+FETCHED = 1000  # pieces that one command asks for
 SCANNED = 1000  # keys that a call of SCAN looks at
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
 
@@ -231,24 +232,41 @@ class Operations(NamedTuple):
         known = self.shared.threads.of(place.thread_id)
         if place.checkpoint_id and self.shared.options.refuses_conflicts:
             self.shared.threads.address(place)
-        _, rows, *chunks = yield from self._get(place, known.packed_ropes(place.namespace))
-        if not rows:
+        row, is_left, reply = yield from self._get(place, known, may_leave=1)
+        # Many pieces, or large ones, come by a command, since a script takes far longer for them;
+        # unless the thread has changed in between, or is damaged: one call sees it as it is.
+        if is_left and not (yield from self._fetched(reply, row)):
+            row, _, reply = yield from self._get(place, known, may_leave=0)
+        if not row:
             return None
-        reply = self._reply(place.thread_id, known, *chunks)
-        found, ropes = reply.tuple_and_ropes(rows[0])
+        found, ropes = reply.tuple_and_ropes(row)
         self.shared.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
         return found
 
-    def _get(self, place: Place, ropes: bytes) -> Operation[Sequence[Any]]:
-        keys = self._keys(place.thread_id)
-        wanted = (place.namespace, place.checkpoint_id)
-        life = self.shared.options.life
-        if not (life.refresh_on_read and life.ttl):
-            reply: Sequence[Any] = yield GET(keys, [ropes, *wanted])
-            return reply
-        *reply, runs, lifetime = yield GET_AND_REFRESH(keys, [ropes, life.ttl, *wanted])
-        yield from self._renew_index(place.thread_id, runs, lifetime)
-        return reply
+    def _get(
+        self, place: Place, known: Known, *, may_leave: int
+    ) -> Operation[tuple[Sequence[Any], int, Reply]]:
+        """The row of a checkpoint, empty if there is none, and whether pieces were left out."""
+        keys, life = self._keys(place.thread_id), self.shared.options.life
+        ropes, wanted = known.packed_ropes(place.namespace), (place.namespace, place.checkpoint_id)
+        if life.refresh_on_read and life.ttl:
+            args: list[Argument] = [ropes, may_leave, life.ttl, *wanted]
+            _, rows, is_left, *chunks, runs, lifetime = yield GET_AND_REFRESH(keys, args)
+            yield from self._renew_index(place.thread_id, runs, lifetime)
+        else:
+            _, rows, is_left, *chunks = yield GET(keys, [ropes, may_leave, *wanted])
+        reply = self._reply(place.thread_id, known, *chunks)
+        return (rows[0] if rows else ()), is_left, reply
+
+    def _fetched(self, reply: Reply, row: Sequence[Any]) -> Operation[bool]:
+        """Ask for the pieces that a checkpoint lacks; whether they are there."""
+        lacking, chunks = reply.lacking(row), reply.keys.chunks
+        if lacking:
+            parts = [lacking[start : start + FETCHED] for start in range(0, len(lacking), FETCHED)]
+            groups = yield Commands(tuple(("HMGET", chunks, *part) for part in parts))
+            found = _codec.chunks(lacking, groups)
+            self.shared.threads.learn(reply.thread_id, reply.known, found)
+        return reply.known.chunks.keys() >= {*lacking}
 
     def page(self, thread_id: str, cursor: Cursor) -> Operation[Page]:
         """Read the next checkpoints of a listing."""
@@ -302,8 +320,8 @@ class Operations(NamedTuple):
         found: list[Iterator[CheckpointTuple]] = []
         while records:
             ids = [arg for record in records for arg in (record.namespace, record.checkpoint_id)]
-            done, rows, *chunks = yield GET(
-                self._keys(thread_id), [known.packed_ropes(records[0].namespace), *ids]
+            done, rows, _, *chunks = yield GET(
+                self._keys(thread_id), [known.packed_ropes(records[0].namespace), 0, *ids]
             )
             found.append(map(self._reply(thread_id, known, *chunks).checkpoint_tuple, rows))
             records = records[done:]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from langgraph.checkpoint.base import CheckpointTuple, DeltaChannelHistory, PendingWrite
@@ -62,6 +64,18 @@ class Reply(NamedTuple):
             ],
         )
         return found, ropes
+
+    def lacking(self, row: Sequence[Any]) -> list[bytes]:
+        """The pieces of a checkpoint that are not known. Damage is told by whoever reads it."""
+        timeline_row, _, writes = row
+        with Reading(self.thread_id, self.keys.timeline, timeline_row):
+            entries = [entry for _, entry in _codec.record(timeline_row).entries()]
+        entries += [write.entry for write in self.writes(writes)]
+        pieces: dict[bytes, None] = {}
+        for entry in entries:
+            with suppress(LookupError, struct.error):
+                pieces.update(dict.fromkeys(_codec.pieces_of(entry, self.known.chunks)))
+        return [piece for piece in pieces if piece not in self.known.chunks]
 
     def writes(self, rows: Iterable[bytes]) -> list[Write]:
         """The writes of some rows, in order."""

@@ -95,7 +95,7 @@ def stored_bytes(client: redis.Redis, prefix: str) -> int:
 # Operations
 
 
-def put(saver: Saver, at: RunnableConfig, *, value: str = "v", **metadata: Any) -> RunnableConfig:
+def put(saver: Saver, at: RunnableConfig, *, value: Any = "v", **metadata: Any) -> RunnableConfig:
     """Add a checkpoint."""
     checkpoint = generate_checkpoint(channel_values={"c": value}, channel_versions={"c": "1"})
     return saver.put(at, checkpoint, generate_metadata(**metadata), {"c": "1"})
@@ -134,6 +134,18 @@ def test_an_operation_is_one_round_trip(saver: Saver, client: redis.Redis, opera
     found = cost(client, lambda: act(saver, at))
     assert found.round_trips == found.commands.pop("evalsha") == 1
     assert not found.commands.get("eval")
+
+
+@pytest.mark.parametrize(("messages", "round_trips"), [(200, 1), (400, 2)])
+def test_a_long_conversation_does_not_hold_up_the_server_when_it_is_read_first(
+    saver: Saver, client: redis.Redis, prefix: str, messages: int, round_trips: int
+) -> None:
+    """Everybody else would wait while a script copies it, which takes it so much longer."""
+    at = generate_config("a")
+    put(RedisSaver(client, prefix=prefix), at, value=[_text(n, 600) for n in range(messages)])
+    saver.get_tuple(generate_config("other"))  # the server knows the script
+    first, second = (cost(client, lambda: saver.get_tuple(at)) for _ in range(2))
+    assert (first.round_trips, second.round_trips) == (round_trips, 1)
 
 
 def test_only_the_first_put_of_a_run_goes_to_the_index_of_runs(

@@ -601,8 +601,8 @@ def test_reading_the_latest_checkpoint_is_one_call(operations: Operations) -> No
     """An operation could not be understood, or tested, without a server."""
     operation = operations.get_tuple(thread("a"))
     nothing_known = b"\x90"
-    assert next(operation) == GET(KEYS, [nothing_known, "", ""])
-    assert finish(operation, [1, [], [], []]) is None
+    assert next(operation) == GET(KEYS, [nothing_known, 1, "", ""])
+    assert finish(operation, [1, [], 0, [], []]) is None
 
 
 def test_deleting_a_thread_takes_it_out_of_the_index_of_its_runs(operations: Operations) -> None:

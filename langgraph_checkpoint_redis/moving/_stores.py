@@ -182,7 +182,7 @@ class _Operations(Operations):
 
     def keys_of_writes(self, place: StoredPlace) -> Operation[list[Key]]:
         ropes = self.shared.threads.of(place.thread_id).packed_ropes(place.namespace)
-        args: list[Argument] = [ropes, place.namespace, place.checkpoint_id]
+        args: list[Argument] = [ropes, 0, place.namespace, place.checkpoint_id]
         _, rows, *_ = yield GET(self._keys(place.thread_id), args)
         stored = chain.from_iterable(_codec.stored_writes(data) for row in rows for data in row[2])
         return [writes_sort_key(*write[:3]) for write in stored]

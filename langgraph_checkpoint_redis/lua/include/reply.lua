@@ -13,8 +13,28 @@ local function add_to_reply(new_digests, chunks)
   end
 end
 
--- Adds all that is wanted to the reply.
+-- What a script reads costs it some twenty times what it costs a command. So where there are many pieces, or
+-- large ones, it may leave them to the caller, who asks for them by a command.
+local MANY, LARGE = 256, 256 * 1024 -- pieces; bytes in the pieces of a value that has no nodes
+
+local may_leave, is_left = false, 0
+
+local function want_value(entry)
+  if may_leave and #entry == 4 and entry[3] > LARGE then
+    is_left = 1
+  else
+    want_entry(entry)
+  end
+end
+
+-- Adds what is wanted to the reply.
 local function fetch()
+  if may_leave then
+    expand(1, add_to_reply)
+    if wanted[0] and #wanted[0] > MANY then
+      is_left, wanted[0] = 1, {}
+    end
+  end
   expand(0, add_to_reply)
 end
 
@@ -28,9 +48,9 @@ local function whole_row(row)
   local ns, id, offset = place_of(row)
   local head = unpack_known(TIMELINE, row, offset)
   local writes = writes_at(ns, id)
-  each_value(head, want_entry)
+  each_value(head, want_value)
   for _, write in ipairs(writes) do
-    each_write(groups_of(write), want_entry)
+    each_write(groups_of(write), want_value)
   end
   fetch()
   local has_parent = head[PARENT] ~= '' and row_exists(ns, head[PARENT]) or 0
