@@ -50,16 +50,17 @@ class Script:
 
 
 @cache
-def _read(path: str) -> str:
-    return _FILES.joinpath(path).read_text(encoding="utf-8")
+def _source(path: str) -> str:
+    """A file, with its includes in place."""
+    return _INCLUDE.sub(_included, _FILES.joinpath(path).read_text(encoding="utf-8"))
 
 
 def _included(match: re.Match[str]) -> str:
-    return _INCLUDE.sub(_included, _read(f"include/{match[1]}.lua"))
+    return _source(f"include/{match[1]}.lua")
 
 
 def _script(name: str) -> Script:
-    return Script(name, _INCLUDE.sub(_included, _read(f"{name}.lua")))
+    return Script(name, _source(f"{name}.lua"))
 
 
 class Call(NamedTuple):
