@@ -17,7 +17,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
 from typing import NamedTuple
@@ -35,6 +34,7 @@ NODE_MIN, NODE_MAX = 4, 12  # references in a node
 DIGEST = 16  # bytes
 
 Chunks = Mapping[bytes, bytes]
+_NONE: Chunks = {}
 
 
 class Rope(NamedTuple):
@@ -42,13 +42,18 @@ class Rope(NamedTuple):
 
     It reads as a literal, its first `start` bytes, followed by what the levels refer to, from the
     highest down to level 0. A level is a string of digests: of pieces in level 0, of nodes in the
-    others. `pieces` are the digests of all its pieces, in order.
+    others. `rows` have all digests of each level, in order, also those that its nodes refer to.
     """
 
     data: bytes
     start: int
-    levels: tuple[bytes, ...]
-    pieces: Sequence[bytes]
+    levels: Sequence[bytes]
+    rows: Sequence[Sequence[bytes]]
+
+    @property
+    def pieces(self) -> Sequence[bytes]:
+        """The digests of all its pieces, in order."""
+        return self.rows[0] if self.rows else ()
 
     @property
     def literal(self) -> bytes:
@@ -57,7 +62,7 @@ class Rope(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A rope, with its nodes and those of its pieces that were not known before."""
+    """A rope, with those of its nodes and pieces that are not of the rope before."""
 
     rope: Rope
     nodes: Chunks
@@ -69,17 +74,13 @@ def digest_of(content: bytes) -> bytes:
     return blake2b(content, digest_size=DIGEST).digest()
 
 
-# Nodes are small, and most of a value's are those of its version before.
-_digest_of_node = lru_cache(maxsize=10_000)(digest_of)
-
-
 def cut(data: bytes, before: Rope | None, known: Chunks) -> Cut:
     """Cut `data`. What it begins with like the rope `before` of `known` chunks is not cut again."""
     if len(data) <= LITERAL:
         return Cut(Rope(data, len(data), (), ()), {}, {})
     if _is_short_write(data):
         piece = digest_of(data[1:])
-        return Cut(Rope(data, 1, (piece,), [piece]), {}, {piece: data[1:]})
+        return Cut(Rope(data, 1, [piece], [[piece]]), {}, {piece: data[1:]})
     start, end, old = _same_beginning(data, before, known) if before else (0, 0, ())
     if old:
         contents = _split(data, end, [*_items_from(data, end)])
@@ -88,9 +89,8 @@ def cut(data: bytes, before: Rope | None, known: Chunks) -> Cut:
         start = _literal_end(bounds)
         contents = _split(data, start, bounds)
     new = [digest_of(content) for content in contents]
-    digests = [*old, *new]
-    levels, nodes = _levels(digests)
-    rope = Rope(data, start, levels, digests)
+    levels, rows, nodes = _levels([*old, *new], before if old else None, len(old), known)
+    rope = Rope(data, start, levels, rows)
     return Cut(rope, nodes, dict(zip(new, contents, strict=True)))
 
 
@@ -102,36 +102,31 @@ def _is_short_write(data: bytes) -> bool:
 def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> Rope:
     """The rope that reads so; `LookupError` says why it cannot be read."""
     try:
-        pieces = pieces_of(size, levels, chunks)
-        contents = [literal, *[chunks[piece] for piece in pieces]]
+        rows = rows_of(size, levels, chunks)
+        contents = [literal, *[chunks[piece] for row in rows[:1] for piece in row]]
     except KeyError as error:
         raise LookupError(f"chunk {error.args[0].hex()} is missing or damaged") from error
     except struct.error as error:
         raise LookupError("a node is damaged") from error
     if (found := sum(map(len, contents))) != size:
         raise LookupError(f"a value of {size} bytes reads as {found} bytes")
-    return Rope(b"".join(contents), len(literal), tuple(levels), pieces)
+    return Rope(b"".join(contents), len(literal), levels, rows)
 
 
-def pieces_of(size: int, levels: Sequence[bytes], chunks: Chunks) -> list[bytes]:
-    """The digests of all pieces of a rope of this size, whose nodes are among `chunks`.
+def rows_of(size: int, levels: Sequence[bytes], chunks: Chunks) -> list[list[bytes]]:
+    """All digests of each level of a rope of this size, whose nodes are among `chunks`.
 
-    Raises `KeyError` for a node that is not, and what `_leaves` does.
+    Raises `KeyError` for a node that is not, `LookupError` or `struct.error` for one that is wrong.
     """
-    pieces: list[bytes] = []
-    for level, digests in reversed([*enumerate(levels)]):
-        pieces += _leaves(level, digests, chunks, size - len(pieces))
-    return pieces
-
-
-def _leaves(level: int, digests: bytes, chunks: Chunks, most: int) -> list[bytes]:
-    """The pieces below some references, `most` at most: nodes of nodes may grow without end."""
-    for _ in range(level):
-        contents = [chunks[digest] for digest in references(digests)]
-        if sum(map(len, contents)) > DIGEST * most:
+    rows: list[list[bytes]] = []
+    row: list[bytes] = []
+    for level in reversed(levels):
+        nodes = [chunks[node] for node in row]
+        if sum(map(len, nodes)) > DIGEST * size:  # nodes of nodes may grow without end
             raise LookupError("a value has more pieces than bytes")
-        digests = b"".join(contents)
-    return references(digests)
+        row = references(b"".join([*nodes, level]))
+        rows.append(row)
+    return rows[::-1]
 
 
 def references(digests: bytes) -> list[bytes]:
@@ -155,7 +150,7 @@ def _same_beginning(data: bytes, before: Rope, known: Chunks) -> tuple[int, int,
     if len(before.pieces) < 2:  # noqa: PLR2004
         return 0, 0, ()
     *pieces, last = before.pieces
-    body = before.data[before.start : len(before.data) - len(known[last])]
+    body = memoryview(before.data)[before.start : len(before.data) - len(known[last])]
     for start in (before.start, before.start + 2):  # a header may have grown by 2
         if data.startswith(body, start):
             return start, start + len(body), pieces
@@ -295,16 +290,38 @@ def _skip(unpacker: Unpacker) -> int:
 # Grouping references.
 
 
-def _levels(digests: Sequence[bytes]) -> tuple[tuple[bytes, ...], Chunks]:
-    """The levels of a rope, lowest first, and the nodes that the higher ones refer to."""
+def _levels(
+    digests: Sequence[bytes], before: Rope | None = None, same: int = 0, known: Chunks = _NONE
+) -> tuple[Sequence[bytes], Sequence[Sequence[bytes]], Chunks]:
+    """The levels of a rope, lowest first, with their rows, and the nodes that are new.
+
+    The first `same` of its pieces are those of the rope `before`, and so are the nodes above them.
+    """
     levels: list[bytes] = []
+    rows = [digests]
     nodes: dict[bytes, bytes] = {}
     while len(digests) > NODE_MIN + 1:
-        groups, rest = _grouped(digests)
+        start, old = _same_nodes(before, len(levels), same, known)
+        groups, rest = _grouped(digests[start:])
+        new = [digest_of(group) for group in groups]
+        nodes.update(zip(new, groups, strict=True))
         levels.append(rest)
-        digests = [_digest_of_node(group) for group in groups]
-        nodes.update(zip(digests, groups, strict=True))
-    return (*levels, b"".join(digests)), nodes
+        same, digests = len(old), [*old, *new]
+        rows.append(digests)
+    return [*levels, b"".join(digests)], rows, nodes
+
+
+def _same_nodes(
+    before: Rope | None, level: int, same: int, known: Chunks
+) -> tuple[int, Sequence[bytes]]:
+    """How many of the first `same` digests are in whole nodes of the rope before, and these."""
+    if not before or level + 1 >= len(before.rows):
+        return 0, ()
+    nodes = [*before.rows[level + 1]]
+    covered = len(before.rows[level]) - len(before.levels[level]) // DIGEST
+    while covered > same:
+        covered -= len(known[nodes.pop()]) // DIGEST
+    return covered, nodes
 
 
 def _grouped(digests: Sequence[bytes]) -> tuple[list[bytes], bytes]:

@@ -36,8 +36,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from . import _chunks
-from ._chunks import Chunks, Cut, Rope, cut, digest_of, join
+from ._chunks import Chunks, Cut, Rope, cut, digest_of, join, rows_of
 from ._compression import content_of
 from ._config import Place
 from ._damage import unsealed
@@ -148,9 +147,9 @@ def typed(
 
 
 def pieces_of(entry: Sequence[Any], chunks: Chunks) -> list[bytes]:
-    """The digests of all pieces of an entry's value; raises what `_chunks.pieces_of` does."""
+    """The digests of all pieces of an entry's value; raises what `rows_of` does."""
     _, _, *rope = entry
-    return _chunks.pieces_of(rope[0], rope[1:], chunks) if rope else []
+    return rows_of(rope[0], rope[1:], chunks)[0] if rope[1:] else []
 
 
 # Checkpoints.

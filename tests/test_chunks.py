@@ -120,6 +120,26 @@ def test_what_was_cut_joins_to_the_same_bytes(history: Sequence[bytes]) -> None:
     assert [store.read(rope) for rope in ropes] == [*history]
 
 
+@effort(200)
+@given(
+    count=st.integers(1, 3000),
+    kinds=st.integers(1, 3000),
+    same=st.integers(0),
+    more=st.integers(0, 50),
+)
+def test_nodes_that_stay_are_not_made_anew(count: int, kinds: int, same: int, more: int) -> None:
+    """A conversation would be grouped otherwise by who goes on with it than by who is new to it."""
+    digests = [digest_of(b"%d" % (number % kinds)) for number in range(count)]
+    same %= count + 1
+    edited = [*digests[:same], *[digest_of(b"new %d" % number) for number in range(more)]]
+    levels, rows, nodes = _levels(digests)
+    edited_levels, edited_rows, new = _levels(edited, Rope(b"", 0, levels, rows), same, nodes)
+    expected_levels, expected_rows, expected_nodes = _levels(edited)
+    assert (edited_levels, edited_rows) == (expected_levels, expected_rows)
+    assert {**nodes, **new}.items() >= expected_nodes.items()
+    assert len(new) <= 2 * more + 2 * log(count + 1, NODE_MIN) + 2
+
+
 @effort(100)
 @given(data=bytestrings.filter(bool), gone=sizes)
 def test_a_missing_chunk_is_named(data: bytes, gone: int) -> None:
@@ -220,7 +240,7 @@ def test_the_references_of_a_value_grow_with_the_logarithm_of_its_size(
     count: int, kinds: int
 ) -> None:
     """Every checkpoint of a long conversation would hold a list of all its messages."""
-    levels, _ = _levels([digest_of(b"%d" % (number % kinds)) for number in range(count)])
+    levels, _, _ = _levels([digest_of(b"%d" % (number % kinds)) for number in range(count)])
     assert len(levels) <= 2 + log(count, NODE_MIN)
     assert all(len(level) < NODE_MAX * 16 for level in levels)
 
