@@ -1,8 +1,9 @@
 """Taking times: who is asked, in which order, and what becomes of it.
 
-All columns do the same thing one after the other, beginning with another one each time, so that
-whatever else the machine does falls on all of them alike. What a column answers is checked, outside
-of the time taken; one that raises or answers wrongly has that for its result.
+All columns do the same thing one after the other, in an order that is drawn anew each time:
+whatever else the machine does falls on all of them alike, and none always follows one that has left
+its caches warm, or cold. What a column answers is checked, outside of the time taken; one that
+raises or answers wrongly has that for its result.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from random import Random
 from typing import Any, NamedTuple
 
 from .columns import Session
@@ -95,7 +97,7 @@ class Bench:
         self.recorder, self.workload, self.size = recorder, workload, size
         self.sessions = list(sessions)
         self.recording = True
-        self._turn = 0
+        self._random = Random(0)
 
     def cell(self, session: Session, operation: str) -> Cell:
         """Where a result of a session belongs."""
@@ -106,9 +108,7 @@ class Bench:
         self, operation: str, act: Act, check: Check | None = None, *, essential: bool = False
     ) -> None:
         """Time something once with each; who fails in what is essential, is out from there on."""
-        self._turn += 1
-        first = self._turn % len(self.sessions) if self.sessions else 0
-        for session in self.sessions[first:] + self.sessions[:first]:
+        for session in self._random.sample(self.sessions, len(self.sessions)):
             cell = self.cell(session, operation)
             if cell not in self.recorder.problems:
                 with self.recorder.problems_of(cell):
