@@ -40,7 +40,7 @@ from ._resp import replies as new_replies
 from ._scripts import Request
 from ._urls import Url
 
-RECEIVED = 65536  # bytes that are taken from a connection at a time, at most
+SOME, MORE = 2**16, 2**18  # bytes to take from a connection: at first, and where that is not all
 
 # In a cluster
 REDIRECTIONS = 16  # at most, as redis-py has it
@@ -236,9 +236,9 @@ class _Wire:
         if self._connection.health_check_interval:
             self._connection.check_health()
         self._send(data)
-        found = self._received()
+        found = self._received(SOME)
         while len(found) < expected:
-            found += self._received()
+            found += self._received(MORE)
         return found
 
     def _send(self, data: bytes) -> None:
@@ -253,20 +253,22 @@ class _Wire:
     def _last_words(self) -> Exception | None:
         """What a server says that has hung up, having refused a request half way."""
         with suppress(RedisConnectionError, RedisTimeoutError):
-            return next((said for said in self._received() if isinstance(said, Exception)), None)
+            return next(
+                (said for said in self._received(SOME) if isinstance(said, Exception)), None
+            )
         return None
 
-    def _received(self) -> list[Any]:
-        """The replies that are complete with what comes next."""
-        found = self._parsed(self._data())
+    def _received(self, size: int) -> list[Any]:
+        """The replies that are complete with what comes next, so many bytes at most."""
+        found = self._parsed(self._data(size))
         for reply in found:
             if isinstance(reply, Exception) and must_leave(reply):
                 raise reply  # another connection may lead to the new primary
         return found
 
-    def _data(self) -> bytes:
+    def _data(self, size: int) -> bytes:
         try:
-            data: bytes = self._connection._sock.recv(RECEIVED)  # noqa: SLF001 - as above
+            data: bytes = self._connection._sock.recv(size)  # noqa: SLF001 - as above
         except TimeoutError as error:
             raise RedisTimeoutError("timeout while reading from the server") from error
         except OSError as error:

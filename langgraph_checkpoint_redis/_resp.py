@@ -17,6 +17,8 @@ try:
 except ImportError:  # it is an extra
     hiredis = None  # type: ignore[assignment]
 
+LARGE = 100_000  # bytes in a command: for more, hiredis takes longer and longer
+
 Argument: TypeAlias = "bytes | str | int"
 Command: TypeAlias = "tuple[Argument, ...]"
 
@@ -34,6 +36,12 @@ def packed(commands: Sequence[Command]) -> bytes:
     return b"".join([_packed(command) for command in commands])
 
 
+def _packed(command: Command) -> bytes:
+    if _pack and sum([len(part) for part in command if not isinstance(part, int)]) < LARGE:
+        return _pack(command)
+    return _packed_here(command)
+
+
 def _packed_here(command: Command) -> bytes:
     parts = [b"*%d\r\n" % len(command)]
     for argument in command:
@@ -43,7 +51,7 @@ def _packed_here(command: Command) -> bytes:
     return b"".join(parts)
 
 
-_packed: Callable[..., bytes] = getattr(hiredis, "pack_command", _packed_here)  # from 2.1 on
+_pack: Callable[..., bytes] | None = getattr(hiredis, "pack_command", None)  # from 2.1 on
 
 
 class Replies:
