@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from redis import cluster
 from redis.connection import DefaultParser
 from redis.exceptions import InvalidResponse, RedisError
 
@@ -23,9 +24,13 @@ Argument: TypeAlias = "bytes | str | int"
 Command: TypeAlias = "tuple[Argument, ...]"
 
 
+# In the first releases of redis-py 5, only this one knows the errors of a cluster.
+_Parser: Any = getattr(cluster, "ClusterParser", DefaultParser)
+
+
 def _error(text: str) -> RedisError:
     """An error of the server as redis-py knows it."""
-    error: RedisError = DefaultParser.parse_error(text)  # type: ignore[no-untyped-call]
+    error: RedisError = _Parser.parse_error(text)
     return error
 
 
