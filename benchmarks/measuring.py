@@ -90,6 +90,8 @@ Check = Callable[[Session, Any], None]
 class Bench:
     """Some open savers that are compared in one workload, at one size."""
 
+    _random = Random(0)  # of all: one that begins with each would draw the same orders again
+
     def __init__(
         self, recorder: Recorder, sessions: Sequence[Session], workload: str, size: int
     ) -> None:
@@ -97,7 +99,6 @@ class Bench:
         self.recorder, self.workload, self.size = recorder, workload, size
         self.sessions = list(sessions)
         self.recording = True
-        self._random = Random(0)
 
     def cell(self, session: Session, operation: str) -> Cell:
         """Where a result of a session belongs."""
