@@ -140,6 +140,17 @@ def test_nodes_that_stay_are_not_made_anew(count: int, kinds: int, same: int, mo
     assert len(new) <= 2 * more + 2 * log(count + 1, NODE_MIN) + 2
 
 
+@effort(200)
+@given(size=st.integers(0, 9000))
+def test_the_list_that_most_tasks_write_is_cut_like_any_other(size: int) -> None:
+    """A message would be stored twice, as what a task wrote and in the conversation."""
+    data = packed([message(0, size)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("langgraph_checkpoint_redis._chunks._is_short_write", lambda data: False)
+        expected = cut(data, None, {})
+    assert cut(data, None, {}) == expected
+
+
 @effort(100)
 @given(data=bytestrings.filter(bool), gone=sizes)
 def test_a_missing_chunk_is_named(data: bytes, gone: int) -> None:
