@@ -12,8 +12,10 @@ from ._confirm import Confirm
 from ._confirm import confirm as checked_confirm
 from ._keys import Keyspace
 from ._known import KnownThreads
+from ._messages import Messages
 
 KNOWN_BYTES = 32 * 2**20  # memory for what is known of threads
+MESSAGES_BYTES = 32 * 2**20  # memory for messages that were written and read before
 
 
 class Options(NamedTuple):
@@ -63,6 +65,7 @@ class Shared(NamedTuple):
     is_cluster: bool
     options: Options
     threads: KnownThreads
+    messages: Messages
 
     def token(self, thread_id: str) -> bytes:
         """The token of the lease that the caller has of a thread; empty for none."""
@@ -71,4 +74,6 @@ class Shared(NamedTuple):
 
 def shared(prefix: str, options: Options, *, is_cluster: bool) -> Shared:
     """The beginning of a saver, which knows nothing yet."""
-    return Shared(Keyspace(_config.prefix(prefix)), is_cluster, options, KnownThreads(KNOWN_BYTES))
+    keyspace = Keyspace(_config.prefix(prefix))
+    known, messages = KnownThreads(KNOWN_BYTES), Messages(MESSAGES_BYTES)
+    return Shared(keyspace, is_cluster, options, known, messages)

@@ -180,7 +180,7 @@ class AsyncRedisSaver(
 
     @property
     def _operations(self) -> Operations:
-        return Operations(self.serde, self._shared)
+        return Operations(self._shared.messages.remembered_by(self.serde), self._shared)
 
     async def _run(
         self, operation: Operation[T], ask: Callable[[Request], Awaitable[Any]] | None = None

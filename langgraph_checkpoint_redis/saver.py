@@ -173,7 +173,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
 
     @property
     def _operations(self) -> Operations:
-        return Operations(self.serde, self._shared)
+        return Operations(self._shared.messages.remembered_by(self.serde), self._shared)
 
     def _run(self, operation: Operation[T], ask: Callable[[Request], Any] | None = None) -> T:
         """Drive an operation; `ask` is how, with patience by default."""

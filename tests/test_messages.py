@@ -1,0 +1,359 @@
+"""Remembering messages: nobody can tell, but for the time that writing and reading them takes."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from pydantic import BaseModel, PrivateAttr
+
+from langgraph_checkpoint_redis._messages import LARGE, MET, Messages, Recent
+
+from .driving import Driver
+from .graphs import Session, chat
+from .strategies import effort, nested, texts
+
+PERMISSIVE = JsonPlusSerializer(allowed_msgpack_modules=True, pickle_fallback=True)
+
+
+class Shouted(HumanMessage):
+    """A message of a user's own, with something that is in none of its fields."""
+
+    _loud: bool = PrivateAttr(default=False)
+
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        """Its fields, and that."""
+        return {**super().model_dump(**options), "loud": self._loud}
+
+
+class Name(bytes):
+    """What has the bytes of another, but is not written like it."""
+
+
+class Note(BaseModel):
+    """What is no message."""
+
+    content: str
+
+
+# Fields that a user may set to anything.
+anything = nested | st.sampled_from(
+    [
+        (1, [2]),
+        [(1,)],
+        {1: "a"},
+        {True: []},
+        b"a",
+        bytearray(b"a"),
+        {"a"},
+        2**64,
+        Note(content=""),
+        UUID(int=1),
+    ]
+)
+content = texts | st.lists(texts | st.fixed_dictionaries({"type": st.just("text"), "text": texts}))
+tool_calls = st.lists(
+    st.builds(
+        lambda name, args: {"name": name, "args": args, "id": name, "type": "tool_call"},
+        texts,
+        st.dictionaries(texts, nested, max_size=2),
+    ),
+    max_size=2,
+)
+fields = st.fixed_dictionaries(
+    {"content": content},
+    optional={
+        "id": texts,
+        "name": texts,
+        "additional_kwargs": st.dictionaries(texts, anything, max_size=2),
+        "response_metadata": st.dictionaries(texts, anything, max_size=2),
+        "custom": anything,
+    },
+)
+
+
+def of_kinds(*kinds: type[BaseMessage]) -> st.SearchStrategy[Any]:
+    return st.builds(lambda kind, fields: kind(**fields), st.sampled_from(kinds), fields)
+
+
+remembered: st.SearchStrategy[Any] = st.one_of(
+    of_kinds(HumanMessage, SystemMessage, AIMessage),
+    st.builds(lambda fields, calls: AIMessage(**fields, tool_calls=calls), fields, tool_calls),
+    st.builds(
+        lambda fields, artifact: ToolMessage(**fields, tool_call_id="a", artifact=artifact),
+        fields,
+        anything,
+    ),
+)
+others = of_kinds(AIMessageChunk, Shouted) | texts.map(lambda name: RemoveMessage(id=name))
+conversations = st.lists(remembered, min_size=1, max_size=3)
+values = conversations | st.lists(remembered | others | nested, max_size=4) | remembered | others
+
+
+def remembering(
+    serde: SerializerProtocol = PERMISSIVE, capacity: int = 2**20
+) -> SerializerProtocol:
+    return Messages(capacity).remembered_by(serde)
+
+
+def exactly(value: Any) -> Any:
+    """A value as something that equals only what is the same to the last type and bit."""
+    if isinstance(value, BaseMessage):
+        beside = [sorted(value.model_fields_set), value.model_extra, value.__pydantic_private__]
+        return type(value), exactly(value.__dict__), exactly(beside)
+    if isinstance(value, dict):
+        return type(value), [(exactly(key), exactly(item)) for key, item in value.items()]
+    if isinstance(value, list | tuple):
+        return type(value), [*map(exactly, value)]
+    return type(value), repr(value)
+
+
+def outcome(call: Callable[[Any], Any], value: Any) -> Any:
+    """What a call returns, or the error that it raises."""
+    try:
+        return exactly(call(value))
+    except Exception as error:  # noqa: BLE001 - whatever it is, both must raise it
+        return type(error), str(error)
+
+
+@given(st.lists(values, min_size=1, max_size=3))
+@example([[HumanMessage("", custom=1)], [HumanMessage("")]])
+@example([[HumanMessage("", additional_kwargs={"a": UUID(int=1)})]])
+@effort(150)
+def test_messages_are_written_and_read_as_the_serializer_does(several: list[Any]) -> None:
+    """Otherwise, a thread would hold other messages than those that were put."""
+    serde = remembering()
+    for value in several * 4:
+        written = outcome(PERMISSIVE.dumps_typed, value)
+        assert outcome(serde.dumps_typed, value) == written
+        if written[0] is tuple:
+            typed = PERMISSIVE.dumps_typed(value)
+            read = outcome(PERMISSIVE.loads_typed, typed)
+            assert outcome(serde.loads_typed, typed) == read
+
+
+changes = st.lists(
+    st.tuples(
+        st.integers(0, 3),
+        st.sampled_from(["content", "name", "type", "additional_kwargs", "custom", "a"]),
+        anything,
+    ),
+    max_size=5,
+)
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")  # of fields that are what they must not
+@given(conversations, changes)
+@example([HumanMessage("")], [(0, "a", 1), (0, "a", True), (0, "a", 1.0)])
+@example([HumanMessage("")], [(0, "a", 0.0), (0, "a", -0.0), (0, "a", ("a",)), (0, "a", ["a"])])
+@example([HumanMessage("")], [(0, "a", b"a"), (0, "a", array("b", b"a"))])
+@example([HumanMessage("")], [(0, "a", {b"a": 1}), (0, "a", {Name(b"a"): 1})])
+@example([HumanMessage(""), SystemMessage("")], [(0, "type", "system")])
+@example([HumanMessage("")], [(0, "custom", 1), (0, "custom", 2)])
+@effort(150)
+def test_a_message_that_was_changed_is_written_as_it_is_now(
+    several: list[Any], changes: list[tuple[int, str, Any]]
+) -> None:
+    """Otherwise, a user's edit of a message would be lost."""
+    serde = remembering()
+    for at, name, value in [*changes, (0, "content", "the end")]:
+        for _ in range(2):
+            expected = outcome(PERMISSIVE.dumps_typed, several)
+            assert outcome(serde.dumps_typed, several) == expected
+        message = several[at % len(several)]
+        if name != "a":
+            setattr(message, name, value)
+        elif isinstance(message.additional_kwargs, dict):
+            message.additional_kwargs["a"] = value
+
+
+def test_a_message_that_is_read_is_the_callers_own() -> None:
+    """Otherwise, what one run does to its messages would turn up in another, or another thread."""
+    serde = remembering()
+    call = {"name": "look", "args": {"at": ["a", {"b": 1}]}, "id": "1", "type": "tool_call"}
+    message = AIMessage(
+        [{"type": "text", "text": "a"}],
+        tool_calls=[call],
+        response_metadata={"usage": {"tokens": [1, 2]}},
+        usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3},
+    )
+    typed = PERMISSIVE.dumps_typed([message, HumanMessage("b", custom={"of": ["the user"]})])
+    expected = exactly(PERMISSIVE.loads_typed(typed))
+    for _ in range(4):
+        read = serde.loads_typed(typed)
+        assert exactly(read) == expected
+        for found in read:
+            _spoil(found.__dict__)
+            _spoil(found.model_extra)
+            found.model_fields_set.clear()
+
+
+def _spoil(value: Any) -> None:
+    """Change all that can be changed within a value."""
+    items = value.values() if isinstance(value, dict) else value
+    for item in [*items]:
+        if isinstance(item, dict | list):
+            _spoil(item)
+    value.clear()
+    if isinstance(value, dict):
+        value["spoilt"] = True
+    else:
+        value.append("spoilt")
+
+
+def test_a_message_that_changes_while_it_is_written_is_not_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise, another thread's edit would be put in the place of what was there before it."""
+    serde, message = remembering(), HumanMessage("before")
+    original = HumanMessage.model_dump
+
+    def interrupted(self: HumanMessage, **options: Any) -> Any:
+        message.content = "after"
+        return original(self, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HumanMessage, "model_dump", interrupted)
+        serde.dumps_typed([message])
+    before = [HumanMessage("before")]
+    assert serde.dumps_typed(before) == PERMISSIVE.dumps_typed(before)
+
+
+def test_messages_of_other_classes_are_serialized_each_time() -> None:
+    """Otherwise, what a class of the user's keeps beside its fields would be lost."""
+    serde, message = remembering(), Shouted(content="a")
+    for loud in (False, True):
+        message._loud = loud
+        assert serde.dumps_typed([message]) == PERMISSIVE.dumps_typed([message])
+
+
+def test_what_has_the_bytes_of_a_message_is_not_taken_for_one() -> None:
+    """Otherwise, a value of another kind would become a message."""
+    serde = remembering()
+    _, data = PERMISSIVE.dumps_typed(HumanMessage("a"))
+    assert data[:3] == b"\xc7\x86\x05"  # an extension of a byte's length, and its kind
+    for kind in (5, 5, 5, 0, 1, 3, 6):
+        typed = "msgpack", b"\xc7\x86" + bytes([kind]) + data[3:]
+        assert exactly(serde.loads_typed(typed)) == exactly(PERMISSIVE.loads_typed(typed))
+
+
+class Upper(JsonPlusSerializer):
+    """A serializer of a user's own."""
+
+
+@pytest.mark.parametrize(
+    "serde",
+    [
+        Upper(),
+        JsonPlusSerializer(__unpack_ext_hook__=lambda code, data: (code, data)),
+        EncryptedSerializer.from_pycryptodome_aes(key=b"0" * 16),
+    ],
+    ids=["derived", "hook", "encrypted"],
+)
+def test_other_serializers_are_used_as_they_are(serde: SerializerProtocol) -> None:
+    """Otherwise, what a user does in them would be left out from the second time on."""
+    assert remembering(serde) is serde
+
+
+def test_a_strict_serializer_reads_nothing_that_another_was_allowed_to() -> None:
+    """Otherwise, an allowlist would not hold for what was read before without it."""
+    memory = Messages(2**20)
+    strict = memory.remembered_by(JsonPlusSerializer(allowed_msgpack_modules=None))
+    free = memory.remembered_by(PERMISSIVE)
+    typed = PERMISSIVE.dumps_typed([Note(content="a"), HumanMessage("b")])
+    for _ in range(3):
+        assert free.loads_typed(typed) == [Note(content="a"), HumanMessage("b")]
+        assert strict.loads_typed(typed) == [{"content": "a"}, HumanMessage("b")]
+
+
+def test_a_message_is_made_and_serialized_only_while_it_is_new(
+    drive: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, a turn would take the longer, the longer the conversation is."""
+    session = Session(drive, chat())
+    for number in range(3):
+        session.say(f"number {number}")
+    made = _counted(monkeypatch, "__init__")
+    dumped = _counted(monkeypatch, "model_dump")
+    session.say("the last")
+    assert "number 0" not in {message.content for message in made}
+    assert {message.content for message in dumped} == {"the last"}
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch, method: str) -> list[HumanMessage]:
+    """The messages of a human that this is called for from now on."""
+    called: list[HumanMessage] = []
+    original = getattr(HumanMessage, method)
+
+    def count(self: HumanMessage, *args: Any, **options: Any) -> Any:
+        called.append(self)
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(HumanMessage, method, count)
+    return called
+
+
+@pytest.mark.parametrize("capacity", [0, 5_000, 50_000])
+def test_what_is_remembered_of_messages_is_bounded(capacity: int) -> None:
+    """Otherwise, a process that serves many threads would run out of memory."""
+    recent: Recent[int] = Recent(capacity, beside=100)
+    keys = [f"{number:0100}".encode() for number in range(5_000)]
+    for number, key in enumerate(keys):
+        recent.keep(key, number)
+        recent.get(keys[1])
+    kept = {**recent._old, **recent._young}
+    assert len(kept) * 300 <= capacity + 300
+    assert all(keys[number] == key for key, number in kept.items())
+    assert keys[-1] in kept
+    assert not capacity or keys[1] in kept, "what is used is forgotten"
+    assert keys[2] not in kept
+
+
+def test_what_is_used_stays_and_what_was_met_once_is_not_kept() -> None:
+    """Otherwise, who reads all threads once would slow those down that are being talked in."""
+    serde = remembering(capacity=200_000)
+    used = PERMISSIVE.dumps_typed([HumanMessage("used " * 100)])
+    memory = serde._read  # type: ignore[attr-defined]  # what it remembers of reading
+    for number in range(2_000):
+        serde.loads_typed(used)
+        serde.loads_typed(PERMISSIVE.dumps_typed([HumanMessage(f"met once {number} " * 20)]))
+    assert len(memory._young) == 1
+    for number in range(2 * MET):
+        memory.is_met_again(f"{number}".encode())
+    assert len(memory._met) <= MET
+
+
+def test_a_large_message_is_not_remembered() -> None:
+    """Otherwise, a few files in a conversation would push all other messages out."""
+    memory = Messages(2**24)
+    serde = memory.remembered_by(PERMISSIVE)
+    value = [HumanMessage("a" * LARGE)]
+    for _ in range(3):
+        assert serde.loads_typed(serde.dumps_typed(value)) == value
+    assert not memory.written._young
+    assert not memory.read._young
+
+
+def test_serializers_are_forgotten_like_the_graphs_that_have_them() -> None:
+    """Otherwise, an application that compiles a graph for each request would grow without end."""
+    memory = Messages(2**20)
+    for _ in range(1_000):
+        memory.remembered_by(JsonPlusSerializer())
+    assert len(memory._serializers) <= 100
