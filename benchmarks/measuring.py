@@ -2,8 +2,10 @@
 
 All columns do the same thing one after the other, in an order that is drawn anew each time:
 whatever else the machine does falls on all of them alike, and none always follows one that has left
-its caches warm, or cold. What a column answers is checked, outside of the time taken; one that
-raises or answers wrongly has that for its result.
+its caches warm, or cold. What a graph does in a row, each column does in a row, before it is the
+turn of the next: so a call finds caches as warm, or cold, as it would in a program. What a column
+answers is checked, outside of the time taken; one that raises or answers wrongly has that for its
+result.
 """
 
 from __future__ import annotations
@@ -87,6 +89,15 @@ Act = Callable[[Session], Awaitable[Any]]
 Check = Callable[[Session, Any], None]
 
 
+class Step(NamedTuple):
+    """Something that all do; who fails in what is `essential`, is out from there on."""
+
+    operation: str
+    act: Act
+    check: Check | None = None
+    essential: bool = False
+
+
 class Bench:
     """Some open savers that are compared in one workload, at one size."""
 
@@ -108,14 +119,23 @@ class Bench:
     async def each(
         self, operation: str, act: Act, check: Check | None = None, *, essential: bool = False
     ) -> None:
-        """Time something once with each; who fails in what is essential, is out from there on."""
+        """Time one step with each."""
+        await self.in_turns([Step(operation, act, check, essential)])
+
+    async def in_turns(self, steps: Sequence[Step]) -> None:
+        """Time some steps, which each does one after the other before it is the next one's turn."""
         for session in self._random.sample(self.sessions, len(self.sessions)):
-            cell = self.cell(session, operation)
-            if cell not in self.recorder.problems:
-                with self.recorder.problems_of(cell):
-                    await self._once(cell, session, act, check)
-            if essential and cell in self.recorder.problems:
-                self.sessions.remove(session)
+            for step in steps:
+                if session in self.sessions:
+                    await self._step(session, step)
+
+    async def _step(self, session: Session, step: Step) -> None:
+        cell = self.cell(session, step.operation)
+        if cell not in self.recorder.problems:
+            with self.recorder.problems_of(cell):
+                await self._once(cell, session, step.act, step.check)
+        if step.essential and cell in self.recorder.problems:
+            self.sessions.remove(session)
 
     async def _once(self, cell: Cell, session: Session, act: Act, check: Check | None) -> None:
         seconds, result = await timed(act, session)

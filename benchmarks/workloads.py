@@ -29,7 +29,7 @@ from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
 from .columns import Column, Session
-from .measuring import Bench, Cell, Recorder, expect
+from .measuring import Bench, Cell, Recorder, Step, expect
 from .servers import Server
 
 CHARACTERS = 500
@@ -110,44 +110,47 @@ async def _round(bench: Bench, messages: list[AnyMessage], steps: int) -> None:
         for thread in threads.values():
             thread.advance(messages=messages)
         if step:
-            await _step(bench, threads)
+            await bench.in_turns(_calls_of_a_turn(threads))
         else:
             quiet = Bench(bench.recorder, bench.sessions, bench.workload, bench.size)
             quiet.recording = False
-            await quiet.each("put", lambda session: threads[session].put(), essential=True)
+            await quiet.in_turns(_calls_of_a_turn(threads)[1:3])  # there is nothing to read yet
             bench.sessions = quiet.sessions
     await _lists(bench, threads, steps + 1)
     await _first_reads(bench, threads)
     await _removals(bench, threads)
 
 
-async def _step(bench: Bench, threads: dict[Session, Thread]) -> None:
+def _calls_of_a_turn(threads: dict[Session, Thread]) -> list[Step]:
+    """What a graph does: it reads where it is to go on, and puts what becomes of it."""
     writes = [("messages", [message(1)]), ("branch:to:chat", None)]
     task = str(uuid4())
 
     def is_latest(session: Session, found: CheckpointTuple | None) -> None:
-        expect_checkpoint(found, threads[session].checkpoint)
+        expect_checkpoint(found, threads[session].last)
         expect(
             "writes",
             [write[1] for write in (found and found.pending_writes) or ()],
             [channel for channel, _ in writes],
         )
 
-    await bench.each("put", lambda session: threads[session].put(), essential=True)
-    await bench.each(
-        "put_writes",
-        lambda session: session.call("put_writes", threads[session].at, writes, task),
-    )
-    await bench.each(
-        "get_tuple, latest",
-        lambda session: session.call("get_tuple", threads[session].latest),
-        is_latest,
-    )
-    await bench.each(
-        "get_tuple, by id",
-        lambda session: session.call("get_tuple", threads[session].before),
-        lambda session, found: expect_checkpoint(found, threads[session].last),
-    )
+    return [
+        Step(
+            "get_tuple, latest",
+            lambda session: session.call("get_tuple", threads[session].latest),
+            is_latest,
+        ),
+        Step("put", lambda session: threads[session].put(), essential=True),
+        Step(
+            "put_writes",
+            lambda session: session.call("put_writes", threads[session].at, writes, task),
+        ),
+        Step(
+            "get_tuple, by id",
+            lambda session: session.call("get_tuple", threads[session].before),
+            lambda session, found: expect_checkpoint(found, threads[session].last),
+        ),
+    ]
 
 
 def expect_checkpoint(found: CheckpointTuple | None, expected: Checkpoint) -> None:
@@ -275,11 +278,15 @@ async def large_values(bench: Bench, *, samples: int) -> None:
         file = token_bytes(bench.size * MEGABYTE)
         for thread in threads.values():
             thread.advance(messages=[], file=file)
-        await bench.each("put", lambda session: threads[session].put(), essential=True)
-        await bench.each(
-            "get_tuple, latest",
-            lambda session: session.call("get_tuple", threads[session].latest),
-            lambda session, found: expect_checkpoint(found, threads[session].checkpoint),
+        await bench.in_turns(
+            [
+                Step("put", lambda session: threads[session].put(), essential=True),
+                Step(
+                    "get_tuple, latest",
+                    lambda session: session.call("get_tuple", threads[session].latest),
+                    lambda session, found: expect_checkpoint(found, threads[session].checkpoint),
+                ),
+            ]
         )
     for session in _on_savers(bench, bench.sessions).sessions:
         await session.call("delete_thread", threads[session].id)

@@ -3,7 +3,8 @@
 LangGraph puts a conversation whole into each checkpoint and gets it whole in each turn, while all
 of its messages but the last were there before. `JsonPlusSerializer` takes most of a call's time for
 them. So a message is remembered as it was written, by its fields, and as it was read, by its bytes:
-writing one again is looking it up, and reading one again is copying it.
+writing one again is looking it up, and reading one again is making it of its fields, which are
+known to be valid.
 
 Nobody can tell, but for the time. What is written is what the serializer wrote for a message of the
 same class with the same fields; what is read is a message of the caller's own, of which nothing
@@ -14,15 +15,15 @@ serializer of LangGraph as it comes; all else goes through the serializer.
 from __future__ import annotations
 
 import marshal
-from collections.abc import Callable, Iterable
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgpack
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-MESSAGES = frozenset((AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage))
+MESSAGES = frozenset((AIMessage, HumanMessage, SystemMessage, ToolMessage))
 PYDANTIC = 5  # the extension of msgpack that the serializer writes them as
 
 # Marshal, in this version, writes equal bytes only for what is equal to the last type and bit, if
@@ -39,26 +40,26 @@ Hook: TypeAlias = Callable[[int, bytes], Any]
 Item = TypeVar("Item")
 
 
-class Recent(Generic[Item]):
-    """What was asked for lately, by bytes, in about `capacity` bytes at most.
+class Remembered(dict[bytes, Item]):
+    """Items by bytes, in about `capacity` bytes at most: beyond them, all is forgotten.
 
-    There are two generations: when the younger one is full, it takes the place of the older one.
-    Each item takes about twice what its key does, and some bytes `beside`.
+    Each takes about twice what its key does, and some bytes `beside`. What is in use is soon here
+    again, while keeping an order of use would cost each look as much as the look.
     """
 
     def __init__(self, capacity: int, beside: int) -> None:
-        self._limit, self._beside = capacity // 2, beside
-        self._young: dict[bytes, Item] = {}
-        self._old: dict[bytes, Item] = {}
+        super().__init__()
+        self._capacity, self._beside, self._size = capacity, beside, 0
         self._met: set[int] = set()
-        self._size = 0
 
-    def get(self, key: bytes) -> Item | None:
-        """What is kept under a key."""
-        found = self._young.get(key)
-        if found is None and (found := self._old.get(key)) is not None:
-            self.keep(key, found)
-        return found
+    def keep(self, key: bytes, item: Item) -> None:
+        """Remember an item."""
+        size = self._beside + 2 * len(key)
+        if self._size + size > self._capacity:
+            self._size = 0
+            self.clear()
+        self._size += size
+        self[key] = item
 
     def is_met_again(self, key: bytes) -> bool:
         """Whether a key was met before, which it is now."""
@@ -70,37 +71,44 @@ class Recent(Generic[Item]):
         met.add(name)
         return False
 
-    def keep(self, key: bytes, item: Item) -> None:
-        """Keep an item until others push it out."""
-        self._young[key] = item
-        self._size += self._beside + 2 * len(key)
-        if self._size > self._limit:
-            self._old, self._young, self._size = self._young, {}, 0
-
 
 class Template(NamedTuple):
-    """A message to make copies of, which itself is never given away.
+    """What a message is made of, to make more of it: its class, its fields, and which were given.
 
     `mutable` are those of its fields that can be changed within, marshalled.
     """
 
-    message: BaseMessage
+    kind: type[BaseMessage]
+    fields: dict[str, Any]
     mutable: bytes
+    given: set[str]
 
-    def copy(self) -> BaseMessage:
-        """A message that shares nothing with this one that can be changed."""
-        copied = self.message.__copy__()
-        copied.__dict__.update(marshal.loads(self.mutable))  # noqa: S302 - it was made here
-        return copied
+    def made(self) -> BaseMessage:
+        """A message that shares nothing with others that can be changed."""
+        message = self.kind.__new__(self.kind)
+        fields = {**self.fields, **marshal.loads(self.mutable)}  # noqa: S302 - it was made here
+        _set(message, "__dict__", fields)
+        _set(message, "__pydantic_fields_set__", self.given.copy())
+        _set(message, "__pydantic_extra__", {})
+        _set(message, "__pydantic_private__", None)
+        return message
+
+
+_set = object.__setattr__  # Pydantic's own refuses most names
+STATE = {"__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"}
 
 
 def template(message: Any) -> Template | None:
     """A template of a message, unless it has what cannot be copied here."""
-    if type(message) not in MESSAGES or message.model_extra or not is_plain(message.__dict__):
+    if type(message) not in MESSAGES or not is_plain(message.__dict__):
         return None
-    fields = message.__dict__.items()
-    mutable = {name: value for name, value in fields if type(value) not in PLAIN}
-    return Template(message.__copy__(), marshal.dumps(mutable, MARSHAL))
+    state = message.__getstate__()  # all that there is, as Pydantic tells whoever pickles it
+    if state.keys() != STATE or state["__pydantic_extra__"]:
+        return None
+    fields = state["__dict__"]
+    mutable = {name: value for name, value in fields.items() if type(value) not in PLAIN}
+    given = {*state["__pydantic_fields_set__"]}
+    return Template(type(message), {**fields}, marshal.dumps(mutable, MARSHAL), given)
 
 
 def is_plain(value: Any) -> bool:
@@ -126,8 +134,8 @@ class Messages:
     """What is remembered of messages, for all copies of a saver, in about `capacity` bytes."""
 
     def __init__(self, capacity: int) -> None:
-        self.written: Recent[Written] = Recent(capacity // 2, WRITTEN)  # by fields
-        self.read: Recent[Template] = Recent(capacity // 2, READ)  # by bytes
+        self.written: Remembered[Written] = Remembered(capacity // 2, WRITTEN)  # by fields
+        self.read: Remembered[Template] = Remembered(capacity // 2, READ)  # by bytes
         self._serializers: dict[JsonPlusSerializer, SerializerProtocol] = {}
 
     def remembered_by(self, serde: SerializerProtocol) -> SerializerProtocol:
@@ -159,19 +167,26 @@ class RememberingSerializer(SerializerProtocol):
         self._reader = JsonPlusSerializer(__unpack_ext_hook__=self._extension)
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
-        """What the serializer writes."""
-        if type(obj) is list and obj and MESSAGES.issuperset(map(type, obj)):
-            parts = [self._message(message) for message in obj]
+        """What the serializer writes. A list of one is mostly new, and not looked up."""
+        if type(obj) is list and len(obj) > 1 and MESSAGES.issuperset(map(type, obj)):
+            parts = self._parts(obj)
             if all(parts):
                 return "msgpack", _array_header(len(obj)) + b"".join(parts)
         return self._serde.dumps_typed(obj)
 
-    def _message(self, message: BaseMessage) -> bytes:
-        """A message as it stands in a list; empty, if it cannot stand in one of msgpack."""
-        fields = _marshalled(message)
-        written = self._written.get(fields) if fields else None
-        if written and written.kind is type(message) and not message.model_extra:
-            return written.data
+    def _parts(self, messages: Sequence[Any]) -> list[bytes]:
+        """Messages as they stand in a list; empty is one that cannot stand in one of msgpack."""
+        known = self._written.get
+        return [
+            written.data
+            if (written := known(fields))
+            and not message.__pydantic_extra__
+            and written.kind is type(message)
+            else self._new(message, fields)
+            for message, fields in zip(messages, _fields_of(messages), strict=True)
+        ]
+
+    def _new(self, message: BaseMessage, fields: bytes) -> bytes:
         type_, data = self._serde.dumps_typed(message)
         if type_ != "msgpack":
             return b""
@@ -189,7 +204,7 @@ class RememberingSerializer(SerializerProtocol):
             return self._original(code, data)
         found = self._read.get(data)
         if found:
-            return found.copy()
+            return found.made()
         message = self._original(code, data)
         # Whoever reads many threads once leaves those that are being talked in where they are.
         if self._read.is_met_again(data) and (made := template(message)):
@@ -201,13 +216,22 @@ def _array_header(length: int) -> bytes:
     return msgpack.Packer().pack_array_header(length)
 
 
-def _marshalled(message: BaseMessage) -> bytes | None:
-    """The fields of a message, which it can be looked up by; not if they are large."""
+def _fields_of(messages: Sequence[BaseMessage]) -> list[bytes]:
+    """What each message can be looked up by; empty, where there are objects in it, or much."""
     try:
-        fields = marshal.dumps(message.__dict__, MARSHAL)
-    except ValueError:  # there are objects in them
-        return None
-    return fields if len(fields) <= LARGE else None
+        found = [marshal.dumps(message.__dict__, MARSHAL) for message in messages]
+    except ValueError:
+        found = [_marshalled(message) for message in messages]
+    if max(map(len, found)) > LARGE:
+        return [fields if len(fields) <= LARGE else b"" for fields in found]
+    return found
+
+
+def _marshalled(message: BaseMessage) -> bytes:
+    try:
+        return marshal.dumps(message.__dict__, MARSHAL)
+    except ValueError:
+        return b""
 
 
 def _is_known_by(message: BaseMessage, fields: bytes) -> bool:
