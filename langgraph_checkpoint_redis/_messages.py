@@ -45,6 +45,9 @@ class Remembered(dict[bytes, Item]):
 
     Each takes about twice what its key does, and some bytes `beside`. What is in use is soon here
     again, while keeping an order of use would cost each look as much as the look.
+
+    Only what is met for the second time is worth an item: much is written once, or read once, as
+    by those who go through all threads, and should take no time and push nothing out.
     """
 
     def __init__(self, capacity: int, beside: int) -> None:
@@ -115,7 +118,7 @@ def is_plain(value: Any) -> bool:
     """Whether a value consists of lists, dictionaries, text, numbers and the like alone."""
     kind = type(value)
     if kind is dict:
-        return _are_plain(value) and _are_plain(value.values())
+        return not value or (_are_plain(value) and _are_plain(value.values()))
     return _are_plain(value) if kind is list else kind in PLAIN
 
 
@@ -169,10 +172,14 @@ class RememberingSerializer(SerializerProtocol):
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
         """What the serializer writes. A list of one is mostly new, and not looked up."""
         if type(obj) is list and len(obj) > 1 and MESSAGES.issuperset(map(type, obj)):
-            parts = self._parts(obj)
-            if all(parts):
+            parts = self._parts(obj) if self._is_met_again(obj) else ()
+            if parts and all(parts):
                 return "msgpack", _array_header(len(obj)) + b"".join(parts)
         return self._serde.dumps_typed(obj)
+
+    def _is_met_again(self, messages: Sequence[BaseMessage]) -> bool:
+        """Whether messages may be known: not where the first one is new, as in a new thread."""
+        return self._written.is_met_again(*_fields_of(messages[:1]))
 
     def _parts(self, messages: Sequence[Any]) -> list[bytes]:
         """Messages as they stand in a list; empty is one that cannot stand in one of msgpack."""
@@ -190,7 +197,7 @@ class RememberingSerializer(SerializerProtocol):
         type_, data = self._serde.dumps_typed(message)
         if type_ != "msgpack":
             return b""
-        if fields and _is_known_by(message, fields):
+        if fields and self._written.is_met_again(fields) and _is_known_by(message, fields):
             self._written.keep(fields, Written(type(message), data))
         return data
 
@@ -206,7 +213,6 @@ class RememberingSerializer(SerializerProtocol):
         if found:
             return found.made()
         message = self._original(code, data)
-        # Whoever reads many threads once leaves those that are being talked in where they are.
         if self._read.is_met_again(data) and (made := template(message)):
             self._read.keep(data, made)
         return message

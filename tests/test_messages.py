@@ -30,6 +30,7 @@ from .driving import Driver
 from .graphs import Session, chat
 from .strategies import effort, nested, texts
 
+TIMES = 5  # after which all is remembered that ever is
 PERMISSIVE = JsonPlusSerializer(allowed_msgpack_modules=True, pickle_fallback=True)
 
 
@@ -140,7 +141,7 @@ def outcome(call: Callable[[Any], Any], value: Any) -> Any:
 def test_messages_are_written_and_read_as_the_serializer_does(several: list[Any]) -> None:
     """Otherwise, a thread would hold other messages than those that were put."""
     serde = remembering()
-    for value in several * 4:
+    for value in several * TIMES:
         written = outcome(PERMISSIVE.dumps_typed, value)
         assert outcome(serde.dumps_typed, value) == written
         if written[0] is tuple:
@@ -177,7 +178,7 @@ def test_a_message_that_was_changed_is_written_as_it_is_now(
     """Otherwise, a user's edit of a message would be lost."""
     serde = remembering()
     for at, name, value in [*changes, (0, "content", "the end")]:
-        for _ in range(2):
+        for _ in range(TIMES):
             expected = outcome(PERMISSIVE.dumps_typed, several)
             assert outcome(serde.dumps_typed, several) == expected
         message = several[at % len(several)]
@@ -232,17 +233,19 @@ def test_a_message_that_changes_while_it_is_written_is_not_remembered(
         message.content = "after"
         return original(self, **options)
 
+    before = [AIMessage("first"), HumanMessage("before")]
+    for _ in range(2):
+        serde.dumps_typed(before)
     with monkeypatch.context() as patch:
         patch.setattr(HumanMessage, "model_dump", interrupted)
         serde.dumps_typed([AIMessage("first"), message])
-    before = [AIMessage("first"), HumanMessage("before")]
     assert serde.dumps_typed(before) == PERMISSIVE.dumps_typed(before)
 
 
 def test_messages_of_other_classes_are_serialized_each_time() -> None:
     """Otherwise, what a class of the user's keeps beside its fields would be lost."""
     serde, message = remembering(), Shouted(content="a")
-    for loud in (False, True):
+    for loud in (*[False] * TIMES, True):
         message._loud = loud
         value = [AIMessage("first"), message]
         assert serde.dumps_typed(value) == PERMISSIVE.dumps_typed(value)
@@ -328,6 +331,27 @@ def test_what_is_remembered_of_messages_is_bounded(capacity: int) -> None:
     assert sum(sizes) / len(sizes) >= capacity // 3, "it is emptied all the time"
 
 
+def test_what_is_written_once_takes_no_more_time_and_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, the first turn of each conversation would take longer than without a memory."""
+    original, memory = JsonPlusSerializer(), Messages(2**20)
+    serde = memory.remembered_by(original)
+    plain, written = original.dumps_typed, []
+
+    def dump(value: Any) -> tuple[str, bytes]:
+        written.append(value)
+        return plain(value)
+
+    monkeypatch.setattr(original, "dumps_typed", dump)
+    new = [[HumanMessage(f"{number} {at}") for at in range(5)] for number in range(5)]
+    for value in new:
+        serde.dumps_typed(value)
+    assert written == new
+    polite = SystemMessage("You are kind.")
+    for number in range(5):
+        serde.dumps_typed([polite, HumanMessage(f"only once {number}")])
+    assert [*memory.written.values()] == [(SystemMessage, plain(polite)[1])]
+
+
 def test_what_is_read_once_pushes_nothing_out() -> None:
     """Otherwise, who reads all threads once would slow those down that are being talked in."""
     serde = remembering(capacity=200_000)
@@ -347,7 +371,7 @@ def test_a_large_message_is_not_remembered() -> None:
     memory = Messages(2**24)
     serde = memory.remembered_by(PERMISSIVE)
     value = [HumanMessage("a" * LARGE), HumanMessage("b" * LARGE)]
-    for _ in range(3):
+    for _ in range(TIMES):
         assert serde.loads_typed(serde.dumps_typed(value)) == value
     assert not memory.written
     assert not memory.read
