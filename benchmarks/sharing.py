@@ -29,11 +29,14 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, MessagesState, StateGraph
 
 from examples.local_server import server_url
 from langgraph_checkpoint_redis import RedisSaver, _chunks
 from langgraph_checkpoint_redis._known import KnownThreads
+from langgraph_checkpoint_redis._messages import Messages
+from langgraph_checkpoint_redis._options import MESSAGES_BYTES
 
 SAMPLES = 60
 LETTERS = "abcdefgh ijklmnop"
@@ -50,6 +53,7 @@ def main() -> None:
         print_head("messages", "operation", "whole ms", "shared ms", "ratio", "cold ms", "ratio")
         for count in (0, 20, 200, 1000):
             print_times(url, count)
+        print_messages()
         print_head(f"{turns} turns", "memory KB", "second half / first", "KB sent in the last turn")
         for options in ({}, {"compression": "zlib"}, {"compression": "zstd"}, {"keep_last": 1}):
             print_memory(url, client, turns, options)
@@ -75,18 +79,23 @@ def whole_values() -> Iterator[None]:
     _chunks.PIECE = before
 
 
-def forgetful(url: str) -> RedisSaver:
-    """A saver that remembers nothing of what the server has."""
-    saver = RedisSaver(url, prefix=f"bench-{uuid4().hex}")
-    saver._shared = saver._shared._replace(threads=KnownThreads(0))
-    return saver
+class Plain(JsonPlusSerializer):
+    """LangGraph's serializer; as another class than it, it is used as it is, each time."""
+
+
+def forget(saver: RedisSaver) -> None:
+    """Let a saver know as little as in a new process."""
+    saver._shared = saver._shared._replace(
+        threads=KnownThreads(0), messages=Messages(MESSAGES_BYTES)
+    )
 
 
 def print_times(url: str, count: int) -> None:
     """One row for each operation, with a conversation that grows from `count` messages."""
-    shared, whole = RedisSaver(url, prefix=f"bench-{uuid4().hex}"), forgetful(url)
-    cold = forgetful(url)
-    cold._shared = cold._shared._replace(keyspace=shared._shared.keyspace)
+    shared = RedisSaver(url, prefix=f"bench-{uuid4().hex}")
+    cold = RedisSaver(url, prefix=shared._shared.keyspace.prefix)
+    whole = RedisSaver(url, prefix=f"bench-{uuid4().hex}", serde=Plain())
+    forget(whole)
     times: defaultdict[str, list[float]] = defaultdict(list)
     messages = [message(number) for number in range(count)]
     configs = {saver: thread() for saver in (shared, whole)}
@@ -99,6 +108,7 @@ def print_times(url: str, count: int) -> None:
             (cold, shared, nullcontext(), "cold"),
         ]
         for reader, writer, way, name in runs if sample % 2 else (runs[1], runs[0], runs[2]):
+            forget(cold)
             with way:
                 if reader is writer:
                     put(writer, configs, checkpoint, sample, times[f"put {name}"])
@@ -107,6 +117,23 @@ def print_times(url: str, count: int) -> None:
         print_row(count, operation, times)
     for saver in (shared, whole):
         saver.delete_thread("thread")
+
+
+def print_messages() -> None:
+    """What a message of a conversation takes that was written and read before, and what anew."""
+    value = [message(number) for number in range(100)]
+    typed = Plain().dumps_typed(value)
+    print_head("a message", "written, us", "read, us")
+    for name, serde in (
+        ("anew", Plain()),
+        ("remembered", Messages(MESSAGES_BYTES).remembered_by(JsonPlusSerializer())),
+    ):
+        times: defaultdict[str, list[float]] = defaultdict(list)
+        for _ in range(SAMPLES):
+            timed(times["written"], serde.dumps_typed, value)
+            timed(times["read"], serde.loads_typed, typed)
+        cells = [f"{1e6 * min(samples) / len(value):.1f}" for samples in times.values()]
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 def thread() -> RunnableConfig:
