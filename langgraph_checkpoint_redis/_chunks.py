@@ -80,7 +80,7 @@ def cut(data: bytes, before: Rope | None, known: Chunks) -> Cut:
         return Cut(Rope(data, len(data), (), ()), {}, {})
     if _is_short_write(data):
         piece = digest_of(data[1:])
-        return Cut(Rope(data, 1, [piece], [[piece]]), {}, {piece: data[1:]})
+        return Cut(Rope(data, 1, (piece,), ((piece,),)), {}, {piece: data[1:]})
     start, end, old = _same_beginning(data, before, known) if before else (0, 0, ())
     if old:
         contents = _split(data, end, [*_items_from(data, end)])
@@ -89,7 +89,7 @@ def cut(data: bytes, before: Rope | None, known: Chunks) -> Cut:
         start = _literal_end(bounds)
         contents = _split(data, start, bounds)
     new = [digest_of(content) for content in contents]
-    levels, rows, nodes = _levels([*old, *new], before if old else None, len(old), known)
+    levels, rows, nodes = _levels((*old, *new), before if old else None, len(old), known)
     rope = Rope(data, start, levels, rows)
     return Cut(rope, nodes, dict(zip(new, contents, strict=True)))
 
@@ -110,28 +110,28 @@ def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> 
         raise LookupError("a node is damaged") from error
     if (found := sum(map(len, contents))) != size:
         raise LookupError(f"a value of {size} bytes reads as {found} bytes")
-    return Rope(b"".join(contents), len(literal), levels, rows)
+    return Rope(b"".join(contents), len(literal), tuple(levels), rows)
 
 
-def rows_of(size: int, levels: Sequence[bytes], chunks: Chunks) -> list[list[bytes]]:
+def rows_of(size: int, levels: Sequence[bytes], chunks: Chunks) -> tuple[tuple[bytes, ...], ...]:
     """All digests of each level of a rope of this size, whose nodes are among `chunks`.
 
     Raises `KeyError` for a node that is not, `LookupError` or `struct.error` for one that is wrong.
     """
-    rows: list[list[bytes]] = []
-    row: list[bytes] = []
+    rows: list[tuple[bytes, ...]] = []
+    row: tuple[bytes, ...] = ()
     for level in reversed(levels):
         nodes = [chunks[node] for node in row]
         if sum(map(len, nodes)) > DIGEST * size:  # nodes of nodes may grow without end
             raise LookupError("a value has more pieces than bytes")
         row = references(b"".join([*nodes, level]))
         rows.append(row)
-    return rows[::-1]
+    return tuple(rows[::-1])
 
 
-def references(digests: bytes) -> list[bytes]:
+def references(digests: bytes) -> tuple[bytes, ...]:
     """The digests in a level or a node; raises `struct.error` if it is cut short."""
-    return [digest for (digest,) in struct.iter_unpack("16s", digests)]
+    return tuple([digest for (digest,) in struct.iter_unpack("16s", digests)])
 
 
 def pack_ropes(ropes: Iterable[Sequence[bytes]]) -> bytes:
@@ -298,7 +298,7 @@ def _levels(
     The first `same` of its pieces are those of the rope `before`, and so are the nodes above them.
     """
     levels: list[bytes] = []
-    rows = [digests]
+    rows = [tuple(digests)]
     nodes: dict[bytes, bytes] = {}
     while len(digests) > NODE_MIN + 1:
         start, old = _same_nodes(before, len(levels), same, known)
@@ -306,9 +306,9 @@ def _levels(
         new = [digest_of(group) for group in groups]
         nodes.update(zip(new, groups, strict=True))
         levels.append(rest)
-        same, digests = len(old), [*old, *new]
+        same, digests = len(old), (*old, *new)
         rows.append(digests)
-    return [*levels, b"".join(digests)], rows, nodes
+    return (*levels, b"".join(digests)), tuple(rows), nodes
 
 
 def _same_nodes(

@@ -83,7 +83,7 @@ def _version_text(number: int, fraction: float) -> str:
 
 @lru_cache(maxsize=10_000, typed=True)
 def lean_version(version: Version) -> Any:
-    """A version of LangGraph's format as a list of its two numbers, others as they are."""
+    """A version of LangGraph's format as its two numbers, others as they are."""
     if isinstance(version, str) and len(version) > 33 and version[32] == ".":  # noqa: PLR2004
         try:
             number, fraction = int(version[:32]), float(version[33:])
@@ -92,7 +92,7 @@ def lean_version(version: Version) -> Any:
         # Minus zero equals zero, which is what the caches go by.
         is_lean = 0 <= number < 2**63 and (fraction or "-" not in version)
         if is_lean and _version_text(number, fraction) == version:
-            return [number, fraction]
+            return number, fraction
     return version
 
 
@@ -146,10 +146,10 @@ def typed(
     return (type_, before.data), before
 
 
-def pieces_of(entry: Sequence[Any], chunks: Chunks) -> list[bytes]:
+def pieces_of(entry: Sequence[Any], chunks: Chunks) -> Sequence[bytes]:
     """The digests of all pieces of an entry's value; raises what `rows_of` does."""
     _, _, *rope = entry
-    return rows_of(rope[0], rope[1:], chunks)[0] if rope[1:] else []
+    return rows_of(rope[0], rope[1:], chunks)[0] if rope[1:] else ()
 
 
 # Checkpoints.

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgpack
@@ -23,7 +24,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-MESSAGES = frozenset((AIMessage, HumanMessage, SystemMessage, ToolMessage))
+# What is remembered, by short names that tell one from another.
+MESSAGES: dict[type, int] = {AIMessage: 0, HumanMessage: 1, SystemMessage: 2, ToolMessage: 3}
 PYDANTIC = 5  # the extension of msgpack that the serializer writes them as
 
 # Marshal, in this version, writes equal bytes only for what is equal to the last type and bit, if
@@ -32,7 +34,7 @@ MARSHAL = 2
 PLAIN = frozenset((str, int, float, bool, type(None)))
 
 LARGE = 2**16  # bytes: what looking a larger message up takes is better spent on its serializer
-WRITTEN, READ = 300, 2_000  # bytes that a message takes beside its content, twice, roughly
+WRITTEN, READ = 150, 500  # bytes that a message takes beside its content, twice, roughly
 MET = 100_000  # messages that were met once, of which nothing but that is known
 SERIALIZERS = 100  # a graph that is compiled may have one of its own
 
@@ -78,20 +80,21 @@ class Remembered(dict[bytes, Item]):
 class Template(NamedTuple):
     """What a message is made of, to make more of it: its class, its fields, and which were given.
 
-    `mutable` are those of its fields that can be changed within, marshalled.
+    Those of its fields that can be changed within are `mutable`, marshalled, and `None` in
+    `fields`. So the garbage collector, which looks at all that is kept, has little to look at.
     """
 
     kind: type[BaseMessage]
     fields: dict[str, Any]
     mutable: bytes
-    given: set[str]
+    given: frozenset[str]
 
     def made(self) -> BaseMessage:
         """A message that shares nothing with others that can be changed."""
         message = self.kind.__new__(self.kind)
         fields = {**self.fields, **marshal.loads(self.mutable)}  # noqa: S302 - it was made here
         _set(message, "__dict__", fields)
-        _set(message, "__pydantic_fields_set__", self.given.copy())
+        _set(message, "__pydantic_fields_set__", {*self.given})
         _set(message, "__pydantic_extra__", {})
         _set(message, "__pydantic_private__", None)
         return message
@@ -108,10 +111,16 @@ def template(message: Any) -> Template | None:
     state = message.__getstate__()  # all that there is, as Pydantic tells whoever pickles it
     if state.keys() != STATE or state["__pydantic_extra__"]:
         return None
-    fields = state["__dict__"]
-    mutable = {name: value for name, value in fields.items() if type(value) not in PLAIN}
-    given = {*state["__pydantic_fields_set__"]}
-    return Template(type(message), {**fields}, marshal.dumps(mutable, MARSHAL), given)
+    mutable = {name: value for name, value in state["__dict__"].items() if type(value) not in PLAIN}
+    fields = {name: None if name in mutable else value for name, value in state["__dict__"].items()}
+    given = _once(frozenset(state["__pydantic_fields_set__"]))
+    return Template(type(message), fields, marshal.dumps(mutable, MARSHAL), given)
+
+
+@lru_cache(maxsize=1_000)
+def _once(names: frozenset[str]) -> frozenset[str]:
+    """The same names, of which there are few sets: one for all messages."""
+    return names
 
 
 def is_plain(value: Any) -> bool:
@@ -126,18 +135,11 @@ def _are_plain(values: Iterable[Any]) -> bool:
     return all(is_plain(value) for value in values if type(value) not in PLAIN)
 
 
-class Written(NamedTuple):
-    """What the serializer wrote for a message of a class."""
-
-    kind: type
-    data: bytes
-
-
 class Messages:
     """What is remembered of messages, for all copies of a saver, in about `capacity` bytes."""
 
     def __init__(self, capacity: int) -> None:
-        self.written: Remembered[Written] = Remembered(capacity // 2, WRITTEN)  # by fields
+        self.written: Remembered[bytes] = Remembered(capacity // 2, WRITTEN)  # by their keys
         self.read: Remembered[Template] = Remembered(capacity // 2, READ)  # by bytes
         self._serializers: dict[JsonPlusSerializer, SerializerProtocol] = {}
 
@@ -171,34 +173,27 @@ class RememberingSerializer(SerializerProtocol):
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
         """What the serializer writes. A list of one is mostly new, and not looked up."""
-        if type(obj) is list and len(obj) > 1 and MESSAGES.issuperset(map(type, obj)):
-            parts = self._parts(obj) if self._is_met_again(obj) else ()
+        if type(obj) is list and len(obj) > 1 and {*map(type, obj)} <= MESSAGES.keys():
+            first = _keys(obj[:1])
+            parts = self._parts(obj, first) if self._written.is_met_again(*first) else ()
             if parts and all(parts):
                 return "msgpack", _array_header(len(obj)) + b"".join(parts)
         return self._serde.dumps_typed(obj)
 
-    def _is_met_again(self, messages: Sequence[BaseMessage]) -> bool:
-        """Whether messages may be known: not where the first one is new, as in a new thread."""
-        return self._written.is_met_again(*_fields_of(messages[:1]))
+    def _parts(self, messages: Sequence[Any], first: list[bytes]) -> list[bytes]:
+        """Messages as they stand in a list; empty is one that cannot stand in one of msgpack.
 
-    def _parts(self, messages: Sequence[Any]) -> list[bytes]:
-        """Messages as they stand in a list; empty is one that cannot stand in one of msgpack."""
-        known = self._written.get
-        return [
-            written.data
-            if (written := known(fields))
-            and not message.__pydantic_extra__
-            and written.kind is type(message)
-            else self._new(message, fields)
-            for message, fields in zip(messages, _fields_of(messages), strict=True)
-        ]
+        Of the first, this is the key.
+        """
+        keys, known = [*first, *_keys(messages[1:])], self._written.get
+        return [known(key) or self._new(messages[at], key) for at, key in enumerate(keys)]
 
-    def _new(self, message: BaseMessage, fields: bytes) -> bytes:
+    def _new(self, message: BaseMessage, key: bytes) -> bytes:
         type_, data = self._serde.dumps_typed(message)
         if type_ != "msgpack":
             return b""
-        if fields and self._written.is_met_again(fields) and _is_known_by(message, fields):
-            self._written.keep(fields, Written(type(message), data))
+        if key and self._written.is_met_again(key) and _is_known_by(message, key):
+            self._written.keep(key, data)
         return data
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
@@ -222,25 +217,20 @@ def _array_header(length: int) -> bytes:
     return msgpack.Packer().pack_array_header(length)
 
 
-def _fields_of(messages: Sequence[BaseMessage]) -> list[bytes]:
-    """What each message can be looked up by; empty, where there are objects in it, or much."""
-    try:
-        found = [marshal.dumps(message.__dict__, MARSHAL) for message in messages]
-    except ValueError:
-        found = [_marshalled(message) for message in messages]
-    if max(map(len, found)) > LARGE:
-        return [fields if len(fields) <= LARGE else b"" for fields in found]
-    return found
+def _keys(messages: Iterable[Any]) -> list[bytes]:
+    """What messages are looked up by: class and fields; empty, where there is much, or objects."""
+    keys = []
+    for message in messages:
+        whole = MESSAGES[type(message)], message.__dict__, message.__pydantic_extra__
+        try:
+            key = marshal.dumps(whole, MARSHAL)
+        except ValueError:
+            key = b""
+        keys.append(key if len(key) <= LARGE else b"")
+    return keys
 
 
-def _marshalled(message: BaseMessage) -> bytes:
-    try:
-        return marshal.dumps(message.__dict__, MARSHAL)
-    except ValueError:
-        return b""
-
-
-def _is_known_by(message: BaseMessage, fields: bytes) -> bool:
-    """Whether these fields are all of a message, still: another thread may be changing it."""
-    is_whole = not message.model_extra and is_plain(message.__dict__)
-    return is_whole and marshal.dumps(message.__dict__, MARSHAL) == fields
+def _is_known_by(message: BaseMessage, key: bytes) -> bool:
+    """Whether this is all of a message, still: another thread may be changing it."""
+    is_whole = is_plain(message.__dict__) and is_plain(message.__pydantic_extra__)
+    return is_whole and _keys([message]) == [key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
@@ -166,6 +167,33 @@ def test_what_was_damaged_is_read_anew_when_it_is_repaired(
     found = saver.get_tuple(at)
     assert found
     assert found.checkpoint == checkpoint
+
+
+def test_the_garbage_collector_finds_little_in_what_is_remembered(drive: Driver) -> None:
+    """A process that serves many threads would stop the longer, and each time for all of them."""
+    threads, turns = 10, 6
+    for thread_id in range(threads):
+        session = Session(drive, chat(), f"{thread_id}")
+        for turn in range(turns):
+            session.say(f"turn {turn} of {thread_id} " * 50)
+    gc.collect()
+    shared = drive.saver._shared  # type: ignore[attr-defined]
+    known = [*shared.threads._threads.values()]
+    messages = [*shared.messages.written.values(), *shared.messages.read.values()]
+    assert len(messages) > threads * turns
+    assert collected(known) <= 10 * threads
+    assert collected(messages) <= len(messages)
+
+
+def collected(roots: list[Any]) -> int:
+    """How many objects of some and all that is in them the garbage collector looks at."""
+    seen: dict[int, Any] = {}
+    found = roots
+    while found:
+        new = {id(one): one for one in found if gc.is_tracked(one) and not isinstance(one, type)}
+        found = gc.get_referents(*[one for name, one in new.items() if name not in seen])
+        seen |= new
+    return len(seen)
 
 
 # Savers that remember nothing

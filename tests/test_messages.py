@@ -349,7 +349,7 @@ def test_what_is_written_once_takes_no_more_time_and_room(monkeypatch: pytest.Mo
     polite = SystemMessage("You are kind.")
     for number in range(5):
         serde.dumps_typed([polite, HumanMessage(f"only once {number}")])
-    assert [*memory.written.values()] == [(SystemMessage, plain(polite)[1])]
+    assert [*memory.written.values()] == [plain(polite)[1]]
 
 
 def test_what_is_read_once_pushes_nothing_out() -> None:
