@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from asyncio import Semaphore
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from redis import asyncio as redis_py
@@ -48,11 +48,11 @@ class AsyncLink(ABC):
         return request.result(replies)
 
     @abstractmethod
-    async def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
+    def _ask(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:
         """The reply to each command; one that the server refuses has an error for its reply."""
 
     @abstractmethod
-    async def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
+    def _ask_and_wait(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:
         """The same, certainly over one connection, for the commands that wait for the first.
 
         While they wait, the server does nothing else for this connection.
@@ -196,13 +196,13 @@ class AsyncOwnLink(AsyncLink):
         """A client, whose pool has the settings of our connections."""
         return self._client
 
-    async def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
+    def _ask(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:
         data = packed(commands)
         lines = self._lone if len(data) > LARGE else self._shared
-        return await lines.ask(data, len(commands))
+        return lines.ask(data, len(commands))
 
-    async def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
-        return await self._lone.ask(packed(commands), len(commands))
+    def _ask_and_wait(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:
+        return self._lone.ask(packed(commands), len(commands))
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -107,32 +107,29 @@ class Operations(NamedTuple):
         confirm = self._confirm(config)
         draft = _codec.Draft(parent, checkpoint, metadata, run, new_versions)
         tail = _codec.tail(self.serde, draft)
+        keep_last = self.shared.options.keep_last or 0
         refuses = int(self._refuses_conflict(parent))
-
-        def store(channels: Iterable[str]) -> Operation[Any]:
-            known = self.shared.threads.of(parent.thread_id)
-            values = self._encoded(checkpoint, channels, known, parent.namespace)
-            keep_last = self.shared.options.keep_last or 0
-            args = (
-                *(parent.namespace, checkpoint_id, _codec.head(draft, values), tail, keep_last),
-                *(*self._terms(parent.thread_id, own_ttl), refuses),
-            )
-            script = PUT_LAST if keep_last else PUT
-            reply = yield from self._store(
-                script, parent.thread_id, known, args, values.values(), confirm=confirm
-            )
-            ropes = {channel: value.cut.rope for channel, value in values.items()}
-            self.shared.threads.learn_ropes(parent.thread_id, known, parent.namespace, ropes)
-            return reply
-
+        terms = (tail, keep_last, *self._terms(parent.thread_id, own_ttl), refuses)
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
         lifetime = self.shared.options.life.index_ttl(own_ttl)
         indexed = yield from self._index_new(parent.thread_id, run, lifetime, confirm)
-        is_stored, *stored = yield from store(new_versions)
-        if not is_stored:  # the server lacks what it was thought to have: send all that there is
+        for channels in (new_versions, checkpoint["channel_values"]):
+            known = self.shared.threads.of(parent.thread_id)
+            values = self._encoded(checkpoint, channels, known, parent.namespace)
+            head = _codec.head(draft, values)
+            args, new = self._with_new_chunks(
+                known, [parent.namespace, checkpoint_id, head, *terms], values.values()
+            )
+            script = PUT_LAST if keep_last else PUT
+            is_stored, *told = yield script(self._keys(parent.thread_id), args, confirm)
+            if is_stored:
+                ropes = {channel: value.cut.rope for channel, value in values.items()}
+                self.shared.threads.learn(parent.thread_id, known, new)
+                self.shared.threads.learn_ropes(parent.thread_id, known, parent.namespace, ropes)
+                break
+            # The server lacks what it was thought to have: send all that there is.
             self.shared.threads.forget(parent.thread_id)
-            _, *stored = yield from store(checkpoint["channel_values"])
-        run_is_new, runs, lifetime, gone = stored
+        run_is_new, runs, lifetime, gone = told
         if run_is_new and not indexed:  # the run was deleted here meanwhile, and the index with it
             yield from self._index(parent.thread_id, [run], lifetime, confirm)
         yield from self._renew_index(parent.thread_id, runs, lifetime)
@@ -152,8 +149,11 @@ class Operations(NamedTuple):
         _config.text("task_path", task_path, empty=True)
         own_ttl = _config.own_ttl(config)
         confirm = self._confirm(config)
-
-        def store() -> Operation[Any]:
+        if not writes:
+            return
+        trims = int(self.shared.options.keep_last is not None)
+        terms = (trims, *self._terms(place.thread_id, own_ttl))
+        for _ in range(2):  # as in `put`
             known = self.shared.threads.of(place.thread_id)
             ropes = known.ropes_of(place.namespace)
             values = [
@@ -161,20 +161,15 @@ class Operations(NamedTuple):
                 for channel, value in writes
             ]
             groups = _codec.groups(task_path, [channel for channel, _ in writes], values)
-            trims = int(self.shared.options.keep_last is not None)
-            args = (
-                *(place.namespace, place.checkpoint_id, task_id, groups, trims),
-                *self._terms(place.thread_id, own_ttl),
+            args, new = self._with_new_chunks(
+                known, [place.namespace, place.checkpoint_id, task_id, groups, *terms], values
             )
-            return self._store(PUT_WRITES, place.thread_id, known, args, values, confirm=confirm)
-
-        if not writes:
-            return
-        is_stored, *renewed = yield from store()
-        if not is_stored:  # as in `put`
+            is_stored, *told = yield PUT_WRITES(self._keys(place.thread_id), args, confirm)
+            if is_stored:
+                self.shared.threads.learn(place.thread_id, known, new)
+                break
             self.shared.threads.forget(place.thread_id)
-            _, *renewed = yield from store()
-        runs, lifetime = renewed
+        runs, lifetime = told
         yield from self._renew_index(place.thread_id, runs, lifetime)
 
     def _terms(self, thread_id: str, own_ttl: int | None) -> tuple[Argument, ...]:
@@ -198,31 +193,22 @@ class Operations(NamedTuple):
             if channel in values and channel in versions
         }
 
-    def _store(
-        self,
-        script: Script,
-        thread_id: str,
-        known: Known,
-        args: Sequence[Argument],
-        values: Collection[Value],
-        *,
-        confirm: Confirm | None,
-    ) -> Operation[Any]:
-        """Call a script that stores values, with those of their chunks that are not known."""
+    def _with_new_chunks(
+        self, known: Known, args: Sequence[Argument], values: Collection[Value]
+    ) -> tuple[tuple[Argument, ...], dict[bytes, bytes]]:
+        """What a script that stores values takes, and those of their chunks that are not known."""
         nodes: dict[bytes, bytes] = {}
         pieces: dict[bytes, bytes] = {}
         for _, cut in values:
             if cut.nodes or cut.pieces:
                 nodes |= known.missing(cut.nodes)
                 pieces |= known.missing(cut.pieces)
-        chunks: list[Argument] = []
+        whole: list[Argument] = [*args, len(nodes)]
         for digest, content in nodes.items():
-            chunks += digest, stored(content, None)
+            whole += digest, stored(content, None)
         for digest, content in pieces.items():
-            chunks += digest, stored(content, self.shared.options.compression)
-        reply = yield script(self._keys(thread_id), [*args, len(nodes), *chunks], confirm)
-        self.shared.threads.learn(thread_id, known, nodes | pieces)
-        return reply
+            whole += digest, stored(content, self.shared.options.compression)
+        return tuple(whole), nodes | pieces
 
     # Reading
 

@@ -87,11 +87,10 @@ class _ReencryptionOperations(Operations):
                 for entry in entries:
                     self._renew(entry, chunks, anew, values)
                 content = b"\0".join([name, row.packed(parts, self._again, anew)])
-            args = (self.shared.token(thread_id), row.number, row.row, content)
-            confirm = self.shared.options.confirm
-            stored = yield from self._store(
-                REWRITE, thread_id, Known(), args, values, confirm=confirm
+            args, _ = self._with_new_chunks(
+                Known(), [self.shared.token(thread_id), row.number, row.row, content], values
             )
+            stored = yield REWRITE(keys, args, self.shared.options.confirm)
             if not stored:
                 anew.clear()
         if stored > 0:
