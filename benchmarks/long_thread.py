@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import redis
 from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import CheckpointMetadata, empty_checkpoint
-from langgraph.checkpoint.base.id import uuid6
+from langgraph.checkpoint.base import CheckpointMetadata
 
+from benchmarks.workloads import checkpoint_of
 from examples.local_server import server_url
 from langgraph_checkpoint_redis import RedisSaver
 
@@ -80,10 +80,7 @@ def put(
 ) -> RunnableConfig:
     """Put the next checkpoint."""
     version = saver.get_next_version(None, None)
-    checkpoint = empty_checkpoint()
-    checkpoint["id"] = str(uuid6())
-    checkpoint["channel_values"] = {"messages": messages}
-    checkpoint["channel_versions"] = {"messages": version}
+    checkpoint = checkpoint_of({"messages": messages}, version)
     metadata: CheckpointMetadata = {"source": "loop", "step": step, "parents": {}}
     metadata["run_id"] = f"run {step // RUNS}"
     return saver.put(at, checkpoint, metadata, {"messages": version})

@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import redis
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, empty_checkpoint
-from langgraph.checkpoint.base.id import uuid6
+from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, MessagesState, StateGraph
 
+from benchmarks.workloads import checkpoint_of
 from examples.local_server import server_url
 from langgraph_checkpoint_redis import RedisSaver, _chunks
 from langgraph_checkpoint_redis._known import KnownThreads
@@ -101,7 +101,7 @@ def print_times(url: str, count: int) -> None:
     configs = {saver: thread() for saver in (shared, whole)}
     for sample in range(SAMPLES):
         messages = [*messages, message(sample)] if count else []
-        checkpoint = checkpoint_of(messages, shared.get_next_version(None, None))
+        checkpoint = checkpoint_of({"messages": messages}, shared.get_next_version(None, None))
         runs: list[tuple[RedisSaver, RedisSaver, AbstractContextManager[None], str]] = [
             (shared, shared, nullcontext(), "shared"),
             (whole, whole, whole_values(), "whole"),
@@ -139,16 +139,6 @@ def print_messages() -> None:
 def thread() -> RunnableConfig:
     """The latest of the benchmark's thread."""
     return {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
-
-
-def checkpoint_of(messages: list[AnyMessage], version: str) -> Checkpoint:
-    """A checkpoint as the chat graph makes it."""
-    checkpoint = empty_checkpoint()
-    checkpoint["id"] = str(uuid6())
-    checkpoint["channel_values"] = {"messages": messages}
-    checkpoint["channel_versions"] = {"messages": version}
-    checkpoint["versions_seen"] = {"__input__": {}, "chat": {"messages": version}}
-    return checkpoint
 
 
 def put(

@@ -53,6 +53,16 @@ def new_thread() -> RunnableConfig:
     return {"configurable": {"thread_id": str(uuid4()), "checkpoint_ns": ""}}
 
 
+def checkpoint_of(values: dict[str, Any], version: Any) -> Checkpoint:
+    """A checkpoint as the chat graph makes it, in which these channels are new."""
+    checkpoint = empty_checkpoint()
+    checkpoint["id"] = str(uuid6())
+    checkpoint["channel_values"] = values
+    checkpoint["channel_versions"] = dict.fromkeys(values, version)
+    checkpoint["versions_seen"] = {"__input__": {}, "chat": {"messages": version}}
+    return checkpoint
+
+
 # Single operations
 
 
@@ -76,16 +86,8 @@ class Thread:
         """Make the next checkpoint, in which these channels are new."""
         self.step += 1
         self.version = self.session.saver.get_next_version(self.version, None)
-        self.last, self.checkpoint = self.checkpoint, self._checkpoint(values)
+        self.last, self.checkpoint = self.checkpoint, checkpoint_of(values, self.version)
         self.before = self.at
-
-    def _checkpoint(self, values: dict[str, object]) -> Checkpoint:
-        checkpoint = empty_checkpoint()
-        checkpoint["id"] = str(uuid6())
-        checkpoint["channel_values"] = values
-        checkpoint["channel_versions"] = dict.fromkeys(values, self.version)
-        checkpoint["versions_seen"] = {"__input__": {}, "chat": {"messages": self.version}}
-        return checkpoint
 
     async def put(self) -> None:
         """Put the checkpoint that is next."""
