@@ -62,10 +62,10 @@ def free_port() -> int:
     """A port where nobody listens.
 
     It is drawn from below the range that systems use for outgoing connections, and so is the port
-    10,000 above it, which a server in cluster mode opens as well.
+    10,000 above it, which a server in cluster mode opens as well: that one is never drawn itself.
     """
     while True:
-        port = random.randrange(10_000, 22_000)
+        port = random.randrange(10_000, 20_000)
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)):
                 return port

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
@@ -178,11 +179,12 @@ def test_the_garbage_collector_finds_little_in_what_is_remembered(drive: Driver)
             session.say(f"turn {turn} of {thread_id} " * 50)
     gc.collect()
     shared = drive.saver._shared  # type: ignore[attr-defined]
-    known = [*shared.threads._threads.values()]
-    messages = [*shared.messages.written.values(), *shared.messages.read.values()]
-    assert len(messages) > threads * turns
-    assert collected(known) <= 10 * threads
-    assert collected(messages) <= len(messages)
+    assert collected([*shared.threads._threads.values()]) <= 10 * threads
+    messages = [*shared.messages.read.values()]
+    assert len(messages) > threads * turns / 2
+    dictionary = sys.version_info >= (3, 14)  # before, none that holds but text and numbers counted
+    assert collected(messages) <= (1 + dictionary) * len(messages) + threads
+    assert not collected([*shared.messages.written.values()])
 
 
 def collected(roots: list[Any]) -> int:

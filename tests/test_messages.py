@@ -171,6 +171,7 @@ changes = st.lists(
 @example([HumanMessage(""), AIMessage("")], [(0, "a", {b"a": 1}), (0, "a", {Name(b"a"): 1})])
 @example([HumanMessage(""), SystemMessage("")], [(0, "type", "system")])
 @example([HumanMessage(""), AIMessage("")], [(0, "custom", 1), (0, "custom", 2)])
+@example([HumanMessage(""), AIMessage("")], [(0, "custom", b"a"), (0, "custom", array("b", b"a"))])
 @effort(150)
 def test_a_message_that_was_changed_is_written_as_it_is_now(
     several: list[Any], changes: list[tuple[int, str, Any]]
