@@ -10,3 +10,4 @@ _RULE = _PAGE.split("ACL SETUSER")[1].split("```")[0]
 
 COMMANDS = re.findall(r"(?<= \+)\w+", _RULE)
 COMMANDS_OF_CLUSTERS = re.findall(r"\+[\w|]+", _PAGE.split("a cluster `")[1].split("`")[0])
+WAIT, WAITAOF = re.findall(r"\+\w+", _PAGE.split("`confirm` needs")[1].split("\n")[0])

@@ -33,7 +33,7 @@ from langgraph_checkpoint_redis import (
 from langgraph_checkpoint_redis._keys import Keyspace
 from langgraph_checkpoint_redis._urls import Url
 
-from .documented import COMMANDS, COMMANDS_OF_CLUSTERS
+from .documented import COMMANDS, COMMANDS_OF_CLUSTERS, WAIT
 from .driving import AwaitedSaver, Saver
 from .servers import SLOTS, Address, Cluster, address, node_id, running_cluster
 from .story import chat, kill_soon, store, thread, use
@@ -249,7 +249,7 @@ def test_connections_say_who_they_are(running: Cluster, saver_on: SaverOn) -> No
 
 def _limited_url(cluster: Cluster) -> str:
     """For a user who may do what is documented, and no more."""
-    rules = [*(f"+{command}" for command in COMMANDS), *COMMANDS_OF_CLUSTERS]
+    rules = [*(f"+{command}" for command in COMMANDS), *COMMANDS_OF_CLUSTERS, WAIT]
     for node in cluster.nodes:
         node.execute_command("ACL SETUSER", "chats", "on", ">secret", "~lg:*", "-@all", *rules)
     return cluster.url().replace("//", "//chats:secret@")
@@ -436,5 +436,5 @@ def _move(slot: int, source: redis.Redis, target: redis.Redis, cluster: Cluster)
     while keys := source.execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
         source.migrate(*address(target), keys, 0, 1000)
         time.sleep(0.1)  # one at a time, so that some are here and some are there
-    for node in (target, source, *cluster.nodes):
+    for node in (target, source, *cluster.primaries):
         node.execute_command("CLUSTER SETSLOT", slot, "NODE", node_id(target))

@@ -22,6 +22,7 @@ from langgraph_checkpoint_redis import (
     UnconfirmedError,
 )
 
+from .documented import COMMANDS, WAIT, WAITAOF
 from .driving import Saver
 from .servers import address, any_binary, has_link, running_node, wait_until
 from .story import chat, thread
@@ -167,6 +168,18 @@ def test_a_confirmed_write_is_on_the_disk(pair: Pair, saver_on: SaverOn) -> None
     else:
         with pytest.raises(UnconfirmedError, match="unknown command"):
             put(saver)
+
+
+def test_the_documented_user_may_wait(pair: Pair, saver_on: SaverOn) -> None:
+    """Whoever sets up a user by our documentation would hear of each write that it is not safe."""
+    rules = ["~lg:*", "-@all", *(f"+{command}" for command in COMMANDS), WAIT]
+    confirm = Confirm(replicas=1, timeout=WITHIN_SECONDS)
+    if knows_waitaof(pair.primary):
+        rules.append(WAITAOF)
+        confirm = Confirm(replicas=1, disk=True, timeout=WITHIN_SECONDS)
+    pair.primary.execute_command("ACL SETUSER", "careful", "on", ">secret", *rules)
+    put(saver_on(pair.url.replace("//", "//careful:secret@"), confirm=confirm))
+    assert stored(pair.replica) == 1
 
 
 def test_a_server_without_a_disk_does_not_confirm(in_memory: str, saver_on: SaverOn) -> None:
