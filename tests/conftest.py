@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -41,6 +42,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse servers that there are not, before any test runs."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell runs by `&`
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # commands are to end by Ctrl-C
     chosen[:] = _chosen(config.getoption("--servers"))
     for name in chosen:
         if is_image(name):
