@@ -19,6 +19,7 @@ import sys
 import time
 from asyncio import AbstractEventLoop
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -896,12 +897,20 @@ def _conversation(terminal: int, process: subprocess.Popen[bytes], typed: str) -
         shown += part
         if typed and b"[y/N]" in shown:
             if typed == CTRL_C:
-                process.send_signal(signal.SIGINT)
+                _interrupt(process)
             else:
                 os.write(terminal, typed.encode())
             typed = ""
     process.wait()
     return shown.decode()
+
+
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Press Ctrl-C, and again if need be: Python misses one between a prompt and its reading."""
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(2)
 
 
 def _read(terminal: int) -> bytes:
