@@ -134,6 +134,14 @@ def references(digests: bytes) -> tuple[bytes, ...]:
     return tuple([digest for (digest,) in struct.iter_unpack("16s", digests)])
 
 
+def digests_beside(levels: Iterable[bytes], nodes: Chunks, pieces: Chunks) -> bytes:
+    """Of all digests in levels and nodes, those that are of none of these chunks."""
+    named = references(b"".join([*levels, *nodes.values()]))
+    return b"".join(
+        [name for name in dict.fromkeys(named) if name not in pieces and name not in nodes]
+    )
+
+
 def pack_ropes(ropes: Iterable[Sequence[bytes]]) -> bytes:
     """Some ropes, each as its levels, as scripts take them."""
     return packb([[*levels] for levels in ropes if levels], use_bin_type=False)

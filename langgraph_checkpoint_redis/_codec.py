@@ -39,7 +39,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from ._chunks import Chunks, Cut, Rope, cut, digest_of, join, rows_of
 from ._compression import content_of
 from ._config import Place
-from ._damage import unsealed
+from ._damage import seal_of, unsealed
 from .errors import ConfigError, UnknownFormatError
 
 FORMAT = 1
@@ -302,8 +302,8 @@ class Write(NamedTuple):
     entry: list[Any]
 
 
-def groups(path: str, channels: Sequence[str], values: Sequence[Value]) -> bytes:
-    """A task's writes; of several special ones to the same channel the last counts."""
+def writes_row(place: bytes, path: str, channels: Sequence[str], values: Sequence[Value]) -> bytes:
+    """The row of a task's writes; of several special ones to the same channel the last counts."""
     indexed = {
         WRITES_IDX_MAP.get(channel, index): (channel, value.entry)
         for index, (channel, value) in enumerate(zip(channels, values, strict=True))
@@ -311,7 +311,8 @@ def groups(path: str, channels: Sequence[str], values: Sequence[Value]) -> bytes
     group: list[Any] = [path]
     for index, (channel, entry) in indexed.items():
         group += index, channel, entry
-    return pack([FORMAT, group])
+    content = place + b"\0" + pack([FORMAT, group])
+    return content + seal_of(content)
 
 
 def stored_writes(row: bytes) -> Iterator[Write]:

@@ -23,6 +23,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import _codec, _config
+from ._chunks import digests_beside
 from ._codec import Record, Value
 from ._compression import stored
 from ._config import Duration, Place
@@ -151,6 +152,7 @@ class Operations(NamedTuple):
         confirm = self._confirm(config)
         if not writes:
             return
+        name = f"{place.namespace}\0{place.checkpoint_id}\0{task_id}".encode()
         trims = int(self.shared.options.keep_last is not None)
         terms = (trims, *self._terms(place.thread_id, own_ttl))
         for _ in range(2):  # as in `put`
@@ -160,10 +162,9 @@ class Operations(NamedTuple):
                 _codec.encode(self.serde, value, ropes.get(channel), known.chunks)
                 for channel, value in writes
             ]
-            groups = _codec.groups(task_path, [channel for channel, _ in writes], values)
-            args, new = self._with_new_chunks(
-                known, [place.namespace, place.checkpoint_id, task_id, groups, *terms], values
-            )
+            channels = [channel for channel, _ in writes]
+            row = _codec.writes_row(name, task_path, channels, values)
+            args, new = self._with_new_chunks(known, [name, row, *terms], values)
             is_stored, *told = yield PUT_WRITES(self._keys(place.thread_id), args, confirm)
             if is_stored:
                 self.shared.threads.learn(place.thread_id, known, new)
@@ -194,16 +195,24 @@ class Operations(NamedTuple):
         }
 
     def _with_new_chunks(
-        self, known: Known, args: Sequence[Argument], values: Collection[Value]
+        self,
+        known: Known,
+        args: Sequence[Argument],
+        values: Collection[Value],
+        levels: Sequence[bytes] = (),
     ) -> tuple[tuple[Argument, ...], dict[bytes, bytes]]:
-        """What a script that stores values takes, and those of their chunks that are not known."""
+        """What a script that stores values takes, and those of their chunks that are not known.
+
+        It takes the names of all others that the values refer to, too, or further `levels`.
+        """
         nodes: dict[bytes, bytes] = {}
         pieces: dict[bytes, bytes] = {}
         for _, cut in values:
             if cut.nodes or cut.pieces:
                 nodes |= known.missing(cut.nodes)
                 pieces |= known.missing(cut.pieces)
-        whole: list[Argument] = [*args, len(nodes)]
+        levels = [*levels, *[level for _, cut in values for level in cut.rope.levels]]
+        whole: list[Argument] = [*args, digests_beside(levels, nodes, pieces)]
         for digest, content in nodes.items():
             whole += digest, stored(content, None)
         for digest, content in pieces.items():

@@ -87,9 +87,9 @@ class _ReencryptionOperations(Operations):
                 for entry in entries:
                     self._renew(entry, chunks, anew, values)
                 content = b"\0".join([name, row.packed(parts, self._again, anew)])
-            args, _ = self._with_new_chunks(
-                Known(), [self.shared.token(thread_id), row.number, row.row, content], values
-            )
+            levels = [level for entry in entries for level in anew[_codec.pack(entry)][3:]]
+            told = (self.shared.token(thread_id), row.number, row.row, content)
+            args, _ = self._with_new_chunks(Known(), told, values, levels)
             stored = yield REWRITE(keys, args, self.shared.options.confirm)
             if not stored:
                 anew.clear()

@@ -12,7 +12,7 @@
 -- ARGV[7]  milliseconds that the thread lives on, 0 if the caller does not say
 -- ARGV[8]  the same for this thread from now on, whatever savers say; or empty
 -- ARGV[9]  1 to refuse a checkpoint whose namespace has moved on past its parent, or 0
--- ARGV[10] how many of the chunks are nodes
+-- ARGV[10] digests of chunks, in one string, that must be there and do not come along
 -- ARGV[11...] digest and content of each chunk
 -- Returns  {stored, run_is_new, runs, lifetime, gone}: stored is 0, and nothing was written, when something
 --          that the checkpoint refers to is not in the thread; run_is_new is 1 when the run has no

@@ -5,7 +5,7 @@
 -- ARGV[2]  1 for the timeline or 2 for the writes
 -- ARGV[3]  the row
 -- ARGV[4]  the other one, without its seal
--- ARGV[5]  how many of the chunks are nodes
+-- ARGV[5]  digests of chunks, in one string, that must be there and do not come along
 -- ARGV[6...] digest and content of each chunk
 -- Returns  1; -1 when the row is gone, and not by this call; 0 when something that the other one
 --          refers to is not in the thread
@@ -39,11 +39,7 @@ local function each_entry(visit)
   end
 end
 
-local sent, references = chunks_sent(FIRST_CHUNK, tonumber(ARGV[5]))
-each_entry(function(entry)
-  references_of(entry, references)
-end)
-if not all_present(references, sent, is_being_swept()) then
+if not are_present(ARGV[5], is_being_swept()) then
   return 0
 end
 store_chunks(FIRST_CHUNK)

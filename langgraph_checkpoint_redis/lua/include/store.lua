@@ -2,7 +2,6 @@
 
 local FIRST_CHUNK = 11
 local ns, id, head, tail = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3]), ARGV[4]
-local sent, references = chunks_sent(FIRST_CHUNK, tonumber(ARGV[10]))
 local care = care_for(ARGV[6], ARGV[7], ARGV[8])
 
 -- What the values of unchanged channels are, by version and channel. The checkpoint itself comes
@@ -24,23 +23,24 @@ local function read_kept()
   end
 end
 
+-- Whether the value of a row is there. It is as long as the row is, but where the server evicts keys.
+local function is_there(entry)
+  return #entry < 4 or redis.call('HEXISTS', CHUNKS, string.sub(entry[#entry], -16)) == 1
+end
+
 -- Puts the values of unchanged channels in their places. Returns whether none is missing.
 local function fill_in_kept()
   local channels = head[CHANNELS]
   for i = 1, #channels, 3 do
     local entry = channels[i + 2]
-    if type(entry) == 'table' then
-      references_of(entry, references)
-    elseif entry then
+    if entry and type(entry) ~= 'table' then
       if not kept then
         read_kept()
       end
       local known = kept[channels[i + 1] .. channels[i]]
       channels[i + 2] = known or false
-      if entry == 1 and not known then
+      if entry == 1 and not (known and is_there(known)) then
         return false
-      elseif entry == 1 then
-        references_of(known, references)
       end
     end
   end
@@ -65,7 +65,7 @@ local function store_checkpoint()
   if ARGV[9] == '1' then
     check_moved_on()
   end
-  if not fill_in_kept() or not all_present(references, sent, care and care.is_being_swept()) then
+  if not fill_in_kept() or not are_present(ARGV[10], care and care.is_being_swept()) then
     return 0, 0, {}, 0
   end
   local old_run = old_row and head_of(old_row)[RUN]
