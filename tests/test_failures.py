@@ -10,14 +10,16 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 import redis
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
 from examples.local_server import available_servers, running_server
@@ -350,38 +352,42 @@ def test_a_script_that_is_killed_has_stored_nothing(
 ) -> None:
     """Operators who end what holds up everybody would leave half a checkpoint behind."""
     saver = saver_on(url)
+    at = put_wide(saver, thread("wide", checkpoint_ns=""), CHECKPOINTS[3], WIDE)
+    put_wide(saver, at, CHECKPOINTS[4])
+    before = stored(admin)
     admin.config_set("lua-time-limit", 1)
     try:
         with killing(url), pytest.raises(redis.ResponseError, match="killed"):
-            put_large_again_and_again(saver)
+            put_again_and_again(saver, at)
     finally:
         admin.config_set("lua-time-limit", 5000)
-    assert stored(admin) == {}
-    put_large(saver)
-    found = saver.get_tuple(thread("large"))
+    assert stored(admin) == before
+    put_wide(saver, at, CHECKPOINTS[4])
+    found = saver.get_tuple(thread("wide"))
     assert found
-    assert found.checkpoint["channel_values"] == {"c": PIECES}
+    assert found.checkpoint["channel_values"] == WIDE
 
 
-PIECES = [f"{number:600}" for number in range(10_000)]
+WIDE = {f"c{number}": number for number in range(10_000)}
 TRIES = 50  # until a script is met before it writes
 
 
-def put_large(saver: Saver) -> None:
-    """A checkpoint that a script is busy with for some time before it writes."""
-    at = thread("large", checkpoint_ns="")
-    checkpoint: Any = {
-        **CHECKPOINTS[3],
-        "channel_values": {"c": PIECES},
-        "channel_versions": {"c": "large"},
-    }
-    saver.put(at, checkpoint, generate_metadata(step=3), {"c": "large"})
+def put_wide(
+    saver: Saver,
+    at: RunnableConfig,
+    checkpoint: Checkpoint,
+    new: Mapping[str, int] = MappingProxyType({}),
+) -> RunnableConfig:
+    """A checkpoint that a script is busy with before it writes: it has many channels."""
+    versions: Any = dict.fromkeys(WIDE, 1)
+    checkpoint = {**checkpoint, "channel_values": WIDE, "channel_versions": versions}
+    new_versions: Any = dict.fromkeys(new, 1)
+    return saver.put(at, checkpoint, generate_metadata(step=0), new_versions)
 
 
-def put_large_again_and_again(saver: Saver) -> None:
+def put_again_and_again(saver: Saver, at: RunnableConfig) -> None:
     for _ in range(TRIES):
-        saver.delete_thread("large")
-        put_large(saver)
+        put_wide(saver, at, CHECKPOINTS[4])
 
 
 @contextmanager
@@ -398,9 +404,11 @@ def killing(url: str) -> Iterator[None]:
 
     killer = threading.Thread(target=kill)
     killer.start()
-    yield
-    over.set()
-    killer.join()
+    try:
+        yield
+    finally:
+        over.set()
+        killer.join()
 
 
 @pytest.mark.parametrize("seconds", [0.2, 0.8])
