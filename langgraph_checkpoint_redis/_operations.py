@@ -203,7 +203,7 @@ class Operations(NamedTuple):
     ) -> tuple[tuple[Argument, ...], dict[bytes, bytes]]:
         """What a script that stores values takes, and those of their chunks that are not known.
 
-        It takes the names of all others that the values refer to, too, or further `levels`.
+        These go with it, and the names of all others that the values or further `levels` refer to.
         """
         nodes: dict[bytes, bytes] = {}
         pieces: dict[bytes, bytes] = {}
