@@ -186,7 +186,7 @@ def conversation(saver: Saver) -> list[RunnableConfig]:
     for number in range(3):
         values = {"small": f"value {number}", "large": [f"{i:600}" for i in range(20)]}
         versions: Any = {"small": str(number), "large": "1"}
-        checkpoint = generate_checkpoint(channel_values=values, channel_versions=versions)
+        checkpoint = generate_checkpoint(channel_values=values, channel_versions={**versions})
         checkpoint["updated_channels"] = [f"inside {number}"]
         metadata = generate_metadata(note=f"metadata {number}", run_id="run")
         new: Any = {"small": str(number)} if number else versions
@@ -310,6 +310,33 @@ def test_what_is_written_meanwhile_moves_to_the_new_key(
     assert sorted(found.pending_writes or []) == [
         (task, channel, value) for task in "abc" for channel, value in (("c", task), ("d", "more"))
     ]
+
+
+def test_a_value_whose_other_row_is_removed_meanwhile_moves_to_the_new_key(
+    client: redis.Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row that is left would lead to what went with the other one."""
+    old = RedisSaver(client, prefix=prefix, serde=EncryptedSerializer(ring(OLD)))
+    values, at = {"c": "shared " * 100}, thread()
+    new: Any
+    for run, new in (("one", {"c": "1"}), ("two", {})):
+        checkpoint = generate_checkpoint(channel_values=values, channel_versions={"c": "1"})
+        at = old.put(at, checkpoint, generate_metadata(run_id=run), new)
+    saver = RedisSaver(client, prefix=prefix, serde=EncryptedSerializer(ring(NEW, OLD)))
+    rewritten, reply = iter([False, True]), saver._link.reply
+
+    def removed_meanwhile(request: Any) -> Any:
+        if getattr(request, "script", None) is REWRITE and next(rewritten, False):
+            old.delete_for_runs(["one"])
+        return reply(request)
+
+    monkeypatch.setattr(saver._link, "reply", removed_meanwhile)
+    saver.reencrypt("a")
+    fresh = RedisSaver(client, prefix=prefix, serde=EncryptedSerializer(ring(NEW)))
+    found = fresh.get_tuple(at)
+    assert found
+    assert found.checkpoint["channel_values"] == values
+    assert fresh.verify("a") == []
 
 
 def test_what_was_stored_without_encryption_moves_to_a_key(
