@@ -24,7 +24,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-# What is remembered, by short names that tell one from another.
+# The classes of what is remembered, with numbers that tell one from another.
 MESSAGES: dict[type, int] = {AIMessage: 0, HumanMessage: 1, SystemMessage: 2, ToolMessage: 3}
 PYDANTIC = 5  # the extension of msgpack that the serializer writes them as
 

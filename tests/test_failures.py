@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 import redis
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
 from examples.local_server import available_servers, running_server
@@ -352,18 +351,18 @@ def test_a_script_that_is_killed_has_stored_nothing(
 ) -> None:
     """Operators who end what holds up everybody would leave half a checkpoint behind."""
     saver = saver_on(url)
-    at = put_wide(saver, thread("wide", checkpoint_ns=""), CHECKPOINTS[3], WIDE)
-    put_wide(saver, at, CHECKPOINTS[4])
-    before = stored(admin)
+    at = put_wide(saver, thread("wide", checkpoint_ns=""), WIDE)
+    done = [at]
     admin.config_set("lua-time-limit", 1)
     try:
         with killing(url), pytest.raises(redis.ResponseError, match="killed"):
-            put_again_and_again(saver, at)
+            done.extend(put_wide(saver, at) for _ in range(TRIES))
     finally:
         admin.config_set("lua-time-limit", 5000)
-    assert stored(admin) == before
-    put_wide(saver, at, CHECKPOINTS[4])
-    found = saver.get_tuple(thread("wide"))
+    timeline = Keyspace("lg").thread("wide").timeline
+    assert stored(admin).keys() == {timeline}
+    assert admin.zcard(timeline) == len(done)
+    found = saver.get_tuple(put_wide(saver, at))
     assert found
     assert found.checkpoint["channel_values"] == WIDE
 
@@ -373,21 +372,13 @@ TRIES = 50  # until a script is met before it writes
 
 
 def put_wide(
-    saver: Saver,
-    at: RunnableConfig,
-    checkpoint: Checkpoint,
-    new: Mapping[str, int] = MappingProxyType({}),
+    saver: Saver, at: RunnableConfig, new: Mapping[str, int] = MappingProxyType({})
 ) -> RunnableConfig:
     """A checkpoint that a script is busy with before it writes: it has many channels."""
     versions: Any = dict.fromkeys(WIDE, 1)
-    checkpoint = {**checkpoint, "channel_values": WIDE, "channel_versions": versions}
+    checkpoint = generate_checkpoint(channel_values=WIDE, channel_versions=versions)
     new_versions: Any = dict.fromkeys(new, 1)
-    return saver.put(at, checkpoint, generate_metadata(step=0), new_versions)
-
-
-def put_again_and_again(saver: Saver, at: RunnableConfig) -> None:
-    for _ in range(TRIES):
-        put_wide(saver, at, CHECKPOINTS[4])
+    return saver.put(at, checkpoint, generate_metadata(), new_versions)
 
 
 @contextmanager

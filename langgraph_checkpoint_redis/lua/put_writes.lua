@@ -17,6 +17,7 @@
 -- include care
 -- include chunks
 
+local FIRST_CHUNK = 8
 local place, row = ARGV[1], ARGV[2]
 local care = care_for(ARGV[4], ARGV[5], ARGV[6])
 
@@ -48,7 +49,7 @@ if old_row then
   -- include merge
   row = merged_row(place, old_row, row)
 end
-store_chunks(8)
+store_chunks(FIRST_CHUNK)
 if care then
   care.mark(each_write, groups_of(row))
 end
