@@ -3,8 +3,8 @@
 LangGraph puts a conversation whole into each checkpoint and gets it whole in each turn, while all
 of its messages but the last were there before. `JsonPlusSerializer` takes most of a call's time for
 them. So a message is remembered as it was written, by its fields, and as it was read, by its bytes:
-writing one again is looking it up, and reading one again is making it of its fields, which are
-known to be valid.
+writing one again is looking it up, and reading one again is making it of its fields. One that is
+read for the first time is made so, too, if others of its shape were (see `_shapes.py`).
 
 Nobody can tell, but for the time. What is written is what the serializer wrote for a message of the
 same class with the same fields; what is read is a message of the caller's own, of which nothing
@@ -16,25 +16,20 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgpack
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-# The classes of what is remembered, with numbers that tell one from another.
-MESSAGES: dict[type, int] = {AIMessage: 0, HumanMessage: 1, SystemMessage: 2, ToolMessage: 3}
-PYDANTIC = 5  # the extension of msgpack that the serializer writes them as
+from ._shapes import MARSHAL, MESSAGES, Template, fields_of, is_made_of, is_plain, made, shape
 
-# Marshal, in this version, writes equal bytes only for what is equal to the last type and bit, if
-# it is of these types.
-MARSHAL = 2
-PLAIN = frozenset((str, int, float, bool, type(None)))
+PYDANTIC = 5  # the extension of msgpack that the serializer writes messages as
 
 LARGE = 2**16  # bytes: what looking a larger message up takes is better spent on its serializer
 WRITTEN, READ = 150, 500  # bytes that a message takes beside its content, twice, roughly
+SHAPE = 200  # bytes that a shape takes, likewise
 MET = 100_000  # messages that were met once, of which nothing but that is known
 SERIALIZERS = 100  # a graph that is compiled may have one of its own
 
@@ -77,70 +72,14 @@ class Remembered(dict[bytes, Item]):
         return False
 
 
-class Template(NamedTuple):
-    """What a message is made of, to make more of it: its class, its fields, and which were given.
-
-    Those of its fields that can be changed within are `mutable`, marshalled, and `None` in
-    `fields`. So the garbage collector, which looks at all that is kept, has little to look at.
-    """
-
-    kind: type[BaseMessage]
-    fields: dict[str, Any]
-    mutable: bytes
-    given: frozenset[str]
-
-    def made(self) -> BaseMessage:
-        """A message that shares nothing with others that can be changed."""
-        message = self.kind.__new__(self.kind)
-        fields = {**self.fields, **marshal.loads(self.mutable)}  # noqa: S302 - it was made here
-        _set(message, "__dict__", fields)
-        _set(message, "__pydantic_fields_set__", {*self.given})
-        _set(message, "__pydantic_extra__", {})
-        _set(message, "__pydantic_private__", None)
-        return message
-
-
-_set = object.__setattr__  # Pydantic's own refuses most names
-STATE = {"__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"}
-
-
-def template(message: Any) -> Template | None:
-    """A template of a message, unless it has what cannot be copied here."""
-    if type(message) not in MESSAGES or not is_plain(message.__dict__):
-        return None
-    state = message.__getstate__()  # all that there is, as Pydantic tells whoever pickles it
-    if state.keys() != STATE or state["__pydantic_extra__"]:
-        return None
-    mutable = {name: value for name, value in state["__dict__"].items() if type(value) not in PLAIN}
-    fields = {name: None if name in mutable else value for name, value in state["__dict__"].items()}
-    given = _once(frozenset(state["__pydantic_fields_set__"]))
-    return Template(type(message), fields, marshal.dumps(mutable, MARSHAL), given)
-
-
-@lru_cache(maxsize=1_000)
-def _once(names: frozenset[str]) -> frozenset[str]:
-    """The same names, of which there are few sets: one for all messages."""
-    return names
-
-
-def is_plain(value: Any) -> bool:
-    """Whether a value consists of lists, dictionaries, text, numbers and the like alone."""
-    kind = type(value)
-    if kind is dict:
-        return not value or (_are_plain(value) and _are_plain(value.values()))
-    return _are_plain(value) if kind is list else kind in PLAIN
-
-
-def _are_plain(values: Iterable[Any]) -> bool:
-    return all(is_plain(value) for value in values if type(value) not in PLAIN)
-
-
 class Messages:
     """What is remembered of messages, for all copies of a saver, in about `capacity` bytes."""
 
     def __init__(self, capacity: int) -> None:
-        self.written: Remembered[bytes] = Remembered(capacity // 2, WRITTEN)  # by their keys
-        self.read: Remembered[Template] = Remembered(capacity // 2, READ)  # by bytes
+        share = capacity // 8
+        self.written: Remembered[bytes] = Remembered(4 * share, WRITTEN)  # by their keys
+        self.read: Remembered[Template] = Remembered(3 * share, READ)  # by bytes
+        self.shapes: Remembered[type[BaseMessage]] = Remembered(share, SHAPE)  # and their classes
         self._serializers: dict[JsonPlusSerializer, SerializerProtocol] = {}
 
     def remembered_by(self, serde: SerializerProtocol) -> SerializerProtocol:
@@ -168,7 +107,7 @@ class RememberingSerializer(SerializerProtocol):
 
     def __init__(self, serde: JsonPlusSerializer, hook: Hook, messages: Messages) -> None:
         self._serde, self._original = serde, hook
-        self._written, self._read = messages.written, messages.read
+        self._written, self._read, self._shapes = messages.written, messages.read, messages.shapes
         self._reader = JsonPlusSerializer(__unpack_ext_hook__=self._extension)
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
@@ -202,14 +141,29 @@ class RememberingSerializer(SerializerProtocol):
 
     def _extension(self, code: int, data: bytes) -> Any:
         """What an extension of msgpack stands for, of which most are messages."""
-        if code != PYDANTIC or len(data) > LARGE:
+        if code != PYDANTIC:
             return self._original(code, data)
         found = self._read.get(data)
-        if found:
-            return found.made()
-        message = self._original(code, data)
-        if self._read.is_met_again(data) and (made := template(message)):
-            self._read.keep(data, made)
+        return found.made() if found else self._new_read(data)
+
+    def _new_read(self, data: bytes) -> Any:
+        """A message that is not remembered, made of its fields if others of its shape were."""
+        found = fields_of(data)
+        if not found:
+            return self._original(PYDANTIC, data)
+        key, fields = shape(*found), found[1]
+        kind = self._shapes.get(key)
+        if not kind:
+            return self._of_new_shape(data, key, fields)
+        if len(data) <= LARGE and self._read.is_met_again(data):
+            self._read.keep(data, Template.of(kind, fields))
+        return made(kind, fields)
+
+    def _of_new_shape(self, data: bytes, key: bytes, fields: dict[str, Any]) -> Any:
+        message = self._original(PYDANTIC, data)
+        is_known = len(key) <= LARGE and self._shapes.is_met_again(key)
+        if is_known and is_made_of(message, fields):
+            self._shapes.keep(key, type(message))
         return message
 
 
