@@ -123,9 +123,17 @@ class Value(NamedTuple):
         return [*short, len(rope.data), *rope.levels] if rope.levels else short
 
 
-def encode(serde: SerializerProtocol, value: object, before: Rope | None, known: Chunks) -> Value:
-    """Serialize a value and cut it, as `cut` does."""
+def encode(
+    serde: SerializerProtocol,
+    value: object,
+    before: Rope | None,
+    known: Chunks,
+    written: Rope | None = None,
+) -> Value:
+    """Serialize a value and cut it, as `cut` does, unless it was `written` just so before."""
     type_, data = serde.dumps_typed(value)
+    if written and written.data == data:
+        return Value(type_, Cut(written, {}, {}))
     return Value(type_, cut(bytes(data), before, known))
 
 

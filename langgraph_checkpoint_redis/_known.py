@@ -21,12 +21,17 @@ THREAD, CHUNK, ROPE, RUN = 1000, 150, 500, 150
 ADDRESSED = 10_000  # checkpoints that were read by their id
 
 
+def written(channel: str) -> str:
+    """What stands for the writes to a channel, where there is something of each channel."""
+    return f"\0{channel}"
+
+
 class Known:
     """What is known of one thread.
 
-    `chunks` has chunks by digest; `ropes` the last value seen of each channel, by namespace, whose
-    chunks are all known, and the same `packed`; `runs` the runs that the index of runs leads
-    to the thread from.
+    `chunks` has chunks by digest; `ropes` the last value seen of each channel, by namespace, and
+    the last large one that a task has `written` to it, whose chunks are all known; the same are
+    `packed`; `runs` the runs that the index of runs leads to the thread from.
     """
 
     __slots__ = ("chunks", "packed", "ropes", "runs", "size")

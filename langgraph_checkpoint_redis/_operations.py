@@ -6,7 +6,7 @@ one script call, and where one asks for more, a comment says why.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from secrets import token_bytes
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import _codec, _config
-from ._chunks import digests_beside
+from ._chunks import DEEP, digests_beside
 from ._codec import Record, Value
 from ._compression import stored
 from ._config import Duration, Place
@@ -31,7 +31,7 @@ from ._confirm import Confirm, own_confirm
 from ._damage import Reading
 from ._encryption import reading
 from ._keys import ThreadKeys, same_slot
-from ._known import Known
+from ._known import Known, written
 from ._listing import Cursor, Page
 from ._options import Shared
 from ._replies import History, Reply, add_ancestor
@@ -168,10 +168,21 @@ class Operations(NamedTuple):
             is_stored, *told = yield PUT_WRITES(self._keys(place.thread_id), args, confirm)
             if is_stored:
                 self.shared.threads.learn(place.thread_id, known, new)
+                self._learn_written(place, known, dict(zip(channels, values, strict=True)))
                 break
             self.shared.threads.forget(place.thread_id)
         runs, lifetime = told
         yield from self._renew_index(place.thread_id, runs, lifetime)
+
+    def _learn_written(self, place: Place, known: Known, values: Mapping[str, Value]) -> None:
+        """Remember large writes as they were cut: many become the values of their channels."""
+        ropes = {
+            written(channel): value.cut.rope
+            for channel, value in values.items()
+            if len(value.cut.rope.data) >= DEEP
+        }
+        if ropes:
+            self.shared.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
 
     def _terms(self, thread_id: str, own_ttl: int | None) -> tuple[Argument, ...]:
         """What write scripts are told of a thread's lease and of how long it lives."""
@@ -187,9 +198,11 @@ class Operations(NamedTuple):
         self, checkpoint: Checkpoint, channels: Iterable[str], known: Known, namespace: str
     ) -> dict[str, Value]:
         values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
-        ropes = known.ropes_of(namespace)
+        ropes, chunks = known.ropes_of(namespace), known.chunks
         return {
-            channel: _codec.encode(self.serde, values[channel], ropes.get(channel), known.chunks)
+            channel: _codec.encode(
+                self.serde, values[channel], ropes.get(channel), chunks, ropes.get(written(channel))
+            )
             for channel in channels
             if channel in values and channel in versions
         }

@@ -17,8 +17,8 @@ from langgraph.checkpoint.conformance.test_utils import (
     generate_metadata,
 )
 
-from langgraph_checkpoint_redis import AsyncRedisSaver, CorruptThreadError, RedisSaver
-from langgraph_checkpoint_redis._chunks import Chunks, cut, digest_of
+from langgraph_checkpoint_redis import AsyncRedisSaver, CorruptThreadError, RedisSaver, _codec
+from langgraph_checkpoint_redis._chunks import Chunks, Cut, Rope, cut, digest_of
 from langgraph_checkpoint_redis._keys import Keyspace
 from langgraph_checkpoint_redis._known import CHUNK, ROPE, THREAD, Known, KnownThreads
 
@@ -168,6 +168,34 @@ def test_what_was_damaged_is_read_anew_when_it_is_repaired(
     found = saver.get_tuple(at)
     assert found
     assert found.checkpoint == checkpoint
+
+
+def test_what_a_task_wrote_is_not_cut_again(
+    saver: Saver, client: redis.Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large result would cost twice: as a write, and as the value of its channel."""
+    documents = [f"{number} " * 300 for number in range(20)]
+    at = saver.put(generate_config("a"), generate_checkpoint(), generate_metadata(), {})
+    saver.put_writes(at, [("short", "a"), ("documents", documents)], "task")
+    short: list[bytes] = []
+
+    def cut_short(data: bytes, before: Rope | None, known: Chunks) -> Cut:
+        short.append(data)
+        assert len(data) < 100
+        return cut(data, before, known)
+
+    monkeypatch.setattr(_codec, "cut", cut_short)
+    versions: dict[str, str | int | float] = {"short": "1", "documents": "1"}
+    values = {"short": "a", "documents": documents}
+    for _ in range(2):
+        checkpoint = generate_checkpoint(channel_values=values, channel_versions=versions)
+        saver.put(at, checkpoint, generate_metadata(), versions)
+        found = RedisSaver(client, prefix=prefix).get_tuple(generate_config("a"))
+        assert found
+        assert found.checkpoint["channel_values"] == values
+        assert short
+        monkeypatch.setattr(_codec, "cut", cut)
+        client.delete(Keyspace(prefix).thread("a").chunks)  # now it has to be sent, after all
 
 
 def test_the_garbage_collector_finds_little_in_what_is_remembered(drive: Driver) -> None:
