@@ -248,6 +248,11 @@ class Record(NamedTuple):
     channels: list[Any]
     tail: list[Any]
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Its namespace and its id."""
+        return self.namespace, self.checkpoint_id
+
     def versions(self) -> ChannelVersions:
         """The version of each channel."""
         return {

@@ -34,7 +34,7 @@ from ._keys import ThreadKeys, same_slot
 from ._known import Known, written
 from ._listing import Cursor, Page
 from ._options import Shared
-from ._replies import History, Reply, add_ancestor
+from ._replies import Found, History, Reply, add_ancestor
 from ._resp import Argument, Command
 from ._scripts import (
     COPY,
@@ -240,21 +240,21 @@ class Operations(NamedTuple):
         known = self.shared.threads.of(place.thread_id)
         if place.checkpoint_id and self.shared.options.refuses_conflicts:
             self.shared.threads.address(place)
-        row, is_left, reply = yield from self._get(place, known, may_leave=1)
+        found, is_left, reply = yield from self._get(place, known, may_leave=1)
         # Many pieces, or large ones, come by a command, since a script takes far longer for them;
         # unless the thread has changed in between, or is damaged: one call sees it as it is.
-        if is_left and not (yield from self._fetched(reply, row)):
-            row, _, reply = yield from self._get(place, known, may_leave=0)
-        if not row:
+        if found and is_left and not (yield from self._fetched(reply, found)):
+            found, _, reply = yield from self._get(place, known, may_leave=0)
+        if not found:
             return None
-        found, ropes = reply.tuple_and_ropes(row)
+        whole, ropes = reply.tuple_and_ropes(found)
         self.shared.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
-        return found
+        return whole
 
     def _get(
         self, place: Place, known: Known, *, may_leave: int
-    ) -> Operation[tuple[Sequence[Any], int, Reply]]:
-        """The row of a checkpoint, empty if there is none, and whether pieces were left out."""
+    ) -> Operation[tuple[Found | None, int, Reply]]:
+        """A checkpoint, if it is there, and whether pieces of it were left out."""
         keys, life = self._keys(place.thread_id), self.shared.options.life
         ropes, wanted = known.packed_ropes(place.namespace), (place.namespace, place.checkpoint_id)
         if life.refresh_on_read and life.ttl:
@@ -264,16 +264,16 @@ class Operations(NamedTuple):
         else:
             _, rows, is_left, *chunks = yield GET(keys, [ropes, may_leave, *wanted])
         reply = self._reply(place.thread_id, known, *chunks)
-        return (rows[0] if rows else ()), is_left, reply
+        return (reply.found(rows[0]) if rows else None), is_left, reply
 
-    def _fetched(self, reply: Reply, row: Sequence[Any]) -> Operation[bool]:
+    def _fetched(self, reply: Reply, found: Found) -> Operation[bool]:
         """Ask for the pieces that a checkpoint lacks; whether they are there."""
-        lacking, chunks = reply.lacking(row), reply.keys.chunks
+        lacking, chunks = reply.lacking(found), reply.keys.chunks
         if lacking:
             parts = [lacking[start : start + FETCHED] for start in range(0, len(lacking), FETCHED)]
             groups = yield Commands(tuple(("HMGET", chunks, *part) for part in parts))
-            found = _codec.chunks(lacking, groups)
-            self.shared.threads.learn(reply.thread_id, reply.known, found)
+            pieces = _codec.chunks(lacking, groups)
+            self.shared.threads.learn(reply.thread_id, reply.known, pieces)
         return reply.known.chunks.keys() >= {*lacking}
 
     def page(self, thread_id: str, cursor: Cursor) -> Operation[Page]:
@@ -291,31 +291,23 @@ class Operations(NamedTuple):
                 cursor.ropes or known.packed_ropes(cursor.namespace or ""),
             ],
         )
-        records = [self._record(thread_id, row[0]) for row in rows]
+        reply = self._reply(thread_id, known, *chunks)
+        page = [reply.found(row) for row in rows]
         tuples: Iterator[CheckpointTuple]
         if whole:
-            wanted = [
-                row for row, record in zip(rows, records, strict=True) if cursor.wants(record)
-            ]
-            taken, tuples = (
-                len(wanted),
-                map(self._reply(thread_id, known, *chunks).checkpoint_tuple, wanted),
-            )
+            wanted = [found for found in page if cursor.wants(found.record)]
+            taken, tuples = len(wanted), map(reply.checkpoint_tuple, wanted)
         else:
-            matches = [record for record in records if self._matches(record, thread_id, cursor)]
+            matches = [one.record for one in page if self._matches(one.record, thread_id, cursor)]
             matches = matches[: cursor.left]
             taken, tuples = len(matches), (yield from self._whole(thread_id, known, matches))
+        records = [found.record for found in page]
         with Reading(thread_id, self._keys(thread_id).timeline, rows[-1][0] if rows else b""):
             moved = cursor.moved(records, taken, known, more=bool(more))
         return Page(tuples, moved)
 
-    def _record(self, thread_id: str, row: bytes) -> Record:
-        with Reading(thread_id, self._keys(thread_id).timeline, row):
-            return _codec.record(row)
-
     def _matches(self, record: Record, thread_id: str, cursor: Cursor) -> bool:
-        place = (record.namespace, record.checkpoint_id)
-        with Reading(thread_id, self._keys(thread_id).timeline, place):
+        with Reading(thread_id, self._keys(thread_id).timeline, record.place):
             metadata = record.metadata(self._reading_serde, thread_id)
         return cursor.wants(record) and all(
             metadata.get(name) == value for name, value in cursor.filter.items()
@@ -331,7 +323,8 @@ class Operations(NamedTuple):
             done, rows, _, *chunks = yield GET(
                 self._keys(thread_id), [known.packed_ropes(records[0].namespace), 0, *ids]
             )
-            found.append(map(self._reply(thread_id, known, *chunks).checkpoint_tuple, rows))
+            reply = self._reply(thread_id, known, *chunks)
+            found.append(map(reply.checkpoint_tuple, map(reply.found, rows)))
             records = records[done:]
         return chain.from_iterable(found)
 

@@ -12,11 +12,19 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import _codec
 from ._chunks import Rope
-from ._codec import Write
+from ._codec import Record, Write
 from ._config import Place
 from ._damage import Reading, tell_damage
 from ._keys import ThreadKeys
 from ._known import Known, KnownThreads
+
+
+class Found(NamedTuple):
+    """A checkpoint of a reply: whether its parent is there, and the rows of its writes."""
+
+    record: Record
+    has_parent: int
+    writes: Sequence[bytes]
 
 
 class Reply(NamedTuple):
@@ -31,18 +39,23 @@ class Reply(NamedTuple):
     def value(self, namespace: str, checkpoint_id: str, entry: Sequence[Any]) -> Any:
         return self._value_and_rope(namespace, checkpoint_id, entry)[0]
 
-    def checkpoint_tuple(self, row: Sequence[Any]) -> CheckpointTuple:
-        return self.tuple_and_ropes(row)[0]
+    def found(self, row: Sequence[Any]) -> Found:
+        """A row of the reply, of which only the serialized parts are not yet read."""
+        timeline_row, has_parent, writes = row
+        with Reading(self.thread_id, self.keys.timeline, timeline_row):
+            return Found(_codec.record(timeline_row), has_parent, writes)
 
-    def tuple_and_ropes(self, row: Sequence[Any]) -> tuple[CheckpointTuple, dict[str, Rope]]:
-        with Reading(self.thread_id, self.keys.timeline, row[0]):
-            return self._tuple_and_ropes(*row)
+    def checkpoint_tuple(self, found: Found) -> CheckpointTuple:
+        return self.tuple_and_ropes(found)[0]
+
+    def tuple_and_ropes(self, found: Found) -> tuple[CheckpointTuple, dict[str, Rope]]:
+        with Reading(self.thread_id, self.keys.timeline, found.record.place):
+            return self._tuple_and_ropes(*found)
 
     def _tuple_and_ropes(
-        self, timeline_row: bytes, has_parent: int, writes: Sequence[bytes]
+        self, record: Record, has_parent: int, writes: Sequence[bytes]
     ) -> tuple[CheckpointTuple, dict[str, Rope]]:
-        record = _codec.record(timeline_row)
-        namespace, checkpoint_id = record.namespace, record.checkpoint_id
+        namespace, checkpoint_id = record.place
         place = Place(self.thread_id, namespace, checkpoint_id)
         values: dict[str, Any] = {}
         ropes: dict[str, Rope] = {}
@@ -65,12 +78,10 @@ class Reply(NamedTuple):
         )
         return found, ropes
 
-    def lacking(self, row: Sequence[Any]) -> list[bytes]:
+    def lacking(self, found: Found) -> list[bytes]:
         """The pieces of a checkpoint that are not known. Damage is told by whoever reads it."""
-        timeline_row, _, writes = row
-        with Reading(self.thread_id, self.keys.timeline, timeline_row):
-            entries = [entry for _, entry in _codec.record(timeline_row).entries()]
-        entries += [write.entry for write in self.writes(writes)]
+        entries = [entry for _, entry in found.record.entries()]
+        entries += [write.entry for write in self.writes(found.writes)]
         pieces: dict[bytes, None] = {}
         for entry in entries:
             with suppress(LookupError, struct.error):
