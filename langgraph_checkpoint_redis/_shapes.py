@@ -28,7 +28,10 @@ MESSAGES: dict[type, int] = {AIMessage: 0, HumanMessage: 1, SystemMessage: 2, To
 MARSHAL = 2
 PLAIN = frozenset((str, int, float, bool, type(None)))
 
+# Where Pydantic keeps the validators of a class, and those that let pass what shapes leave out.
+DECORATORS = "field_validators", "model_validators", "root_validators", "validators"
 VALIDATORS = {"_backwards_compat_tool_calls", "coerce_args"}
+
 TEXTS = ("content", "id", "name", "tool_call_id")  # fields in which any text is valid
 BLOCKS = frozenset((str, dict))  # what content may be a list of
 CALL = ["name", "args", "id", "type"]  # what there is in the call of a tool, in order
@@ -58,10 +61,12 @@ def beginnings() -> tuple[bytes, ...]:
 
 
 def _validators(kind: Any) -> set[str]:
-    """The names of what looks at the fields of a class, beside Pydantic itself."""
-    found = kind.__pydantic_decorators__
-    by_kind = found.model_validators, found.field_validators, found.validators
-    return {*found.root_validators}.union(*by_kind)
+    """The names of what looks at the fields of a class, beside Pydantic itself.
+
+    Pydantic may come to keep them elsewhere: then there are some that are not known.
+    """
+    found = getattr(kind, "__pydantic_decorators__", None)
+    return set[str]().union(*[getattr(found, name, {"unknown"}) for name in DECORATORS])
 
 
 def _refuse(*_: object) -> None:
