@@ -319,7 +319,7 @@ class Operations(NamedTuple):
         """The checkpoints of rows that came without values: a second call, for matches only."""
         found: list[Iterator[CheckpointTuple]] = []
         while records:
-            ids = [arg for record in records for arg in (record.namespace, record.checkpoint_id)]
+            ids = [arg for record in records for arg in record.place]
             done, rows, _, *chunks = yield GET(
                 self._keys(thread_id), [known.packed_ropes(records[0].namespace), 0, *ids]
             )

@@ -56,8 +56,8 @@ def _are_plain(values: Iterable[Any]) -> bool:
 def beginnings() -> tuple[bytes, ...]:
     """What messages begin with, as they are written, that may be made of their fields."""
     known = [kind for kind in MESSAGES if _validators(kind) <= VALIDATORS]
-    names = [msgpack.packb(kind.__module__) + msgpack.packb(kind.__name__) for kind in known]
-    return tuple(msgpack.Packer().pack_array_header(4) + name for name in names)
+    # Fields and a method follow, here of a byte each.
+    return tuple(msgpack.packb([kind.__module__, kind.__name__, 0, 0])[:-2] for kind in known)
 
 
 def _validators(kind: Any) -> set[str]:

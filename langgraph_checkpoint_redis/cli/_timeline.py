@@ -115,8 +115,7 @@ def steps(saver: RedisSaver, thread_id: str, namespace: str | None = None) -> It
 
 
 def _step(saver: RedisSaver, thread_id: str, record: Record, writes: Sequence[Write]) -> Step:
-    place = (record.namespace, record.checkpoint_id)
-    found = _read(saver, thread_id, *place) if _is_telling(record, writes) else None
+    found = _read(saver, thread_id, *record.place) if _is_telling(record, writes) else None
     channels = {channel for channel, _ in record.entries()}
     return Step(
         namespace=record.namespace,

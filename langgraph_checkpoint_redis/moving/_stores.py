@@ -175,7 +175,7 @@ class _Operations(Operations):
             args: list[Argument] = [0, "", *after, PAGE, 0, pack_ropes([])]
             is_more, rows, *_ = yield LIST(self._keys(thread_id), args)
             records = [_codec.record(row[0]) for row in rows]
-            found += [Place(record.namespace, record.checkpoint_id) for record in records]
+            found += [Place(*record.place) for record in records]
             more = is_more and records
             after = [found[-1].checkpoint_id, found[-1].namespace] if found else after
         return sorted(found)
