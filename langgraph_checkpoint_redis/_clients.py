@@ -27,19 +27,9 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ._damage import place_of
-from ._keys import thread_id
+from ._refusals import refusal
 from ._urls import Url, parsed
-from .errors import (
-    ConfigError,
-    ConflictError,
-    CorruptThreadError,
-    LeaseLostError,
-    RedisSaverError,
-    ThreadDeletedError,
-    ThreadLeasedError,
-    UnknownFormatError,
-)
+from .errors import ConfigError
 
 CONNECTIONS = 64  # that one saver uses at a time; a client's pool refuses more than 100 by default
 SECONDS_TO_RECOVER = 10.0  # that a server may take to restart, to fail over or to move a slot
@@ -66,17 +56,6 @@ _LASTING = (AuthenticationError, AuthorizationError)
 _UNRECOGNIZED: dict[str, type[Exception]] = {
     "-READONLY ": ReadOnlyError,  # in a script, before Redis 7: not where redis-py looks for it
     "MASTERDOWN ": MasterDownError,  # redis-py 5 looks for it in clusters only
-}
-_UNKNOWN_FORMAT = re.compile(r"UNKNOWNFORMAT (\w+)")
-_KEY = r"([^{}]+\{[^{}]+\}:\w+)"  # of a thread, with spaces in it or not
-_CORRUPT_ROW = re.compile(rf"CORRUPTROW ([0-9a-f]*) {_KEY}")
-_REFUSED = re.compile(
-    rf"\b(THREADLEASED|LEASELOST|THREADDELETED|THREADMOVEDON) {_KEY} ?(\S*) ?(\S*)"
-)
-_REFUSALS: dict[str, type[RedisSaverError]] = {
-    "THREADLEASED": ThreadLeasedError,
-    "LEASELOST": LeaseLostError,
-    "THREADDELETED": ThreadDeletedError,
 }
 
 
@@ -156,14 +135,7 @@ def must_leave(error: Exception) -> bool:
 
 def explained(error: Exception) -> Exception:
     """What our scripts complain about as our own error; others are as the client raised them."""
-    text = str(error)
-    if found := _UNKNOWN_FORMAT.search(text):
-        return UnknownFormatError(found[1])
-    if found := _CORRUPT_ROW.search(text):
-        return _corrupt(bytes.fromhex(found[1]), found[2])
-    if found := _REFUSED.search(text):
-        return _refusal(*found.groups())
-    return _recognized(error)
+    return refusal(str(error)) or _recognized(error)
 
 
 def _recognized(error: Exception) -> Exception:
@@ -174,16 +146,6 @@ def _recognized(error: Exception) -> Exception:
             recognized: Exception = known(text)
             return recognized
     return error
-
-
-def _refusal(code: str, key: str, parent: str, latest: str) -> RedisSaverError:
-    if code == "THREADMOVEDON":
-        return ConflictError(thread_id(key), parent, latest)
-    return _REFUSALS[code](thread_id(key))
-
-
-def _corrupt(row: bytes, key: str) -> CorruptThreadError:
-    return CorruptThreadError(thread_id(key), *place_of(row), key, "the row is damaged")
 
 
 class Patience:

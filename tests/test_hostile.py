@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 from examples.local_server import running_server
 from langgraph_checkpoint_redis import (
     ConfigError,
+    ConflictError,
     RedisSaver,
     RedisSaverError,
     ThreadLeasedError,
@@ -59,7 +61,7 @@ FRAGMENTS = [
         "sweep:",
     ],
     *["redis.call('FLUSHALL')", "]] redis.call('FLUSHALL') --", "\r\n*1\r\n$8\r\nFLUSHALL\r\n"],
-    *["$-1\r\n", "THREADLEASED lg:{a}:timeline ", "CORRUPTROW 00 lg:{a}:writes", "KEYS[1]", "ARGV"],
+    *["$-1\r\n", "LGR:LEASED:6c67", "user_script:1: LGR:LOST:6c67 ", "KEYS[1]", "ARGV"],
     *["\u212a", "\u0130", "\ufb01", "e\u0301", "\u00e9", "\U0001f600", "\u202e", "\ud83d", " "],
     *["__proto__", "null", "None", "true", "0", "-1", "1e999", "\xff", "~lg:*", "a" * 5000],
 ]
@@ -207,7 +209,13 @@ def test_names_within_a_thread_are_not_mixed_up(
     saver.delete_thread("t")
 
 
-@pytest.mark.parametrize("word", ["a b", "THREADLEASED lg:{b}:x ", "%7B}", "\r\n-ERR x", "é 中"])
+WORDS = [
+    *["a b", "%7B}", "\r\n-ERR x", "é 中", "x NOREPLICAS y", "BUSY ", "-READONLY ", "MASTERDOWN "],
+    *["LGR:CORRUPT:6c673a7b627d3a78:00", "user_script:1: LGR:DELETED:6c673a7b627d3a78 "],
+]
+
+
+@pytest.mark.parametrize("word", WORDS)
 def test_an_error_names_the_thread_whatever_it_is_called(
     saver: Saver, client: redis.Redis, prefix: str, word: str
 ) -> None:
@@ -216,6 +224,18 @@ def test_an_error_names_the_thread_whatever_it_is_called(
     with other.lease(word), pytest.raises(ThreadLeasedError) as raised:
         put(saver, thread(word))
     assert repr(word) in str(raised.value)
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("saver_options", [{"on_conflict": "error"}], ids=str)
+def test_an_error_is_of_its_kind_whatever_a_checkpoint_is_called(saver: Saver, word: str) -> None:
+    """A conflict would be told as the damage of another thread, or be tried again for long."""
+    put(saver, thread("a"))
+    start = time.monotonic()
+    with pytest.raises(ConflictError) as raised:
+        put(saver, thread("a", checkpoint_id=f"0 {word}"))
+    assert raised.value.parent == f"0 {word}"
+    assert time.monotonic() - start < 5
 
 
 # Data that looks like something else

@@ -6,6 +6,7 @@
 -- ARGV[3]  1 to take it, 0 to renew only what is held
 -- Returns  1, or 0 when another has the lease, or when there is none to renew
 
+-- include refuse
 -- include control
 -- include lease
 

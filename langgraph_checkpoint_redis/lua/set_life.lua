@@ -7,6 +7,7 @@
 -- Returns  {found, runs, lifetime}: found is 0 when there is no thread; the runs whose index has to be
 --          renewed, and for how many milliseconds, 0 for ever
 
+-- include refuse
 -- include control
 -- include lease
 -- include life

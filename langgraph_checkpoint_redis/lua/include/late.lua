@@ -5,15 +5,15 @@ local function was_deleted()
   return control.deleted and time_of('deleted') > now()
 end
 
-local function refuse()
-  error('THREADDELETED ' .. KEYS[1] .. ' ')
+local function refuse_late()
+  refuse('DELETED', TIMELINE)
 end
 
 -- Raises an error if writes belong to a checkpoint of the deleted thread, or to one that was refused.
 local function check_writes(ns, id)
   if was_deleted() and row_exists(ns, id) == 0 then
     if control['late ' .. id] or not is_before(control.newest, id) then
-      refuse()
+      refuse_late()
     end
   end
 end
@@ -29,7 +29,8 @@ local function check_checkpoint(ns, id, head)
   if from_parent or from_root then
     local key = prefix(ns, id)
     redis.call('ZREMRANGEBYLEX', WRITES, '[' .. key .. '\0', '(' .. key .. '\1')
+    note_removal()
     set_control('late ' .. id, '1')
-    refuse()
+    refuse_late()
   end
 end

@@ -12,8 +12,8 @@ local function check_lease(token)
     set_control('until', integer(now() + control.span))
     keep_control()
   elseif token ~= '' then
-    error('LEASELOST ' .. KEYS[1] .. ' ')
+    refuse('LEASELOST', KEYS[1])
   elseif leased then
-    error('THREADLEASED ' .. KEYS[1] .. ' ')
+    refuse('LEASED', KEYS[1])
   end
 end

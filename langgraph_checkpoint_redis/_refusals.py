@@ -1,0 +1,83 @@
+"""Refusals of scripts, and the errors they become.
+
+A script refuses by raising `LGR:CODE:DETAIL:...` (see `lua/include/refuse.lua`). Details are
+hexadecimal, so no thread id, checkpoint id or node name can look like a code or end a detail. The
+text is looked for only where the server puts the message of a script, never further back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from ._damage import place_of
+from ._keys import thread_id
+from .errors import (
+    ConflictError,
+    CorruptThreadError,
+    LeaseLostError,
+    MissingAncestorError,
+    RedisSaverError,
+    RunNeededError,
+    ThreadDeletedError,
+    ThreadLeasedError,
+    UnknownFormatError,
+)
+
+# Before version 7, a server puts where the script is in front of the message. redis-py drops "ERR".
+_REFUSAL = re.compile(
+    r"(?:ERR )?(?:Error running script \(call to f_[0-9a-f]{40}\): )?(?:@?user_script:\s?\d+: )*"
+    r"LGR:([A-Z]+)((?::[0-9a-f]*)*)(?![^ ,])"
+)
+
+
+def refusal(text: str) -> RedisSaverError | None:
+    """Return the error that a script has refused with, or None if the text is no refusal."""
+    found = _REFUSAL.match(text)
+    if not found:
+        return None
+    details = [bytes.fromhex(detail) for detail in found[2].split(":")[1:]]
+    return _ERRORS[found[1]](*details)
+
+
+def _corrupt(key: bytes, row: bytes) -> RedisSaverError:
+    return CorruptThreadError(_thread(key), *place_of(row), key.decode(), "the row is damaged")
+
+
+def _lost(key: bytes) -> RedisSaverError:
+    reason = "the key is gone, though the thread has data in it: it was evicted or deleted"
+    return CorruptThreadError(_thread(key), "", "", key.decode(), reason)
+
+
+def _missing_ancestor(
+    key: bytes, namespace: bytes, checkpoint_id: bytes, ancestor: bytes
+) -> RedisSaverError:
+    place = namespace.decode(), checkpoint_id.decode()
+    return MissingAncestorError(
+        _thread(key), *place, key.decode(), ancestor.decode(), is_written=False
+    )
+
+
+def _needed(key: bytes, run: bytes, checkpoint_id: bytes) -> RedisSaverError:
+    return RunNeededError(_thread(key), run.decode(), checkpoint_id.decode())
+
+
+def _conflict(key: bytes, parent: bytes, latest: bytes) -> RedisSaverError:
+    return ConflictError(_thread(key), parent.decode(), latest.decode())
+
+
+def _thread(key: bytes) -> str:
+    return thread_id(key.decode())
+
+
+_ERRORS: dict[str, Callable[..., RedisSaverError]] = {
+    "FORMAT": lambda found: UnknownFormatError(found.decode()),
+    "CORRUPT": _corrupt,
+    "LOST": _lost,
+    "ANCESTOR": _missing_ancestor,
+    "NEEDED": _needed,
+    "CONFLICT": _conflict,
+    "LEASED": lambda key: ThreadLeasedError(_thread(key)),
+    "LEASELOST": lambda key: LeaseLostError(_thread(key)),
+    "DELETED": lambda key: ThreadDeletedError(_thread(key)),
+}
