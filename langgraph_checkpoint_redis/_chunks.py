@@ -29,9 +29,12 @@ LITERAL = 64  # bytes: up to this a value stands in its row, which costs less th
 PIECE = 512  # bytes: an item of this size is a piece of its own, smaller ones go together
 DEEP = 8192  # bytes: items of this size are cut inside, as are containers that are most of a value
 DEPTH = 8  # containers within containers that are cut inside
+SMALL = 128  # bytes: a piece below this is always sent
 TINY = 24  # bytes: containers whose items are smaller on average are not worth cutting
 NODE_MIN, NODE_MAX = 4, 12  # references in a node
 DIGEST = 16  # bytes
+
+_NODE_SIZES = range(NODE_MIN * DIGEST, NODE_MAX * DIGEST + 1, DIGEST)
 
 Chunks = Mapping[bytes, bytes]
 _NONE: Chunks = {}
@@ -70,8 +73,37 @@ class Cut(NamedTuple):
 
 
 def digest_of(content: bytes) -> bytes:
-    """The 16-byte name of a chunk: BLAKE2b-128 of its content."""
+    """Return the 16-byte name of a node, and of most pieces: BLAKE2b-128 of the content."""
     return blake2b(content, digest_size=DIGEST).digest()
+
+
+def piece_name(content: bytes) -> bytes:
+    """Return the 16-byte name of a piece.
+
+    A piece as long as a node may be has a name of another kind. Otherwise bytes of a user's that
+    equal a node would keep its name in use when all that the node refers to is freed.
+    """
+    if len(content) in _NODE_SIZES:
+        return blake2b(content, digest_size=DIGEST, person=b"piece").digest()
+    return digest_of(content)
+
+
+def with_all_below(digests: Iterable[bytes], known: Chunks) -> dict[bytes, None]:
+    """Return chunks with what those that are nodes refer to, as far as it is known."""
+    found: dict[bytes, None] = {}
+    left = [*digests]
+    while left:
+        digest = left.pop()
+        content = known.get(digest, b"")
+        if digest not in found and is_node(digest, content):
+            left += references(content)
+        found[digest] = None
+    return found
+
+
+def is_name_of(name: bytes, content: bytes) -> bool:
+    """Return whether a chunk with this content, piece or node, has this name."""
+    return name == digest_of(content) or name == piece_name(content)
 
 
 def cut(data: bytes, before: Rope | None, known: Chunks) -> Cut:
@@ -79,7 +111,7 @@ def cut(data: bytes, before: Rope | None, known: Chunks) -> Cut:
     if len(data) <= LITERAL:
         return Cut(Rope(data, len(data), (), ()), {}, {})
     if _is_short_write(data):
-        piece = digest_of(data[1:])
+        piece = piece_name(data[1:])
         return Cut(Rope(data, 1, (piece,), ((piece,),)), {}, {piece: data[1:]})
     start, end, old = _same_beginning(data, before, known) if before else (0, 0, ())
     if old:
@@ -88,7 +120,7 @@ def cut(data: bytes, before: Rope | None, known: Chunks) -> Cut:
         bounds = [0, *_item_starts(data), len(data)] if len(data) >= PIECE else [len(data)]
         start = _literal_end(bounds)
         contents = _split(data, start, bounds)
-    new = [digest_of(content) for content in contents]
+    new = [piece_name(content) for content in contents]
     levels, rows, nodes = _levels((*old, *new), before if old else None, len(old), known)
     rope = Rope(data, start, levels, rows)
     return Cut(rope, nodes, dict(zip(new, contents, strict=True)))
@@ -134,12 +166,29 @@ def references(digests: bytes) -> tuple[bytes, ...]:
     return tuple([digest for (digest,) in struct.iter_unpack("16s", digests)])
 
 
-def digests_beside(levels: Iterable[bytes], nodes: Chunks, pieces: Chunks) -> bytes:
-    """Of all digests in levels and nodes, those that are of none of these chunks."""
-    named = references(b"".join([*levels, *nodes.values()]))
-    return b"".join(
-        [name for name in dict.fromkeys(named) if name not in pieces and name not in nodes]
-    )
+def named_beside(levels: Iterable[bytes], nodes: Chunks, pieces: Chunks) -> list[bytes]:
+    """Return the digests in levels and nodes that are of none of these chunks."""
+    named = dict.fromkeys(references(b"".join([*levels, *nodes.values()])))
+    return [name for name in named if name not in pieces and name not in nodes]
+
+
+def small_pieces(names: Iterable[bytes], known: Chunks) -> dict[bytes, bytes]:
+    """Return the known pieces, of these chunks, that are sent rather than named.
+
+    A small piece costs little, and a sweep frees it soon: the end of a message, say, as only the
+    input of a run has it. To name it would have most writes refused where old checkpoints go.
+    """
+    found: dict[bytes, bytes] = {}
+    for name in names:
+        content = known.get(name)
+        if content and len(content) < SMALL and not is_node(name, content):
+            found[name] = content
+    return found
+
+
+def is_node(name: bytes, content: bytes) -> bool:
+    """Return whether a chunk is a node by its name, which tells it from a piece of its size."""
+    return len(content) in _NODE_SIZES and digest_of(content) == name
 
 
 def pack_ropes(ropes: Iterable[Sequence[bytes]]) -> bytes:
@@ -311,6 +360,8 @@ def _levels(
     while len(digests) > NODE_MIN + 1:
         start, old = _same_nodes(before, len(levels), same, known)
         groups, rest = _grouped(digests[start:])
+        if not (groups or old):
+            break  # no level is empty but below another one
         new = [digest_of(group) for group in groups]
         nodes.update(zip(new, groups, strict=True))
         levels.append(rest)

@@ -35,6 +35,7 @@ from langgraph_checkpoint_redis._compression import (
 from langgraph_checkpoint_redis._keys import Keyspace
 
 from .driving import Saver
+from .stored import chunks_at
 
 Open = Callable[[Compression | None], RedisSaver]
 
@@ -64,8 +65,7 @@ def opened(client: redis.Redis, prefix: str) -> Open:
 
 def chunks(client: Any, prefix: str, thread_id: str = "a") -> dict[bytes, bytes]:
     """The chunks of a thread by digest, as they are stored."""
-    found: dict[bytes, bytes] = client.hgetall(Keyspace(prefix).thread(thread_id).chunks)
-    return found
+    return chunks_at(client, Keyspace(prefix).thread(thread_id).chunks)
 
 
 def put(saver: Saver, at: RunnableConfig, value: object) -> RunnableConfig:

@@ -26,6 +26,7 @@ from langgraph_checkpoint_redis._damage import Reading, seal_of, unsealed
 from langgraph_checkpoint_redis._keys import Keyspace
 
 from .driving import Saver
+from .stored import chunks_at
 
 many = settings(
     deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -67,7 +68,7 @@ class Stored:
         self.dumps = {key: client.dump(key) for key in self.keys if client.exists(key)}
         self.timeline: list[bytes] = client.zrange(self.keys.timeline, 0, -1)  # type: ignore[assignment]
         self.writes: list[bytes] = client.zrange(self.keys.writes, 0, -1)  # type: ignore[assignment]
-        self.chunks: dict[bytes, bytes] = client.hgetall(self.keys.chunks)  # type: ignore[assignment]
+        self.chunks = chunks_at(client, self.keys.chunks)
 
     def repair(self) -> None:
         self.client.delete(*self.keys)

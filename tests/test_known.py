@@ -24,6 +24,7 @@ from langgraph_checkpoint_redis._known import CHUNK, ROPE, THREAD, Known, KnownT
 
 from .driving import DirectDriver, Driver, Saver
 from .graphs import Session, alike, asks, chat, sequence
+from .stored import chunks_at
 
 SIZE = 1000  # bytes of a chunk
 
@@ -266,6 +267,6 @@ def test_a_saver_without_memory_stores_what_any_other_does(
         talk = Session(one, chat(), thread_id)
         for turn in range(10):
             talk.say(f"turn {turn} " * 100)
-    chunks, others = (client.hkeys(Keyspace(prefix).thread(name).chunks) for name in "ab")
+    chunks, others = ([*chunks_at(client, Keyspace(prefix).thread(name).chunks)] for name in "ab")
     assert len(chunks) > 10
     assert {*chunks} == {*others}

@@ -18,6 +18,7 @@ from langgraph_checkpoint_redis._compression import content_of
 from langgraph_checkpoint_redis._keys import Keyspace
 
 from .driving import Saver
+from .stored import chunks_at
 from .strategies import (
     RUNS,
     Model,
@@ -47,8 +48,7 @@ class Raw:
         return [*self.client.scan_iter(match=f"{self.prefix}:*", count=1000)]
 
     def chunks(self, thread_id: str) -> dict[bytes, bytes]:
-        stored = self.client.hgetall(self.keyspace.thread(thread_id).chunks)
-        return cast("dict[bytes, bytes]", stored)
+        return chunks_at(self.client, self.keyspace.thread(thread_id).chunks)
 
     def lose_chunks(self, thread_id: str) -> None:
         assert self.client.delete(self.keyspace.thread(thread_id).chunks)

@@ -31,6 +31,7 @@ from langgraph_checkpoint_redis._keys import Keyspace
 
 from .driving import Driver, Saver
 from .graphs import Session, chat, thread
+from .stored import chunks_at
 
 Fresh = Callable[[], RedisSaver]
 
@@ -76,8 +77,7 @@ def grow(saver: Saver, states: Sequence[object], at: RunnableConfig = HERE) -> l
 
 def chunks(client: Any, prefix: str) -> list[bytes]:
     """The chunks of thread `a`."""
-    found: list[bytes] = client.hvals(Keyspace(prefix).thread("a").chunks)
-    return found
+    return [*chunks_at(client, Keyspace(prefix).thread("a").chunks).values()]
 
 
 def size_of(saver: Saver, value: object) -> int:

@@ -9,6 +9,7 @@
 --          no checkpoint left in the thread
 
 -- include rows
+-- include whole
 -- include control
 -- include lease
 -- include slices
@@ -26,6 +27,28 @@ for i = 5, #ARGV do
   runs[ARGV[i]] = true
 end
 
-return remove(ARGV[1], ARGV[2], ARGV[3], function(row)
+local function is_victim(row)
   return runs[head_of(row)[RUN] or '']
-end)
+end
+
+-- Refuses where a checkpoint that stays is rebuilt from one that would go.
+local function check(row)
+  local head = head_of(row)
+  if is_victim(row) or not head[DELTA] then
+    return
+  end
+  local stored, is_rebuilt = {}, false
+  each_value(head, function(_, channel)
+    stored[channel] = true
+  end)
+  for _, channel in ipairs(head[DELTA]) do
+    is_rebuilt = is_rebuilt or not stored[channel]
+  end
+  local ns, id = place_of(row)
+  local parent_row = is_rebuilt and row_at(ns, head[PARENT])
+  if parent_row and is_victim(parent_row) then
+    refuse('NEEDED', TIMELINE, head_of(parent_row)[RUN], id)
+  end
+end
+
+return remove(ARGV[1], ARGV[2], ARGV[3], is_victim, check)

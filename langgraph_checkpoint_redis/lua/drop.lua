@@ -9,6 +9,7 @@
 -- Returns  for each row 1 if it is of no use, or 0; if they were to be removed, 1 if it is gone
 
 -- include rows
+-- include whole
 -- include control
 -- include lease
 -- include slices
@@ -20,7 +21,7 @@
 
 local MISSING = string.rep('-', 40)
 
-local function lacks(chunks)
+local function has_lost(chunks)
   for i = 1, #chunks, DIGEST + 40 do
     local chunk = redis.call('HMGET', CHUNKS, string.sub(chunks, i, i + DIGEST - 1))[1]
     local found = chunk and redis.sha1hex(chunk) or MISSING
@@ -39,7 +40,7 @@ local function is_of_no_use(row, why)
   if why == 'orphan' then
     return row_exists(place_of(row)) == 0
   end
-  return why == '' or lacks(why)
+  return why == '' or has_lost(why)
 end
 
 -- The writes of a checkpoint go with it, unless there is another of its name: then it was damaged there.
@@ -71,5 +72,8 @@ for i = 3, #ARGV, 3 do
   end
   local is_gone = removes and not there
   found[#found + 1] = (useless or is_gone) and 1 or 0
+end
+if removes then
+  note_removal()
 end
 return found

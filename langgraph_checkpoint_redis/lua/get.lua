@@ -10,6 +10,7 @@
 --          rows are made of, digests a string for each
 
 -- include rows
+-- include whole
 -- include slices
 -- include closure
 -- include reply

@@ -9,6 +9,7 @@
 --          to be renewed, and for how many milliseconds
 
 -- include rows
+-- include whole
 -- include slices
 -- include closure
 -- include reply

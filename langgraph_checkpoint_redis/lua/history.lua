@@ -7,10 +7,13 @@
 -- ARGV[4]  how many ancestors to visit at most
 -- ARGV[5]  the levels of ropes whose chunks the caller knows
 -- ARGV[6...] channels
--- Returns  {ancestors, next_id, digests, groups}: an ancestor is {writes, seeds}, with seeds a
---          flat list of channel and msgpack entry; next_id is where to go on, or empty at the end
+-- Returns  {ancestors, next_id, gone, delta, digests, groups}: an ancestor is {writes, seeds}, with seeds a
+--          flat list of channel and msgpack entry; next_id is where to go on, or empty at the end; gone is the
+--          id of a checkpoint that was looked for and is not there, or empty; delta, where the walk begins at a
+--          parent, are the delta channels that the checkpoint needs ancestors for
 
 -- include rows
+-- include whole
 -- include slices
 -- include closure
 -- include reply
@@ -23,14 +26,32 @@ for i = 6, #ARGV do
   left = left + 1
 end
 
-local row
+check_whole()
+local row, gone, delta = nil, '', {}
+
+-- Goes to a checkpoint; to none if there is no id.
+local function go_to(next_id)
+  row = next_id ~= '' and row_at(ns, next_id) or nil
+  gone = next_id ~= '' and not row and next_id or ''
+end
+
 if id == '' then
   row = latest_row(ns)
 else
-  row = row_at(ns, id)
+  go_to(id)
 end
 if row and ARGV[3] == '1' then
-  row = row_at(ns, head_of(row)[PARENT])
+  local head = head_of(row)
+  local stored = {}
+  each_value(head, function(_, channel)
+    stored[channel] = true
+  end)
+  for _, channel in ipairs(head[DELTA] or {}) do
+    if not stored[channel] then
+      delta[#delta + 1] = channel
+    end
+  end
+  go_to(head[PARENT])
 end
 
 local function writes_of_searched(id)
@@ -78,7 +99,9 @@ while row and left > 0 and #ancestors < tonumber(ARGV[4]) and bytes < BUDGET do
   local writes = writes_of_searched(ancestor)
   ancestors[#ancestors + 1] = {writes, seeds_of_searched(head)}
   fetch()
-  row = row_at(ns, head[PARENT])
+  if left > 0 then
+    go_to(head[PARENT])
+  end
 end
 
-return {ancestors, row and left > 0 and id_of(row) or '', fetched()}
+return {ancestors, row and left > 0 and id_of(row) or '', gone, delta, fetched()}

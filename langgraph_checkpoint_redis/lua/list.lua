@@ -11,6 +11,7 @@
 --          as in get.lua, but where only rows are asked for, they are {row, 0, {}}
 
 -- include rows
+-- include whole
 -- include namespaces
 -- include slices
 -- include closure
@@ -19,6 +20,7 @@
 local after_id, after_ns = ARGV[3], ARGV[4]
 local page, whole = tonumber(ARGV[5]), ARGV[6] == '1'
 
+check_whole()
 local namespaces = {}
 if ARGV[1] == '1' then
   namespaces[1] = ARGV[2]

@@ -6,6 +6,7 @@
 --          checkpoints, oldest id, newest id}; state is what delete_unused.lua asks for
 
 -- include rows
+-- include whole
 -- include state
 
 local NAMESPACES = 200 -- in a call

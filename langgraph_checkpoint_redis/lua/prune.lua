@@ -9,6 +9,7 @@
 --          no checkpoint left in the thread
 
 -- include rows
+-- include whole
 -- include control
 -- include lease
 -- include slices

@@ -14,16 +14,18 @@
 -- ARGV[9]  1 to refuse a checkpoint whose namespace has moved on past its parent, or 0
 -- ARGV[10] digests of chunks, in one string, that must be there and do not come along
 -- ARGV[11...] digest and content of each chunk
--- Returns  {stored, run_is_new, runs, lifetime, gone}: stored is 0, and nothing was written, when something
---          that the checkpoint refers to is not in the thread; run_is_new is 1 when the run has no
---          other checkpoint in this thread; runs are those whose index has to be renewed, and for how
---          many milliseconds; gone is empty
+-- Returns  {1, run_is_new, runs, lifetime, gone}: run_is_new is 1 when the run has no other checkpoint in this
+--          thread; runs are those whose index has to be renewed, and for how many milliseconds; gone is empty. Or
+--          {0, digests, channels} when nothing was written: the digests, in one string, of chunks that are
+--          missing, and the unchanged channels whose value is
 
 -- include rows
+-- include whole
 -- include care
 -- include runs
 -- include chunks
 -- include store
 
-local stored, run_is_new, runs, lifetime = store_checkpoint()
-return {stored, run_is_new, runs, lifetime, {}}
+local reply = store_checkpoint()
+reply[5] = reply[1] == 1 and {} or nil
+return reply

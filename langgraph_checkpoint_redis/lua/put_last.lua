@@ -14,12 +14,13 @@
 -- ARGV[9]  1 to refuse a checkpoint whose namespace has moved on past its parent, or 0
 -- ARGV[10] digests of chunks, in one string, that must be there and do not come along
 -- ARGV[11...] digest and content of each chunk
--- Returns  {stored, run_is_new, runs, lifetime, gone}: stored is 0, and nothing was written, when something
---          that the checkpoint refers to is not in the thread; run_is_new is 1 when the run has no
---          other checkpoint in this thread; runs are those whose index has to be renewed, and for how
---          many milliseconds; gone are the ids of the runs that have none left
+-- Returns  {1, run_is_new, runs, lifetime, gone}: run_is_new is 1 when the run has no other checkpoint in this
+--          thread; runs are those whose index has to be renewed, and for how many milliseconds; gone are the ids of the runs that have none left. Or
+--          {0, digests, channels} when nothing was written: the digests, in one string, of chunks that are
+--          missing, and the unchanged channels whose value is
 
 -- include rows
+-- include whole
 -- include care
 -- include slices
 -- include closure
@@ -35,9 +36,10 @@
 
 local count = tonumber(ARGV[5])
 check_before_trim(ns, count)
-local stored, run_is_new, runs, lifetime = store_checkpoint()
-local gone = stored == 1 and trim(ns, count) or {}
-if old_row then -- perhaps this was done already, and the reply was lost
-  gone = runs_gone()
+local reply = store_checkpoint()
+if reply[1] == 1 then
+  local gone = trim(ns, id, count)
+  -- Where the row was there, perhaps this was done already, and the reply was lost.
+  reply[5] = old_row and runs_gone() or gone
 end
-return {stored, run_is_new, runs, lifetime, gone}
+return reply

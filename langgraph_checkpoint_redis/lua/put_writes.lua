@@ -9,39 +9,28 @@
 -- ARGV[6]  the same for this thread from now on, whatever savers say; or empty
 -- ARGV[7]  digests of chunks, in one string, that must be there and do not come along
 -- ARGV[8...] digest and content of each chunk
--- Returns  {stored, runs, lifetime}: stored is 0, and nothing was written, when something that the writes
---          refer to is not in the thread; runs are those whose index has to be renewed, and for how many
---          milliseconds
+-- Returns  {1, runs, lifetime}: the runs whose index has to be renewed, and for how many milliseconds. Or {0,
+--          digests} when nothing was written: the digests, in one string, of chunks that are missing
 
 -- include rows
+-- include whole
 -- include care
 -- include chunks
 
 local FIRST_CHUNK = 8
 local place, row = ARGV[1], ARGV[2]
 local care = care_for(ARGV[4], ARGV[5], ARGV[6])
+local fields = fields_to_write_by()
 
--- Whether the checkpoint was there and is gone: then its namespace has moved on, or, where that was of
--- a subgraph's call, the root has.
-local function is_trimmed(ns, id)
-  if row_exists(ns, id) == 1 then
-    return false
-  end
-  local latest = latest_row(ns) or string.find(ns, ':', 1, true) and latest_row('')
-  return latest and is_before(id, id_of(latest))
-end
+-- include trimmed
 
 if care then
   care.check_lease(ARGV[4])
   care.check_writes(place_of(row))
 end
-if ARGV[3] == '1' and is_trimmed(place_of(row)) then
+if ARGV[3] == '1' and was_trimmed(place_of(row)) then
   return {1, {}, 0}
 end
-if not are_present(ARGV[7], care and care.is_being_swept()) then
-  return {0, {}, 0}
-end
-
 local old_row = redis.call(
   'ZRANGEBYLEX', WRITES, '[' .. place .. '\0', '(' .. place .. '\1', 'LIMIT', 0, 1
 )[1]
@@ -49,7 +38,14 @@ if old_row then
   -- include merge
   row = merged_row(place, old_row, row)
 end
+if fields.may_lack or care and care.is_being_swept() or absent(ARGV[7]) ~= '' then
+  local missing = lacking(each_write, groups_of(row), FIRST_CHUNK)
+  if missing ~= '' then
+    return {0, missing}
+  end
+end
 store_chunks(FIRST_CHUNK)
+note_rows('writes', fields)
 if care then
   care.mark(each_write, groups_of(row))
 end

@@ -11,6 +11,7 @@
 --          refers to is not in the thread
 
 -- include rows
+-- include whole
 -- include control
 -- include lease
 -- include slices
@@ -39,10 +40,16 @@ local function each_entry(visit)
   end
 end
 
-if not are_present(ARGV[5], is_being_swept()) then
+local fields = fields_to_write_by()
+if fields.may_lack or is_being_swept() then
+  if lacking(function(_, visit) each_entry(visit) end, nil, FIRST_CHUNK) ~= '' then
+    return 0
+  end
+elseif absent(ARGV[5]) ~= '' then
   return 0
 end
 store_chunks(FIRST_CHUNK)
+note_rows(key == TIMELINE and 'timeline' or 'writes', fields)
 if new_row ~= row then
   redis.call('ZADD', key, 0, new_row) -- first, so that the key is never empty and stays with its expiry
   redis.call('ZREM', key, row)

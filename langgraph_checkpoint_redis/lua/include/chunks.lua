@@ -1,20 +1,61 @@
 -- Chunks that a write brings along, as pairs (digest, content) from ARGV[first]; and those that must be there.
 --
--- The caller names all chunks that the new row or the nodes with it refer to, and that do not come along. So
--- a row is complete if these are present.
+-- A write names all chunks that the new row, or the nodes with it, refer to and that do not come along. Where a
+-- node is there, what it refers to is there as well, but for two cases (see whole.lua), and while a sweep is
+-- under way: then a write is looked through down to its last chunk. So it is where one chunk is missing, to say
+-- at once which others are.
 
--- Whether some chunks are, by their digests in one string. While the thread is swept, only what is known to
--- be live counts: the sweep may have freed what a chunk refers to, and be about to free the chunk.
-local function are_present(digests, is_swept)
+-- Those of some chunks that are not there, by their digests in one string.
+local function absent(digests)
+  local found = {}
   for i = 1, #digests, 16 do
     local digest = string.sub(digests, i, i + 15)
     if redis.call('HEXISTS', CHUNKS, digest) == 0 then
-      return false
-    elseif is_swept and redis.call('SISMEMBER', LIVE, digest) == 0 then
-      return false
+      found[#found + 1] = digest
     end
   end
-  return true
+  return table.concat(found)
+end
+
+-- All chunks that a row lacks, of those that its entries lead to; `each` calls a function for its entries.
+local function lacking(each, row, first)
+  local brought, levels, seen, found = {}, {}, {}, {}
+  for i = first, #ARGV, 2 do
+    brought[ARGV[i]] = ARGV[i + 1]
+  end
+  local function add(level, digests, start)
+    levels[level], seen[level] = levels[level] or {}, seen[level] or {}
+    for i = start, #digests - 15, 16 do
+      local digest = string.sub(digests, i, i + 15)
+      if not seen[level][digest] then
+        seen[level][digest] = true
+        table.insert(levels[level], digest)
+      end
+    end
+  end
+  local top = 0
+  each(row, function(entry)
+    for i = 4, #entry do
+      add(i - 4, entry[i], 1)
+      top = math.max(top, i - 4)
+    end
+  end)
+  for level = top, 1, -1 do
+    for _, digest in ipairs(levels[level] or {}) do
+      local node = brought[digest] or redis.call('HGET', CHUNKS, digest)
+      if node then
+        add(level - 1, node, 2)
+      else
+        found[#found + 1] = digest
+      end
+    end
+  end
+  for _, digest in ipairs(levels[0] or {}) do
+    if not brought[digest] and redis.call('HEXISTS', CHUNKS, digest) == 0 then
+      found[#found + 1] = digest
+    end
+  end
+  return table.concat(found)
 end
 
 local function store_chunks(first)

@@ -9,6 +9,8 @@ local DIGEST = 16
 
 local wanted, seen = {}, {}
 
+local is_marked -- whether all that a node refers to is marked already; see live.lua
+
 local known_ropes = {} -- those that the caller knows, as their levels
 
 -- Sees the digests of a level, from `first` on; the new ones are wanted, unless the caller has them.
@@ -92,7 +94,7 @@ local function expand(lowest, visit)
     each_slice(#digests, function(first, last)
       local chunks = redis.call('HMGET', CHUNKS, unpack(digests, first, last))
       for i = 1, level > 0 and #chunks or 0 do
-        if chunks[i] then
+        if chunks[i] and not (is_marked and is_marked(digests[first + i - 1])) then
           want(level - 1, chunks[i], 2)
         end
       end

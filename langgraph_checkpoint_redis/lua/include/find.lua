@@ -14,6 +14,8 @@ local function find(first)
     end
     if row then
       rows[#rows + 1] = whole_row(row)
+    else
+      check_whole()
     end
     done = done + 1
   end

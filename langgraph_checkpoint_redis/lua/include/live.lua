@@ -1,22 +1,26 @@
--- What a sweep of several calls has found to be live so far: the members of the set LIVE are digests
--- of chunks, and the sweep's token behind 'sweep:'. While there is such a set, whoever adds a row adds
--- what it refers to. It goes some time after a sweep that was abandoned.
+-- Marks of a sweep of several calls: what it has found to be in use so far. The members of the set LIVE are
+-- digests of chunks, `of:` with the token of the removal, and `sweep:` with its token and its pass. While there
+-- is such a set, whoever adds a row adds what the row refers to.
+--
+-- A sweep frees only while its own pass is in LIVE. If LIVE has expired or was evicted, it begins again.
 
-local ABANDONED = 60000 -- milliseconds
+local EXPIRY = 60000 -- milliseconds; only so that an abandoned sweep leaves nothing behind
+
+-- The marks of a pass lead on to all that they refer to, so nothing below a marked node is visited again.
+is_marked = function(digest)
+  return redis.call('SISMEMBER', LIVE, digest) == 1
+end
 
 -- Adds what is wanted, with all that it refers to, to LIVE.
-local function leave_marks(token)
+local function leave_marks(...)
   expand(1)
-  local marks = {token and 'sweep:' .. token}
+  local marks = {...}
   for _, digests in pairs(seen) do
     for digest in pairs(digests) do
       marks[#marks + 1] = digest
     end
   end
   call_with_all('SADD', LIVE, marks)
-  if token then
-    redis.call('PEXPIRE', LIVE, ABANDONED)
-  end
 end
 
 local function is_being_swept()

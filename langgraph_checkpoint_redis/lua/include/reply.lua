@@ -48,6 +48,9 @@ local function whole_row(row)
   local ns, id, offset = place_of(row)
   local head = unpack_known(TIMELINE, row, offset)
   local writes = writes_at(ns, id)
+  if not writes[1] and redis.call('EXISTS', WRITES) == 0 then
+    check_whole()
+  end
   each_value(head, want_value)
   for _, write in ipairs(writes) do
     each_write(groups_of(write), want_value)

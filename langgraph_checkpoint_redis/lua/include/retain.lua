@@ -1,29 +1,6 @@
 -- Which checkpoints of a namespace to keep: the newest ones, and what reading them needs.
 
--- A delta channel without a stored value is rebuilt from its ancestors, back to one that has it.
-local function keep_ancestors(ns, head, kept)
-  local searched, left = {}, 0
-  for _, channel in ipairs(head[DELTA] or {}) do
-    searched[channel] = true
-    left = left + 1
-  end
-  local function found(_, channel)
-    if searched[channel] then
-      searched[channel] = nil
-      left = left - 1
-    end
-  end
-  each_value(head, found)
-  local visited = {}
-  local row = left > 0 and row_at(ns, head[PARENT])
-  while row and left > 0 and not visited[row] do
-    visited[row] = true
-    kept[row] = true
-    head = head_of(row)
-    each_value(head, found)
-    row = row_at(ns, head[PARENT])
-  end
-end
+-- include ancestors
 
 -- The newest `count` rows of a namespace.
 local function newest_rows(ns, count)
@@ -43,6 +20,14 @@ local function oldest_root_of(count)
   return rows[1] and id_of(rows[#rows])
 end
 
+-- Adds a row and what it is rebuilt from.
+local function keep(ns, row, kept)
+  kept[row] = true
+  needed_ancestors(ns, head_of(row), function(ancestor)
+    kept[ancestor] = true
+  end)
+end
+
 -- The set of rows of a namespace to keep.
 local function rows_to_keep(ns, count, oldest_root)
   local kept = {}
@@ -51,8 +36,7 @@ local function rows_to_keep(ns, count, oldest_root)
     return kept
   end
   for _, row in ipairs(rows) do
-    kept[row] = true
-    keep_ancestors(ns, head_of(row), kept)
+    keep(ns, row, kept)
   end
   return kept
 end

@@ -5,6 +5,8 @@
 -- their bytes. `head` and `groups` are msgpack; the tail is opaque here. The seal is a checksum of all
 -- that is before it, so that a damaged row is neither used nor passed on.
 
+-- include refuse
+
 local TIMELINE, WRITES, CHUNKS, RUNS, LIVE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local FORMAT = 1
 
@@ -26,13 +28,9 @@ local function is_sealed(row)
   return size >= 0 and struct.unpack('>I4', row, size + 1) == checksum(string.sub(row, 1, size))
 end
 
--- Raises an error for a row that cannot be read. It is sent as hexadecimal digits, as a message of the
--- server has no room for other bytes; enough of it to tell where it is.
+-- Raises an error for a row that cannot be read, with enough of the row to tell where it is.
 local function refuse_row(key, row)
-  local hex = string.gsub(string.sub(row, 1, 1000), '.', function(byte)
-    return string.format('%02x', string.byte(byte))
-  end)
-  error('CORRUPTROW ' .. hex .. ' ' .. key .. ' ')
+  refuse('CORRUPT', key, string.sub(row, 1, 1000))
 end
 
 -- Whether one id or namespace sorts before another, by their bytes as in the sorted sets. Lua's own <
@@ -95,7 +93,7 @@ local function unpack_known(key, row, offset)
     refuse_row(key, row)
   end
   if value[1] ~= FORMAT then
-    error('UNKNOWNFORMAT ' .. tostring(value[1]))
+    refuse('FORMAT', tostring(value[1]))
   end
   unpacked[row] = value
   return value

@@ -3,15 +3,18 @@
 local FIRST_CHUNK = 11
 local ns, id, head, tail = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3]), ARGV[4]
 local care = care_for(ARGV[6], ARGV[7], ARGV[8])
+local fields = fields_to_write_by()
+local may_lack = fields.may_lack or care and care.is_being_swept()
+
+local old_row = row_at(ns, id)
+local parent_row = head[PARENT] ~= '' and row_at(ns, head[PARENT]) or nil
 
 -- What the values of unchanged channels are, by version and channel. The checkpoint itself comes
 -- first: a repeated put finds there what it found in the parent, even if that is gone by now.
-local old_row = row_at(ns, id)
 local kept
 
 local function read_kept()
   kept = {}
-  local parent_row = head[PARENT] ~= '' and row_at(ns, head[PARENT])
   for _, row in ipairs({old_row or false, parent_row or false}) do
     if row then
       local channels = head_of(row)[CHANNELS]
@@ -23,13 +26,10 @@ local function read_kept()
   end
 end
 
--- Whether the value of a row is there. It is as long as the row is, but where the server evicts keys.
-local function is_there(entry)
-  return #entry < 4 or redis.call('HEXISTS', CHUNKS, string.sub(entry[#entry], -16)) == 1
-end
-
--- Puts the values of unchanged channels in their places. Returns whether none is missing.
+-- Puts the values of unchanged channels in their places. Returns them by channel, `false` for one that has none
+-- and certainly had.
 local function fill_in_kept()
+  local filled = {}
   local channels = head[CHANNELS]
   for i = 1, #channels, 3 do
     local entry = channels[i + 2]
@@ -37,26 +37,75 @@ local function fill_in_kept()
       if not kept then
         read_kept()
       end
-      local known = kept[channels[i + 1] .. channels[i]]
-      channels[i + 2] = known or false
-      if entry == 1 and not (known and is_there(known)) then
-        return false
-      end
+      channels[i + 2] = kept[channels[i + 1] .. channels[i]] or false
+      filled[channels[i]] = channels[i + 2] or entry ~= 1 and {} or false
     end
   end
-  return true
+  return filled
+end
+
+-- Whether an unchanged value is there. It is as long as its row is, but for one that was evicted or deleted by
+-- hand; so it is looked at more closely only if there is a reason.
+local function is_there(entry)
+  if not entry then
+    return false
+  elseif may_lack then
+    return lacking(function(_, visit) visit(entry) end, nil, #ARGV + 1) == ''
+  end
+  local top = #entry
+  while top > 4 and entry[top] == '' do
+    top = top - 1
+  end
+  return top < 4 or redis.call('HEXISTS', CHUNKS, string.sub(entry[top], -16)) == 1
+end
+
+-- What the checkpoint refers to and is not there: digests of chunks, and unchanged channels.
+local function missing(filled)
+  local channels = {}
+  for channel, entry in pairs(filled) do
+    if not is_there(entry) then
+      channels[#channels + 1] = channel
+    end
+  end
+  if not may_lack then
+    return absent(ARGV[10]), channels
+  end
+  local function each_changed(_, visit)
+    each_value(head, function(entry, channel)
+      if filled[channel] == nil then
+        visit(entry)
+      end
+    end)
+  end
+  return lacking(each_changed, nil, FIRST_CHUNK), channels
 end
 
 -- Raises an error if the namespace has moved on past the checkpoint's parent.
 local function check_moved_on()
   local latest = latest_row(ns)
   if latest and not old_row and is_before(head[PARENT], id_of(latest)) then
-    error('THREADMOVEDON ' .. KEYS[1] .. ' ' .. head[PARENT] .. ' ' .. id_of(latest))
+    refuse('CONFLICT', TIMELINE, head[PARENT], id_of(latest))
   end
 end
 
--- Returns whether the checkpoint was stored, whether it is the only one of its run in this thread, and what
--- `live_on` says. Whatever could fail comes before the row, which is all that readers go by.
+-- Raises an error if delta channels of the checkpoint cannot be rebuilt from its ancestors. Those of the
+-- newest checkpoint of a namespace can: removals keep what it needs.
+local function check_ancestors()
+  if not head[DELTA] or old_row or head[PARENT] == '' then
+    return
+  end
+  if not parent_row or parent_row ~= latest_row(ns) then
+    -- include ancestors
+    local _, gone = needed_ancestors(ns, head)
+    if gone then
+      refuse('ANCESTOR', TIMELINE, ns, id, gone)
+    end
+  end
+end
+
+-- Stores the checkpoint. Returns {0, digests of chunks that are missing, channels whose value is missing}
+-- if it cannot be stored so, else {1, whether it is the only one of its run in this thread, what `live_on`
+-- says}. Whatever could fail comes before the row, which is all that readers go by.
 local function store_checkpoint()
   if care then
     care.check_lease(ARGV[6])
@@ -65,11 +114,19 @@ local function store_checkpoint()
   if ARGV[9] == '1' then
     check_moved_on()
   end
-  if not fill_in_kept() or not are_present(ARGV[10], care and care.is_being_swept()) then
-    return 0, 0, {}, 0
+  local filled = fill_in_kept()
+  check_ancestors()
+  local digests, channels = missing(filled)
+  if not may_lack and (digests ~= '' or channels[1]) then -- then more may be, further below
+    may_lack = true
+    digests, channels = missing(filled)
+  end
+  if digests ~= '' or channels[1] then
+    return {0, digests, channels}
   end
   local old_run = old_row and head_of(old_row)[RUN]
   store_chunks(FIRST_CHUNK)
+  note_rows('timeline', fields)
   if care then
     care.mark(each_value, head)
   end
@@ -79,7 +136,7 @@ local function store_checkpoint()
   end
   redis.call('ZADD', TIMELINE, 0, sealed(prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail))
   if not care then
-    return 1, run_is_new and 1 or 0, {}, 0
+    return {1, run_is_new and 1 or 0, {}, 0}
   end
-  return 1, run_is_new and 1 or 0, care.live_on_by(ARGV[7], ARGV[8])
+  return {1, run_is_new and 1 or 0, care.live_on_by(ARGV[7], ARGV[8])}
 end

@@ -1,8 +1,13 @@
 -- Removing checkpoints, and freeing what only they referred to, in as many calls as it takes.
 --
--- A call looks at a bounded number of rows and chunks, and leaves what it found to be live in the set LIVE
--- for the next one. If another sweep has put its own token there meanwhile, this one gives way: the
--- chunks are the other's to free.
+-- A removal has stages: 'rows' takes rows away, the newest first, so that a row that stays has all the ancestors
+-- that it is rebuilt from, wherever the removal stops. 'timeline' and 'writes' mark what the rows that are left
+-- refer to, in the set LIVE. 'chunks' frees what is not marked. These three are a pass, with a number that its
+-- positions begin with. A pass that lost its marks begins again, and gives way to another removal that has put
+-- its own marks there: the chunks are the other's to free.
+--
+-- From the first chunk that a pass of several calls frees to the end of one whole pass, the field `swept` stands
+-- in CHUNKS. So wherever a removal stops, no writer takes a node's being there for that of what it refers to.
 
 local function remove_writes(ns, id)
   local key = prefix(ns, id)
@@ -23,80 +28,143 @@ local function mark_writes(row)
   each_write(groups_of(row), want_entry)
 end
 
--- The digests of some chunks behind `position`, and whether they are the last.
-local function next_chunks()
-  if position == '' and redis.call('HLEN', CHUNKS) <= steps then
-    return redis.call('HKEYS', CHUNKS), true
-  end
-  local cursor = position == '' and '0' or position
-  local reply = redis.pcall('HSCAN', CHUNKS, cursor, 'COUNT', 100, 'NOVALUES')
-  local stride = 1
-  if reply.err then -- the server is older than that option
-    reply, stride = redis.call('HSCAN', CHUNKS, cursor, 'COUNT', 100), 2
-  end
-  local digests = {}
-  for i = 1, #reply[2], stride do
-    digests[#digests + 1] = reply[2][i]
-  end
-  position = reply[1]
-  return digests, position == '0'
-end
-
-local function free_chunks(is_live)
-  while steps > 0 do
-    local digests, last = next_chunks()
-    local dead = {}
-    for _, digest in ipairs(digests) do
-      if not is_live(digest) then
-        dead[#dead + 1] = digest
-      end
-    end
-    call_with_all('HDEL', CHUNKS, dead)
-    steps = steps - #digests
-    if last then
-      return true
-    end
-  end
-  return false
-end
-
--- Tells whether a chunk is live, as far as this call knows and those before it.
-local function live_test(continued)
-  expand(1)
-  return function(digest)
+-- Those of some fields of CHUNKS that are chunks in use by nothing, as far as this call knows, and, where a pass is
+-- continued, its marks.
+local function unused(names, continued)
+  local found = {}
+  for _, name in ipairs(names) do
+    local is_unused = #name == DIGEST
     for _, digests in pairs(seen) do
-      if digests[digest] then
-        return true
+      is_unused = is_unused and not digests[name]
+    end
+    if is_unused then
+      found[#found + 1] = name
+    end
+  end
+  if not continued then
+    return found
+  end
+  local unmarked = {}
+  each_slice(#found, function(first, last)
+    for i, is_member in ipairs(redis.call('SMISMEMBER', LIVE, unpack(found, first, last))) do
+      if is_member == 0 then
+        unmarked[#unmarked + 1] = found[first + i - 1]
       end
     end
-    return continued and redis.call('SISMEMBER', LIVE, digest) == 1
+  end)
+  return unmarked
+end
+
+local FREED = 16 * 1024 * 1024 -- bytes that a call frees, about
+
+local freed = 0
+local function free(names)
+  for _, name in ipairs(names) do
+    freed = freed + redis.call('HSTRLEN', CHUNKS, name)
   end
+  call_with_all('HDEL', CHUNKS, names)
+  steps = steps - #names
+end
+
+-- Which process the server is: a cursor means nothing to another one. Nil where the user may not ask.
+local function process()
+  local text = redis.pcall('INFO', 'server')
+  return type(text) == 'string' and string.match(text, 'run_id:(%x+)') or nil
+end
+
+-- Frees the unused ones of all chunks, which are all looked at for that. Returns whether all are freed.
+local function free_at_once(continued)
+  local names = unused(redis.call('HKEYS', CHUNKS), continued)
+  position = ''
+  for first = 1, #names, 100 do
+    if steps <= 0 or freed >= FREED then
+      return false
+    end
+    free({unpack(names, first, math.min(first + 99, #names))})
+  end
+  return true
+end
+
+-- The same for some chunks behind `position`, which is a process and a cursor of it.
+local function free_by_cursor(run, continued)
+  local cursor = string.match(position, '^' .. run .. ' (%d+)$') or '0'
+  repeat
+    local reply = redis.pcall('HSCAN', CHUNKS, cursor, 'COUNT', 100, 'NOVALUES')
+    if reply.err then -- the server is older than that option
+      return free_at_once(continued)
+    end
+    free(unused(reply[2], continued))
+    steps = steps - #reply[2]
+    cursor = reply[1]
+  until cursor == '0' or steps <= 0 or freed >= FREED
+  position = run .. ' ' .. cursor
+  return cursor == '0'
+end
+
+local function free_chunks(continued)
+  expand(1)
+  local run = redis.call('HLEN', CHUNKS) > STEPS and process()
+  if run then
+    return free_by_cursor(run, continued)
+  end
+  return free_at_once(continued)
 end
 
 -- Does what a stage has to do: visits the rows of a set, and goes on to the next stage at the end.
-local function step(stage, this_stage, next_stage, key, visit)
-  if stage == this_stage and walk(key, visit) then
+local function step(stage, this_stage, next_stage, key, visit, walk_rows)
+  if stage == this_stage and (walk_rows or walk)(key, visit) then
     position = ''
     return next_stage
   end
   return stage
 end
 
--- Frees what nothing refers to any more. Returns {stage, position, gone}: where to go on, with an
--- empty stage at the end, and then the ids of the runs that have no checkpoint left in the thread.
-local function sweep(token, stage, continued)
+-- Frees what nothing refers to any more; without a pass, a new one begins. Returns {stage, position, gone}:
+-- where to go on, with an empty stage at the end, and then the ids of the runs that have no checkpoint left in the
+-- thread.
+local function sweep(token, stage, pass)
+  local continued = pass ~= nil
+  if not continued then
+    local time = redis.call('TIME')
+    pass = time[1] .. string.format('%06d', time[2])
+    is_marked = nil -- the marks that there are, if any, are of another pass
+  end
   stage = step(stage, 'timeline', 'writes', TIMELINE, mark_checkpoint)
   stage = step(stage, 'writes', 'chunks', WRITES, mark_writes)
-  local is_live = live_test(continued)
-  if stage == 'chunks' and free_chunks(is_live) then
-    redis.call('UNLINK', LIVE)
-    return {'', '', runs_gone()}
+  if stage == 'chunks' and steps > 0 then
+    if free_chunks(continued) then
+      redis.call('UNLINK', LIVE)
+      redis.call('HDEL', CHUNKS, 'swept')
+      if continued and redis.call('EXISTS', CHUNKS) == 1 then
+        redis.call('HSET', CHUNKS, 'freed', token .. pass)
+      end
+      return {'', '', runs_gone()}
+    end
+    redis.call('HSET', CHUNKS, 'swept', '1')
   end
   if not continued then
     redis.call('UNLINK', LIVE)
   end
-  leave_marks(token)
-  return {stage, position, {}}
+  leave_marks('of:' .. token, 'sweep:' .. token .. pass)
+  redis.call('PEXPIRE', LIVE, EXPIRY)
+  return {stage, pass .. ' ' .. position, {}}
+end
+
+-- Goes on with a pass, or begins a new one where its marks are gone; unless it came to its end, and this call is
+-- repeated, as its reply was lost.
+local function go_on(token, stage, at)
+  local pass
+  pass, position = string.match(at, '^(%d+) ()')
+  position = string.sub(at, position)
+  if redis.call('SISMEMBER', LIVE, 'sweep:' .. token .. pass) == 1 then
+    return sweep(token, stage, pass)
+  elseif redis.call('HGET', CHUNKS, 'freed') == token .. pass then
+    return {'', '', runs_gone()}
+  elseif redis.call('EXISTS', LIVE) == 1 and redis.call('SISMEMBER', LIVE, 'of:' .. token) == 0 then
+    return {'', '', runs_gone()}
+  end
+  position = ''
+  return sweep(token, 'timeline')
 end
 
 -- Stops before anything is changed if some key or row cannot be read, in a thread that one call can look
@@ -115,20 +183,31 @@ local function check_formats()
   end
 end
 
--- Removes the checkpoints for which is_victim(row) holds, and sweeps. Returns as `sweep` does.
-local function remove(token, stage, from, is_victim)
-  position = from
-  if stage ~= 'rows' then
-    local is_mine = redis.call('SISMEMBER', LIVE, 'sweep:' .. token) == 1
-    return is_mine and sweep(token, stage, true) or {'', '', runs_gone()}
+-- Removes the checkpoints for which is_victim(row) holds, and sweeps. Returns as `sweep` does. Before that,
+-- check(row), if there is such a function, is called for each row, and may refuse.
+local function remove(token, stage, from, is_victim, check)
+  if stage ~= 'rows' and stage ~= 'check' then
+    return go_on(token, stage, from)
   end
-  if from == '' then
+  position = from
+  if from == '' and stage == 'rows' then
+    check_whole()
     check_formats()
+    if check then
+      stage = 'check'
+    end
+  end
+  stage = step(stage, 'check', 'rows', TIMELINE, check)
+  if stage == 'check' then
+    return {stage, position, {}}
+  elseif check then
+    steps = STEPS -- so that a call which begins to remove rows comes on
   end
   stage = step(stage, 'rows', 'timeline', TIMELINE, function(row)
     if is_victim(row) then
       remove_checkpoint(row)
     end
-  end)
-  return stage == 'timeline' and sweep(token, stage, false) or {stage, position, {}}
+  end, walk_back)
+  note_removal()
+  return stage == 'timeline' and sweep(token, stage) or {stage, position, {}}
 end

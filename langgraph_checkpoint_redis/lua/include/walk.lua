@@ -4,11 +4,9 @@ local STEPS = 1000
 
 local steps, position = STEPS, ''
 
--- Calls visit(row) for the rows of a sorted set behind `position`. Returns whether all were visited.
-local function walk(key, visit)
+local function walk_by(visit, rows_behind)
   while steps > 0 do
-    local from = position == '' and '-' or '(' .. position
-    local rows = redis.call('ZRANGEBYLEX', key, from, '+', 'LIMIT', 0, math.min(steps, 500))
+    local rows = rows_behind(position == '' and '' or '(' .. position, math.min(steps, 500))
     for _, row in ipairs(rows) do
       visit(row)
       position = row
@@ -19,4 +17,18 @@ local function walk(key, visit)
     end
   end
   return false
+end
+
+-- Calls visit(row) for the rows of a sorted set behind `position`. Returns whether all were visited.
+local function walk(key, visit)
+  return walk_by(visit, function(from, count)
+    return redis.call('ZRANGEBYLEX', key, from == '' and '-' or from, '+', 'LIMIT', 0, count)
+  end)
+end
+
+-- The same from the end.
+local function walk_back(key, visit)
+  return walk_by(visit, function(from, count)
+    return redis.call('ZREVRANGEBYLEX', key, from == '' and '+' or from, '-', 'LIMIT', 0, count)
+  end)
 end

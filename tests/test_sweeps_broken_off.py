@@ -1,0 +1,229 @@
+"""Sweeps that are broken off, and what is acknowledged afterwards.
+
+A process that made a checkpoint long ago knows all of its chunks, and names them when it makes a
+similar one. A sweep of another process has taken some away meanwhile, and was broken off: killed,
+its marks expired or were evicted, the server restarted. Whatever is acknowledged must be readable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
+
+from examples.local_server import available_servers, running_server
+from langgraph_checkpoint_redis import RedisSaver, _operations
+from langgraph_checkpoint_redis._chunks import cut
+from langgraph_checkpoint_redis._keys import Keyspace, ThreadKeys
+from langgraph_checkpoint_redis._scripts import PRUNE, Script
+
+from .servers import chosen
+from .test_sweep import _in_small_steps
+
+HERE: RunnableConfig = {"configurable": {"thread_id": "a", "checkpoint_ns": ""}}
+OLD = [f"{number:03}" * 200 for number in range(40)]  # pieces of their own, and nodes of two levels
+
+
+class Thread:
+    """Thread `a` as two processes see it: one made a checkpoint, another one went on and prunes."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self.client, self.prefix = client, prefix
+        self.keys: ThreadKeys = Keyspace(prefix).thread("a")
+        self.writer = self.saver()
+        self.begin = self.put(self.writer, HERE, OLD)
+        other = self.saver()
+        self.newest = self.put(other, self.begin, ["summary"])
+
+    def saver(self) -> RedisSaver:
+        return RedisSaver(self.client, prefix=self.prefix)
+
+    def put(self, saver: RedisSaver, at: RunnableConfig, value: object) -> RunnableConfig:
+        version = saver.get_next_version(None, None)
+        checkpoint = generate_checkpoint(
+            channel_values={"said": value}, channel_versions={"said": version}
+        )
+        return saver.put(at, checkpoint, generate_metadata(), {"said": version})
+
+    def prune_until(self, calls: int) -> bool:
+        """Prune for so many calls; whether it came to its end before."""
+        saver, sent = self.saver(), 0
+        operation = saver._operations.prune("a", "keep_latest")
+        try:
+            request = next(operation)
+            while sent < calls:
+                request, sent = operation.send(saver._reply(request)), sent + 1
+        except StopIteration:
+            return True
+        return False
+
+    def assert_readable(self, config: RunnableConfig, value: object) -> None:
+        found = self.saver().get_tuple(config)
+        assert found
+        assert found.checkpoint["channel_values"]["said"] == value
+        assert not [one for one in self.saver().verify("a") if one.kind != "garbage"]
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows or chunks at a time, so that a sweep of few chunks takes many calls."""
+    monkeypatch.setattr(_operations, "PRUNE", _in_small_steps(PRUNE))
+
+
+BREAKS: dict[str, Callable[[Thread], object]] = {
+    "killed": lambda _: None,
+    "its marks expired": lambda thread: thread.client.unlink(thread.keys.live),
+    "its marks were evicted, and a sweep began": lambda thread: (
+        thread.client.unlink(thread.keys.live),
+        thread.prune_until(2),
+    ),
+}
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("broken", BREAKS)
+def test_what_is_acknowledged_after_a_sweep_was_broken_off_anywhere_is_readable(
+    client: redis.Redis, prefix: str, broken: str
+) -> None:
+    """A whole conversation would be acknowledged, and unreadable from then on."""
+    calls, is_over = 0, False
+    while not is_over:
+        client.unlink(*Keyspace(prefix).thread("a"))
+        thread = Thread(client, prefix)
+        is_over = thread.prune_until(calls)
+        BREAKS[broken](thread)
+        value = [*OLD, f"answer {calls}"]
+        config = thread.put(thread.writer, thread.newest, value)
+        thread.assert_readable(config, value)
+        thread.writer.put_writes(config, [("said", value)], "task")
+        found = thread.saver().get_tuple(config)
+        assert found
+        assert found.pending_writes == [("task", "said", value)]
+        calls += 3
+    assert calls > 15
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("event", ["nothing", "marks expire", "another process"])
+def test_a_sweep_that_goes_on_after_an_event_frees_nothing_that_is_in_use(
+    client: redis.Redis, prefix: str, event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A removal that was merely slow would destroy what others have stored meanwhile."""
+    thread = Thread(client, prefix)
+    saver = thread.saver()
+    operation = saver._operations.prune("a", "keep_latest")
+    request = next(operation)
+    values: list[tuple[RunnableConfig, object]] = []
+    try:
+        for number in range(1000):
+            reply = saver._reply(request)
+            if reply[0] == b"chunks" and number % 3 == 0:
+                if event == "marks expire":
+                    client.unlink(thread.keys.live)
+                elif event == "another process" and reply[1].count(b" ") > 1:
+                    pass_, run, cursor = reply[1].split(b" ")
+                    reply[1] = b" ".join([pass_, run[::-1], cursor])
+            if number % 5 == 0 and len(values) < 12:
+                value = [*OLD[number % 7 :], f"answer {number}"]
+                values.append((thread.put(thread.writer, thread.newest, value), value))
+            request = operation.send(reply)
+    except StopIteration:
+        pass
+    for config, stored in values:
+        thread.assert_readable(config, stored)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_sweep_that_goes_on_after_a_restart_leaves_the_thread_sound(tmp_path: Path) -> None:
+    """A cursor of a process that is gone would let pieces go whose nodes stay."""
+    servers = available_servers()
+    path = servers.get(chosen[0]) or next(iter(servers.values()))
+    options = ("--dir", str(tmp_path), "--appendonly", "yes", "--appendfsync", "always")
+    with running_server(path, *options) as url, redis.Redis.from_url(url) as client:
+        thread = Thread(client, "lg")
+        saver = thread.saver()
+        operation = saver._operations.prune("a", "keep_latest")
+        request, calls = next(operation), 0
+        while calls < 40:
+            reply = saver._reply(request)
+            request, calls = operation.send(reply), calls + 1
+            if reply[0] == b"chunks":
+                break
+        before = client.info("server")["run_id"]
+    with running_server(path, *options) as url, redis.Redis.from_url(url) as client:
+        assert client.info("server")["run_id"] != before
+        thread.client = client
+        saver = thread.saver()
+        try:
+            while True:
+                request = operation.send(saver._reply(request))
+        except StopIteration:
+            pass
+        writer = thread.saver()
+        writer._shared = writer._shared._replace(threads=thread.writer._shared.threads)
+        value = [*OLD, "answer"]
+        thread.assert_readable(thread.put(writer, thread.newest, value), value)
+
+
+def test_bytes_that_equal_a_node_do_not_keep_its_name(client: redis.Redis, prefix: str) -> None:
+    """A value that somebody chose would make the next similar checkpoint unreadable."""
+    thread = Thread(client, prefix)
+    data = thread.writer.serde.dumps_typed(OLD)[1]
+    for node in cut(data, None, {}).nodes.values():
+        thread.newest = thread.put(thread.saver(), thread.newest, node)
+        thread.saver().prune(["a"])
+        thread.assert_readable(thread.put(thread.writer, thread.newest, OLD), OLD)
+
+
+def test_a_sweep_frees_large_values_in_calls_of_bounded_size(
+    client: redis.Redis, prefix: str
+) -> None:
+    """Everybody else would wait while a thread of many images is pruned."""
+    thread = Thread(client, prefix)
+    for number in range(60):
+        image = number.to_bytes(2, "big") * 500_000
+        thread.newest = thread.put(thread.saver(), thread.newest, image)
+    calls: list[tuple[Any, int]] = []
+    saver = thread.saver()
+    operation = saver._operations.prune("a", "keep_latest")
+    request, before = next(operation), client.hlen(thread.keys.chunks)
+    try:
+        while True:
+            reply = saver._reply(request)
+            now = client.hlen(thread.keys.chunks)
+            calls.append((reply[0], before - now))
+            before = now
+            request = operation.send(reply)
+    except StopIteration:
+        pass
+    assert max(freed for _, freed in calls) <= 150
+    thread.assert_readable(thread.newest, image)
+
+
+def test_a_removal_whose_marks_are_always_gone_comes_to_an_end(
+    client: redis.Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`prune` would never return on a server that evicts what a sweep needs."""
+    monkeypatch.setattr(_operations, "PRUNE", _in_small_steps(PRUNE))
+    thread = Thread(client, prefix)
+    saver = thread.saver()
+    operation, calls = saver._operations.prune("a", "keep_latest"), 0
+    request = next(operation)
+    with suppress(StopIteration):
+        while calls < 1000:
+            reply, calls = saver._reply(request), calls + 1
+            client.unlink(thread.keys.live)
+            request = operation.send(reply)
+    assert calls < 1000
+    thread.assert_readable(thread.newest, ["summary"])
+
+
+def test_scripts_of_removals_are_what_the_tests_change() -> None:
+    """The tests above would look at sweeps of one call only."""
+    assert isinstance(_in_small_steps(PRUNE), Script)
