@@ -6,6 +6,7 @@ one script call, and where one asks for more, a comment says why.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from secrets import token_bytes
@@ -22,8 +23,8 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from . import _codec, _config
-from ._chunks import DEEP, digests_beside
+from . import _clock, _codec, _config
+from ._chunks import DEEP, named_beside, small_pieces
 from ._codec import Record, Value
 from ._compression import stored
 from ._config import Duration, Place
@@ -35,6 +36,7 @@ from ._known import Known, written
 from ._listing import Cursor, Page
 from ._options import Shared
 from ._replies import Found, History, Reply, add_ancestor
+from ._resending import Sending
 from ._resp import Argument, Command
 from ._scripts import (
     COPY,
@@ -60,7 +62,11 @@ from ._scripts import (
     Script,
 )
 from .errors import (
+    ClockError,
+    ClockWarning,
+    CorruptThreadError,
     LeaseLostError,
+    MissingAncestorError,
     ThreadExistsError,
     ThreadLeasedError,
     ThreadNotFoundError,
@@ -69,6 +75,7 @@ from .errors import (
 PAGE = 100  # checkpoints in a page of `list`
 ANCESTORS = 1000  # checkpoints that one call walks back for a delta channel
 FETCHED = 1000  # pieces that one command asks for
+PASSES = 10  # times that a removal begins to look for what is in use
 SCANNED = 1000  # keys that a call of SCAN looks at
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
 
@@ -108,28 +115,35 @@ class Operations(NamedTuple):
         confirm = self._confirm(config)
         draft = _codec.Draft(parent, checkpoint, metadata, run, new_versions)
         tail = _codec.tail(self.serde, draft)
+        self._check_clock(parent, checkpoint_id)
         keep_last = self.shared.options.keep_last or 0
         refuses = int(self._refuses_conflict(parent))
         terms = (tail, keep_last, *self._terms(parent.thread_id, own_ttl), refuses)
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
         lifetime = self.shared.options.life.index_ttl(own_ttl)
         indexed = yield from self._index_new(parent.thread_id, run, lifetime, confirm)
-        for channels in (new_versions, checkpoint["channel_values"]):
-            known = self.shared.threads.of(parent.thread_id)
-            values = self._encoded(checkpoint, channels, known, parent.namespace)
+        keys, threads = self._keys(parent.thread_id), self.shared.threads
+        script = PUT_LAST if keep_last else PUT
+        sending = Sending(threads, parent.thread_id, parent.namespace)
+        while True:
+            channels = {**checkpoint["channel_values"]} if sending.sends_all else new_versions
+            values = self._encoded(
+                checkpoint, {**channels, **sending.channels}, sending.known, parent.namespace
+            )
             head = _codec.head(draft, values)
             args, new = self._with_new_chunks(
-                known, [parent.namespace, checkpoint_id, head, *terms], values.values()
+                sending, [parent.namespace, checkpoint_id, head, *terms], values.values()
             )
-            script = PUT_LAST if keep_last else PUT
-            is_stored, *told = yield script(self._keys(parent.thread_id), args, confirm)
+            is_stored, *told = yield script(keys, args, confirm)
             if is_stored:
-                ropes = {channel: value.cut.rope for channel, value in values.items()}
-                self.shared.threads.learn(parent.thread_id, known, new)
-                self.shared.threads.learn_ropes(parent.thread_id, known, parent.namespace, ropes)
                 break
-            # The server lacks what it was thought to have: send all that there is.
-            self.shared.threads.forget(parent.thread_id)
+            if not sending.refused(*told):
+                raise self._unkept(parent, told[1])
+        known = sending.learning()
+        ropes = {channel: value.cut.rope for channel, value in values.items()}
+        threads.learn(parent.thread_id, known, new)
+        threads.learn_ropes(parent.thread_id, known, parent.namespace, ropes)
+        _clock.see(checkpoint_id)
         run_is_new, runs, lifetime, gone = told
         if run_is_new and not indexed:  # the run was deleted here meanwhile, and the index with it
             yield from self._index(parent.thread_id, [run], lifetime, confirm)
@@ -153,26 +167,46 @@ class Operations(NamedTuple):
         if not writes:
             return
         name = f"{place.namespace}\0{place.checkpoint_id}\0{task_id}".encode()
+        keys, threads = self._keys(place.thread_id), self.shared.threads
+        channels = [channel for channel, _ in writes]
+        sending = Sending(threads, place.thread_id, place.namespace)
         trims = int(self.shared.options.keep_last is not None)
         terms = (trims, *self._terms(place.thread_id, own_ttl))
-        for _ in range(2):  # as in `put`
-            known = self.shared.threads.of(place.thread_id)
+        while True:
+            known = sending.known
             ropes = known.ropes_of(place.namespace)
             values = [
                 _codec.encode(self.serde, value, ropes.get(channel), known.chunks)
                 for channel, value in writes
             ]
-            channels = [channel for channel, _ in writes]
             row = _codec.writes_row(name, task_path, channels, values)
-            args, new = self._with_new_chunks(known, [name, row, *terms], values)
-            is_stored, *told = yield PUT_WRITES(self._keys(place.thread_id), args, confirm)
+            args, new = self._with_new_chunks(sending, [name, row, *terms], values)
+            is_stored, *told = yield PUT_WRITES(keys, args, confirm)
             if is_stored:
-                self.shared.threads.learn(place.thread_id, known, new)
-                self._learn_written(place, known, dict(zip(channels, values, strict=True)))
                 break
-            self.shared.threads.forget(place.thread_id)
+            if not sending.refused(*told):
+                raise self._unkept(place, [])
+        known = sending.learning()
+        threads.learn(place.thread_id, known, new)
+        self._learn_written(place, known, dict(zip(channels, values, strict=True)))
         runs, lifetime = told
         yield from self._renew_index(place.thread_id, runs, lifetime)
+
+    def _check_clock(self, parent: Place, checkpoint_id: str) -> None:
+        """Raise or warn if a checkpoint would sort before its parent."""
+        if not _clock.is_backwards(checkpoint_id, parent.checkpoint_id):
+            return
+        error = ClockError(parent.thread_id, checkpoint_id, parent.checkpoint_id)
+        if self.shared.options.refuses_clock_skew:
+            raise error
+        warnings.warn(ClockWarning(str(error)), stacklevel=2)
+
+    def _unkept(self, place: Place, channels: Sequence[bytes]) -> CorruptThreadError:
+        """Return the error for a write that keeps what is stored already, and no longer is."""
+        names = ", ".join(repr(channel.decode()) for channel in channels)
+        reason = f"what it keeps is missing ({names or 'earlier writes of its task'})"
+        chunks = self._keys(place.thread_id).chunks.decode()
+        return CorruptThreadError(*place, chunks, f"{reason}: nothing was written")
 
     def _learn_written(self, place: Place, known: Known, values: Mapping[str, Value]) -> None:
         """Remember large writes as they were cut: many become the values of their channels."""
@@ -209,7 +243,7 @@ class Operations(NamedTuple):
 
     def _with_new_chunks(
         self,
-        known: Known,
+        sending: Sending | None,
         args: Sequence[Argument],
         values: Collection[Value],
         levels: Sequence[bytes] = (),
@@ -218,14 +252,24 @@ class Operations(NamedTuple):
 
         These go with it, and the names of all others that the values or further `levels` refer to.
         """
+        known = sending.known if sending else Known()
         nodes: dict[bytes, bytes] = {}
         pieces: dict[bytes, bytes] = {}
         for _, cut in values:
             if cut.nodes or cut.pieces:
                 nodes |= known.missing(cut.nodes)
                 pieces |= known.missing(cut.pieces)
+        if sending and sending.again:
+            for _, cut in values:
+                lower, *upper = cut.rope.rows or ((),)
+                nodes |= sending.missed(chain.from_iterable(upper))
+                pieces |= sending.missed(lower)
         levels = [*levels, *[level for _, cut in values for level in cut.rope.levels]]
-        whole: list[Argument] = [*args, digests_beside(levels, nodes, pieces)]
+        named = named_beside(levels, nodes, pieces)
+        if small := small_pieces(named, known.chunks):
+            pieces |= small
+            named = [name for name in named if name not in small]
+        whole: list[Argument] = [*args, b"".join(named)]
         for digest, content in nodes.items():
             whole += digest, stored(content, None)
         for digest, content in pieces.items():
@@ -249,6 +293,7 @@ class Operations(NamedTuple):
             return None
         whole, ropes = reply.tuple_and_ropes(found)
         self.shared.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
+        _clock.see(found.record.checkpoint_id)
         return whole
 
     def _get(
@@ -337,8 +382,9 @@ class Operations(NamedTuple):
         known = self.shared.threads.of(place.thread_id)
         next_id: Argument = place.checkpoint_id
         skip, visited = 1, set[Argument]()
+        rebuilt: set[str] = set()  # channels that the checkpoint needs ancestors for
         while searched := [name for name, history in histories.items() if not history.seeded]:
-            ancestors, next_id, *chunks = yield HISTORY(
+            ancestors, next_id, gone, delta, *chunks = yield HISTORY(
                 self._keys(place.thread_id),
                 [
                     place.namespace,
@@ -352,6 +398,10 @@ class Operations(NamedTuple):
             reply = self._reply(place.thread_id, known, *chunks)
             for writes, seeds in ancestors:
                 add_ancestor(histories, reply, place, writes, seeds)
+            rebuilt.update(_decoded(delta))
+            is_short = any(not histories[name].seeded for name in rebuilt & {*searched})
+            if gone and (is_short or gone.decode() == place.checkpoint_id):
+                raise MissingAncestorError(*place, reply.keys.timeline.decode(), gone.decode())
             if not next_id or next_id in visited:  # the beginning, or a loop
                 break
             visited.add(next_id)
@@ -404,14 +454,18 @@ class Operations(NamedTuple):
         self, script: Script, thread_id: str, args: Sequence[Argument]
     ) -> Operation[Collection[bytes]]:
         """Remove checkpoints in one call; in several for a thread of thousands of them."""
-        token = token_bytes(16)
+        token, passes = token_bytes(16), set[bytes]()
         stage, position, gone = b"rows", b"", ()
-        while stage:
+        # A pass that has lost its marks begins again. Where that happens over and over, the chunks
+        # are left to the next removal: they take memory and do no harm.
+        while stage and len(passes) <= PASSES:
             stage, position, gone = yield script(
                 self._keys(thread_id),
                 [token, stage, position, self.shared.token(thread_id), *args],
                 self.shared.options.confirm,
             )
+            if stage in (b"timeline", b"writes", b"chunks"):
+                passes.add(position.split(b" ")[0])
         return gone
 
     def _removed(self, thread_id: str, runs: Collection[bytes]) -> Operation[None]:

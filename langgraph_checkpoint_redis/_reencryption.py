@@ -20,7 +20,6 @@ from ._damage import Reading, unsealed
 from ._driving import AsyncDriver, Driver
 from ._encryption import PlaintextFound, reencrypted
 from ._keys import ThreadKeys
-from ._known import Known
 from ._operations import Operations
 from ._scripts import DELETE_RUNS, REWRITE, SCAN, Commands, Operation
 from .errors import ConfigError
@@ -89,7 +88,7 @@ class _ReencryptionOperations(Operations):
                 content = b"\0".join([name, row.packed(parts, self._again, anew)])
             levels = [level for entry in entries for level in anew[_codec.pack(entry)][3:]]
             told = (self.shared.token(thread_id), row.number, row.row, content)
-            args, _ = self._with_new_chunks(Known(), told, values, levels)
+            args, _ = self._with_new_chunks(None, told, values, levels)
             stored = yield REWRITE(keys, args, self.shared.options.confirm)
             if not stored:
                 anew.clear()

@@ -642,7 +642,7 @@ def test_a_put_that_lacks_something_on_the_server_is_sent_again_with_all_of_it(
     checkpoint = generate_checkpoint(channel_values={"old": large}, channel_versions={"old": "1"})
     operation = operations.put(thread("a"), checkpoint, generate_metadata(), {})
     lean = next(operation)
-    whole = operation.send([0, 0, [], 0, []])
+    whole = operation.send([0, b"", [b"old"]])
     assert isinstance(lean, Call)
     assert isinstance(whole, Call)
     assert not [arg for arg in lean.args if len(str(arg)) > 600]
