@@ -8,6 +8,8 @@ from ._integrity import Problem
 from ._threads import Stats, ThreadInfo
 from .aio import AsyncRedisSaver
 from .errors import (
+    ClockError,
+    ClockWarning,
     ConfigError,
     ConflictError,
     CorruptThreadError,
@@ -18,8 +20,10 @@ from .errors import (
     EventLoopError,
     EvictionWarning,
     LeaseLostError,
+    MissingAncestorError,
     MissingLibraryError,
     RedisSaverError,
+    RunNeededError,
     ThreadDeletedError,
     ThreadExistsError,
     ThreadLeasedError,
@@ -33,6 +37,8 @@ from .saver import RedisSaver
 
 __all__ = [
     "AsyncRedisSaver",
+    "ClockError",
+    "ClockWarning",
     "ConfigError",
     "Confirm",
     "ConflictError",
@@ -45,10 +51,12 @@ __all__ = [
     "EvictionWarning",
     "KeyRing",
     "LeaseLostError",
+    "MissingAncestorError",
     "MissingLibraryError",
     "Problem",
     "RedisSaver",
     "RedisSaverError",
+    "RunNeededError",
     "Stats",
     "ThreadDeletedError",
     "ThreadExistsError",

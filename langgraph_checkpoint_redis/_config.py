@@ -237,3 +237,10 @@ def on_conflict(value: str) -> bool:
     if value not in ("fork", "error"):
         raise ConfigError(f'on_conflict must be "fork" or "error", not {value!r:.200}')
     return value == "error"
+
+
+def on_clock_skew(value: str) -> bool:
+    """Whether a checkpoint is refused that sorts before its parent."""
+    if value not in ("warn", "error"):
+        raise ConfigError(f'on_clock_skew must be "warn" or "error", not {value!r:.200}')
+    return value == "error"

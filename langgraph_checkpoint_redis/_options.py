@@ -29,6 +29,7 @@ class Options(NamedTuple):
     confirm: Confirm | None
     socket_timeout: float | None
     allow_plaintext: bool
+    refuses_clock_skew: bool
 
     @classmethod
     def checked(
@@ -43,6 +44,7 @@ class Options(NamedTuple):
         confirm: Confirm | Mapping[str, Any] | None,
         socket_timeout: float | None,
         allow_plaintext: bool,
+        on_clock_skew: str,
     ) -> Options:
         """These options, unless one of them is wrong."""
         check(compression)
@@ -55,6 +57,7 @@ class Options(NamedTuple):
             checked_confirm("confirm", confirm, socket_timeout),
             socket_timeout,
             _config.flag("allow_plaintext", allow_plaintext),
+            _config.on_clock_skew(on_clock_skew),
         )
 
 

@@ -43,6 +43,35 @@ class CorruptThreadError(RedisSaverError):
         )
 
 
+class MissingAncestorError(CorruptThreadError):
+    """A checkpoint cannot be rebuilt, since a checkpoint that it was derived from is gone.
+
+    A delta channel is stored as what was written to it since its last whole value, in the
+    ancestors of a checkpoint. Deleting, trimming (`keep_last`), expiry or a failover may have
+    removed one of them while a run went on.
+
+    Attributes:
+        ancestor_id: The id of the checkpoint that is gone.
+    """
+
+    def __init__(
+        self,
+        thread_id: str,
+        namespace: str,
+        checkpoint_id: str,
+        key: str,
+        ancestor_id: str,
+        *,
+        is_written: bool = True,
+    ) -> None:
+        """Name the checkpoint and the ancestor; `is_written` is False for a refused `put`."""
+        self.ancestor_id = ancestor_id
+        reason = f"its delta channels need checkpoint {ancestor_id!r}, which is gone"
+        if not is_written:
+            reason += ": nothing was written"
+        super().__init__(thread_id, namespace, checkpoint_id, key, reason)
+
+
 class UnencryptedError(CorruptThreadError):
     """Something is stored as it is, though the saver's serializer encrypts.
 
@@ -116,6 +145,10 @@ class EvictionWarning(UserWarning):
     """The server may evict checkpoints when its memory is full."""
 
 
+class ClockWarning(UserWarning):
+    """A checkpoint sorts before its parent: a clock is wrong, see `ClockError`."""
+
+
 class DurabilityWarning(UserWarning):
     """The server cannot keep what `confirm` asks for."""
 
@@ -150,6 +183,47 @@ class LeaseLostError(RedisSaverError):
         super().__init__(
             f"the lease of thread {thread_id!r} has ended, and another may have written since: "
             "nothing was written"
+        )
+
+
+class RunNeededError(RedisSaverError):
+    """A run cannot be deleted alone, since checkpoints of other runs are rebuilt from its own.
+
+    Delete the later runs together with it, or the whole thread. Nothing was removed.
+
+    Attributes:
+        thread_id: The thread.
+        run_id: The run that is needed.
+        checkpoint_id: A checkpoint of another run that needs it.
+    """
+
+    def __init__(self, thread_id: str, run_id: str, checkpoint_id: str) -> None:
+        self.thread_id, self.run_id, self.checkpoint_id = thread_id, run_id, checkpoint_id
+        super().__init__(
+            f"run {run_id!r} of thread {thread_id!r} cannot be deleted alone: checkpoint "
+            f"{checkpoint_id!r} of another run rebuilds delta channels from it. "
+            "Delete the later runs as well, or the thread; nothing was removed"
+        )
+
+
+class ClockError(RedisSaverError):
+    """A checkpoint sorts before the one it was derived from, so readers would never see it.
+
+    Checkpoint ids contain the time. The clock of this machine is far behind the clock that made the
+    parent's id. Nothing was written.
+
+    Attributes:
+        thread_id: The thread.
+        checkpoint_id: The id that was refused.
+        parent_id: The id of its parent.
+    """
+
+    def __init__(self, thread_id: str, checkpoint_id: str, parent_id: str) -> None:
+        self.thread_id, self.checkpoint_id, self.parent_id = thread_id, checkpoint_id, parent_id
+        super().__init__(
+            f"checkpoint {checkpoint_id!r} of thread {thread_id!r} sorts before its parent "
+            f"{parent_id!r}: the clock of this machine, or of the one that wrote the parent, is "
+            "wrong. Synchronize the clocks; nothing was written"
         )
 
 

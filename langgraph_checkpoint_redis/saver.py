@@ -73,6 +73,9 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             single run, `config["configurable"]["confirm"]` says it, `False` for nothing.
         allow_plaintext: With an encrypting `serde`, whether to read what was stored without it, as
             long as there is any; otherwise that is an `UnencryptedError`.
+        on_clock_skew: What to do with a checkpoint whose id, a time, sorts before its parent's, as
+            the clock of this machine is more than an hour behind: `"warn"` with `ClockWarning`
+            and store it, or `"error"` for `ClockError`. Smaller differences are made up for.
 
     Raises:
         ConfigError: `redis` is neither; `prefix` is empty, or has braces or NUL characters in it;
@@ -99,6 +102,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         on_conflict: Literal["fork", "error"] = "fork",
         confirm: Confirm | Mapping[str, Any] | None = None,
         allow_plaintext: bool = False,
+        on_clock_skew: Literal["warn", "error"] = "warn",
     ) -> None:
         """Nothing is sent before the first call."""
         super().__init__(serde=serde)
@@ -115,6 +119,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             confirm=confirm,
             socket_timeout=socket_timeout(redis),
             allow_plaintext=allow_plaintext,
+            on_clock_skew=on_clock_skew,
         )
         self._shared: Shared = shared(prefix, options, is_cluster=is_cluster(redis))
 

@@ -142,6 +142,11 @@ def _compressed(text: str) -> str:
     return text
 
 
+def _on_clock_skew(text: str) -> str:
+    _config.on_clock_skew(text)
+    return text
+
+
 def _on_conflict(text: str) -> str:
     _config.on_conflict(text)
     return text
@@ -170,6 +175,7 @@ _OPTIONS: dict[str, Callable[[str], Any]] = {
     "refresh_on_read": _flag,
     "tombstone": _seconds,
     "on_conflict": _on_conflict,
+    "on_clock_skew": _on_clock_skew,
     "confirm": _confirmation,
     "allow_plaintext": _flag,
 }

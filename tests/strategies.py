@@ -486,11 +486,18 @@ class Threads(RuleBasedStateMachine):
             self.puts.append(put)
 
     def _is_possible(self, put: Put) -> bool:
-        """Whether a put makes no loop of ancestors, and leaves a checkpoint to its run."""
+        """Whether a put makes no loop of ancestors, and leaves a checkpoint to its run.
+
+        One with delta channels needs its ancestors; it is refused where they are gone.
+        """
         at, checkpoint_id = put.config["configurable"], put.checkpoint["id"]
         place = put.thread_id, at["checkpoint_ns"]
         replaced = self.model.get_tuple(config(*place, checkpoint_id))
         ancestors = self.model.lineage(*place, at.get("checkpoint_id"))
+        if put.metadata.get("counters_since_delta_snapshot") and replaced is None:
+            there = self.model.ids(*place)
+            if not {*ancestors} <= {*there}:
+                return False
         return checkpoint_id not in ancestors and (
             replaced is None or run_of(replaced) == put.metadata.get("run_id")
         )

@@ -104,6 +104,7 @@ def test_variables_say_what_arguments_say(
         LANGGRAPH_REDIS_REFRESH_ON_READ="true",
         LANGGRAPH_REDIS_TOMBSTONE="60",
         LANGGRAPH_REDIS_ON_CONFLICT="error",
+        LANGGRAPH_REDIS_ON_CLOCK_SKEW="error",
         LANGGRAPH_REDIS_CONFIRM="disk, replicas=2,timeout=0.5",
         LANGGRAPH_REDIS_ALLOW_PLAINTEXT="true",
     )
@@ -116,6 +117,7 @@ def test_variables_say_what_arguments_say(
         refresh_on_read=True,
         tombstone=60,
         on_conflict="error",
+        on_clock_skew="error",
         confirm=Confirm(disk=True, replicas=2, timeout=0.5),
         allow_plaintext=True,
     )

@@ -1,0 +1,168 @@
+"""Delta channels whose ancestors are gone: an error that says so, never a value that is less.
+
+A delta channel is stored as what was written to it since its last whole value, along the ancestors
+of a checkpoint. So whatever takes an ancestor away may take a part of the channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+import redis
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
+
+from langgraph_checkpoint_redis import MissingAncestorError, RedisSaver, RunNeededError
+from langgraph_checkpoint_redis._keys import Keyspace
+
+from .driving import Saver
+
+HERE: RunnableConfig = {"configurable": {"thread_id": "a", "checkpoint_ns": ""}}
+
+
+class Log:
+    """Thread `a` with a delta channel `log`, a line for each checkpoint; one may hold it whole."""
+
+    def __init__(self, saver: Saver, *, whole_at: int = 0) -> None:
+        self.saver, self.whole_at = saver, whole_at
+        self.configs: list[RunnableConfig] = [HERE]
+        self.versions: dict[str, Any] = {}
+
+    def add(
+        self, *, run: str = "run", at: RunnableConfig | None = None, saver: Saver | None = None
+    ) -> RunnableConfig:
+        """Write a line at a checkpoint, the newest by default, and put the checkpoint behind it."""
+        saver, at = saver or self.saver, at or self.configs[-1]
+        number = len(self.configs)
+        if "checkpoint_id" in at["configurable"]:
+            saver.put_writes(at, [("log", [f"line {number}"])], f"task {number}")
+        self.versions["log"] = saver.get_next_version(self.versions.get("log"), None)
+        is_whole = number == self.whole_at
+        checkpoint: Checkpoint = generate_checkpoint(
+            channel_values={"log": ["whole"]} if is_whole else {},
+            channel_versions={**self.versions},
+        )
+        counters = {} if is_whole else {"log": [1, 1]}
+        metadata = {**generate_metadata(run_id=run), "counters_since_delta_snapshot": counters}
+        new = {**self.versions} if is_whole else {}
+        config = saver.put(at, checkpoint, cast("CheckpointMetadata", metadata), new)
+        self.configs.append(config)
+        return config
+
+    def read(self, config: RunnableConfig | None = None) -> list[str]:
+        """What the channel is made of at a checkpoint, the newest by default."""
+        at = config or self.configs[-1]
+        history = self.saver.get_delta_channel_history(config=at, channels=["log"])["log"]
+        writes = [line for _, _, lines in history["writes"] for line in lines]
+        return [*history.get("seed", []), *writes]
+
+
+@pytest.fixture
+def log(saver: Saver) -> Log:
+    log = Log(saver)
+    for _ in range(5):
+        log.add()
+    return log
+
+
+def _prune_behind_a_whole_value(saver: RedisSaver) -> None:
+    Log(saver, whole_at=1).add(at=HERE)
+    saver.prune(["a"])
+
+
+REMOVALS: dict[str, Callable[[RedisSaver, Any, bytes], object]] = {
+    "pruned by another process": lambda saver, _, __: _prune_behind_a_whole_value(saver),
+    "deleted": lambda saver, _, __: saver.delete_thread("a"),
+    "expired": lambda _, client, key: client.delete(
+        *(key.replace(b"timeline", part) for part in (b"timeline", b"writes", b"chunks", b"runs"))
+    ),
+}
+
+
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_a_run_whose_beginning_is_gone_is_refused(
+    log: Log, saver: Saver, client: redis.Redis, prefix: str, removal: str
+) -> None:
+    """A run that ends late would leave a channel that has lost all that was said before."""
+    fresh = RedisSaver(client, prefix=prefix)
+    at = log.configs[2]
+    REMOVALS[removal](fresh, client, Keyspace(prefix).thread("a").timeline)
+    with pytest.raises(MissingAncestorError) as raised:
+        log.add(at=at)
+    assert raised.value.thread_id == "a"
+    assert raised.value.ancestor_id == at["configurable"]["checkpoint_id"]
+
+
+@pytest.mark.parametrize("saver_options", [{"keep_last": 1}], ids=str)
+def test_a_run_that_ends_late_where_old_checkpoints_are_trimmed_is_refused(saver: Saver) -> None:
+    """Of two runs at a time, the one that ends last would lose what was said before both."""
+    log = Log(saver, whole_at=4)
+    for _ in range(6):
+        log.add()
+    with pytest.raises(MissingAncestorError):
+        log.add(at=log.configs[2])
+    assert log.read() == ["whole", "line 5", "line 6"]
+
+
+def test_a_run_that_goes_on_from_an_old_checkpoint_needs_all_of_its_ancestors(
+    log: Log, saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """A fork would be acknowledged whose beginning is gone."""
+    timeline = Keyspace(prefix).thread("a").timeline
+    rows: Any = client.zrange(timeline, 0, -1)
+    client.zrem(timeline, rows[1])
+    with pytest.raises(MissingAncestorError):
+        log.add(at=log.configs[3])
+
+
+def test_a_history_that_ends_too_early_is_an_error(
+    log: Log, saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """A conversation would read as its last part, and go on so."""
+    assert log.read() == [f"line {number}" for number in range(2, 6)]
+    timeline = Keyspace(prefix).thread("a").timeline
+    rows: Any = client.zrange(timeline, 0, -1)
+    client.zrem(timeline, rows[1])
+    with pytest.raises(MissingAncestorError) as raised:
+        log.read()
+    assert raised.value.ancestor_id == log.configs[2]["configurable"]["checkpoint_id"]
+    assert "incomplete" in {problem.kind for problem in saver.verify("a")}
+
+
+def test_a_checkpoint_that_vanishes_between_two_reads_is_an_error(log: Log, saver: Saver) -> None:
+    """A conversation that expires while it is read would read as empty."""
+    found = saver.get_tuple(HERE)
+    assert found
+    saver.delete_thread("a")
+    with pytest.raises(MissingAncestorError):
+        log.read(found.config)
+    assert saver.get_delta_channel_history(config=HERE, channels=["log"])["log"] == {"writes": []}
+
+
+def test_a_channel_that_was_never_written_needs_no_ancestors(
+    log: Log, saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """A thread that was pruned could not be read, for a channel that it does not use."""
+    timeline = Keyspace(prefix).thread("a").timeline
+    rows: Any = client.zrange(timeline, 0, -1)
+    client.zrem(timeline, rows[1])
+    history = saver.get_delta_channel_history(config=log.configs[-1], channels=["other"])
+    assert history["other"] == {"writes": []}
+
+
+def test_a_run_that_others_are_rebuilt_from_cannot_be_deleted_alone(saver: Saver) -> None:
+    """Rolling back a run in the middle would take a part of all later ones."""
+    log = Log(saver, whole_at=5)
+    for run in ("one", "two", "two", "three", "four"):
+        log.add(run=run)
+    with pytest.raises(RunNeededError) as raised:
+        saver.delete_for_runs(["two"])
+    assert (raised.value.thread_id, raised.value.run_id) == ("a", "two")
+    assert len([*saver.list(HERE)]) == 5
+    saver.delete_for_runs(["two", "three"])  # the fourth has a value of its own
+    assert [found.metadata["run_id"] for found in saver.list(HERE)] == ["four", "one"]
+    saver.delete_for_runs(["four"])
+    assert [found.metadata["run_id"] for found in saver.list(HERE)] == ["one"]
