@@ -5,6 +5,7 @@ __version__ = "0.1.0"  # first, as connections tell it to the server
 from ._confirm import Confirm
 from ._encryption import KeyRing
 from ._integrity import Problem
+from ._lease import AsyncLease, Lease
 from ._threads import Stats, ThreadInfo
 from .aio import AsyncRedisSaver
 from .errors import (
@@ -32,6 +33,7 @@ from .errors import (
 from .saver import RedisSaver
 
 __all__ = [
+    "AsyncLease",
     "AsyncRedisSaver",
     "ConfigError",
     "Confirm",
@@ -44,6 +46,7 @@ __all__ = [
     "EventLoopError",
     "EvictionWarning",
     "KeyRing",
+    "Lease",
     "LeaseLostError",
     "MissingLibraryError",
     "Problem",

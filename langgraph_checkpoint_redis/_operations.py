@@ -110,7 +110,7 @@ class Operations(NamedTuple):
         tail = _codec.tail(self.serde, draft)
         keep_last = self.shared.options.keep_last or 0
         refuses = int(self._refuses_conflict(parent))
-        terms = (tail, keep_last, *self._terms(parent.thread_id, own_ttl), refuses)
+        terms = (tail, keep_last, *self._terms(config, own_ttl), refuses)
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
         lifetime = self.shared.options.life.index_ttl(own_ttl)
         indexed = yield from self._index_new(parent.thread_id, run, lifetime, confirm)
@@ -154,7 +154,7 @@ class Operations(NamedTuple):
             return
         name = f"{place.namespace}\0{place.checkpoint_id}\0{task_id}".encode()
         trims = int(self.shared.options.keep_last is not None)
-        terms = (trims, *self._terms(place.thread_id, own_ttl))
+        terms = (trims, *self._terms(config, own_ttl))
         for _ in range(2):  # as in `put`
             known = self.shared.threads.of(place.thread_id)
             ropes = known.ropes_of(place.namespace)
@@ -184,10 +184,11 @@ class Operations(NamedTuple):
         if ropes:
             self.shared.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
 
-    def _terms(self, thread_id: str, own_ttl: int | None) -> tuple[Argument, ...]:
+    def _terms(self, config: RunnableConfig, own_ttl: int | None) -> tuple[Argument, ...]:
         """What write scripts are told of a thread's lease and of how long it lives."""
         own = "" if own_ttl is None else own_ttl
-        return self.shared.token(thread_id), self.shared.options.life.ttl, own
+        token = self.shared.token(_config.thread_id(config), config)
+        return token, self.shared.options.life.ttl, own
 
     def _refuses_conflict(self, parent: Place) -> bool:
         """Whether a checkpoint may not fork its thread: it may where it was read by its id."""

@@ -140,7 +140,11 @@ class ThreadLeasedError(RedisSaverError):
     """Another has the lease of a thread."""
 
     def __init__(self, thread_id: str) -> None:
-        super().__init__(f"another has the lease of thread {thread_id!r}: nothing was written")
+        super().__init__(
+            f"another has the lease of thread {thread_id!r}: nothing was written. If your own "
+            "lease is held in another context, as by a generator that a web framework steps "
+            "through, show it: graph.stream(input, lease.config(config))"
+        )
 
 
 class LeaseLostError(RedisSaverError):

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, Literal, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -26,13 +27,14 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis import Redis, RedisCluster
 
-from . import _codec, _config, _lease
+from . import _codec, _config
 from ._clients import Patience, checked, is_cluster, socket_timeout
 from ._compression import Compression
 from ._config import Duration
 from ._confirm import Confirm
 from ._embedded import EmbeddedServer
 from ._integrity import Integrity
+from ._lease import Holding, Lease
 from ._links import link
 from ._listing import cursor
 from ._operations import SCANNED, Operations
@@ -344,13 +346,15 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         """Let a thread expire again, as savers say; raises what `set_ttl` does."""
         self._run(self._operations.set_ttl(thread_id, None))
 
-    @contextmanager
-    def lease(self, thread_id: str, *, ttl: Duration = 60) -> Iterator[Callable[[], None]]:
-        """Be the only one to write to a thread in this block, and in what it starts.
+    def lease(self, thread_id: str, *, ttl: Duration = 60) -> Lease:
+        """Be the only one to write to a thread in a `with` block, and in what it starts.
 
         Each write renews the lease, as does a call of what the block is given. Once it has ended,
         because there was neither for too long, writes raise `LeaseLostError`; while it lasts, those
         of others raise `ThreadLeasedError`.
+
+        A generator that a web framework steps through, and what another task or thread goes on
+        with, need `Lease.config` or `Lease.saver`.
 
         Args:
             thread_id: The thread.
@@ -361,13 +365,14 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         """
         _config.text("thread_id", thread_id)
         span = _config.milliseconds("ttl", ttl)
-        with _lease.held(self._shared.threads, thread_id) as token:
-            operations = self._operations
-            self._run(operations.take_lease(thread_id, token, span))
-            try:
-                yield lambda: self._run(operations.renew_lease(thread_id, token, span))
-            finally:
-                self._run(operations.give_back_lease(thread_id, token))
+        holding = Holding(self._shared.threads, self._shared.lease_name(thread_id))
+        return Lease(thread_id, span, holding, self._operations, self._showing, self._run)
+
+    def _showing(self, lease: Holding) -> RedisSaver:
+        """Return a copy of this saver that shows the token of a lease."""
+        saver = copy(self)
+        saver._shared = self._shared.with_token(lease)  # noqa: SLF001 - a copy of this one
+        return saver
 
     # The same, awaited
 
