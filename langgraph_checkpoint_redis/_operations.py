@@ -109,7 +109,7 @@ class Operations(NamedTuple):
         draft = _codec.Draft(parent, checkpoint, metadata, run, new_versions)
         tail = _codec.tail(self.serde, draft)
         keep_last = self.shared.options.keep_last or 0
-        refuses = int(self._refuses_conflict(parent))
+        refuses = int(self._refuses_conflict(parent, config, metadata))
         terms = (tail, keep_last, *self._terms(config, own_ttl), refuses)
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
         lifetime = self.shared.options.life.index_ttl(own_ttl)
@@ -190,10 +190,16 @@ class Operations(NamedTuple):
         token = self.shared.token(_config.thread_id(config), config)
         return token, self.shared.options.life.ttl, own
 
-    def _refuses_conflict(self, parent: Place) -> bool:
-        """Whether a checkpoint may not fork its thread: it may where it was read by its id."""
-        refuses = self.shared.options.refuses_conflicts
-        return refuses and not self.shared.threads.was_addressed(parent)
+    def _refuses_conflict(
+        self, parent: Place, config: RunnableConfig, metadata: CheckpointMetadata
+    ) -> bool:
+        """Return whether to refuse a checkpoint whose namespace has moved on past its parent.
+
+        A run that goes back in time means to fork: it says so, or has read the parent by its id.
+        """
+        if not self.shared.options.refuses_conflicts or _config.means_to_fork(config, metadata):
+            return False
+        return not self.shared.threads.was_addressed(parent)
 
     def _encoded(
         self, checkpoint: Checkpoint, channels: Iterable[str], known: Known, namespace: str

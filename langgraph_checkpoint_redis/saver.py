@@ -68,8 +68,8 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         tombstone: Seconds, or a timedelta, after `delete_thread` for which runs that began before
             it are refused with `ThreadDeletedError`.
         on_conflict: What a checkpoint does whose namespace has moved on past its parent: `"fork"`,
-            as in LangGraph's own savers, or `"error"` for `ConflictError`. A run that goes on from
-            a checkpoint which it names by its id always forks.
+            as in LangGraph's own savers, or `"error"` for `ConflictError`. A run that goes back in
+            time, or goes on from a checkpoint that it names by its id, always forks.
         confirm: What writes wait for before their call returns: `Confirm(disk=True, replicas=1)`,
             or a dictionary of its attributes; otherwise that the server has it in memory. Of a
             single run, `config["configurable"]["confirm"]` says it, `False` for nothing.
