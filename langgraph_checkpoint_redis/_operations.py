@@ -61,6 +61,8 @@ from ._scripts import (
 )
 from .errors import (
     LeaseLostError,
+    RedisSaverError,
+    ThreadChangedError,
     ThreadExistsError,
     ThreadLeasedError,
     ThreadNotFoundError,
@@ -71,6 +73,7 @@ ANCESTORS = 1000  # checkpoints that one call walks back for a delta channel
 FETCHED = 1000  # pieces that one command asks for
 SCANNED = 1000  # keys that a call of SCAN looks at
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
+COPIES = 10  # times that a copy in parts begins, while its source changes
 
 
 class Operations(NamedTuple):
@@ -429,27 +432,69 @@ class Operations(NamedTuple):
         """Copy all of a thread to one that has nothing yet."""
         _config.text("source_thread_id", source)
         _config.text("target_thread_id", target)
-        keys, target_keys = self._keys(source), self._keys(target)
-        copied_keys = (*keys[:4], keys.control)
-        marked_keys = (
-            *target_keys[:4],
-            target_keys.control,
-            self.shared.keyspace.copy_mark(target),
-        )
-        mark, confirm = (token_bytes(16), COPY_MARK), self.shared.options.confirm
+        keys = self._keys(source)
         runs, own_ttl = yield Commands((("HKEYS", keys.runs), ("HGET", keys.control, "ttl")))
         lifetime = self.shared.options.life.index_ttl(None if own_ttl is None else int(own_ttl))
         yield from self._index(target, _decoded(runs), lifetime)  # before the copy, as in `put`
-        if self.shared.is_cluster and not same_slot(keys[0], target_keys[0]):
-            runs_then, *thread = yield DUMP(copied_keys)
-            copied = yield RESTORE(marked_keys, [*mark, *thread], confirm)
-        else:
-            copied, runs_then = yield COPY([*copied_keys, *marked_keys], mark, confirm)
-        if not copied:
+        mark, outcome = token_bytes(16), b"LARGE"
+        if not (yield from self._crosses_slots(source, target)):
+            outcome, runs_then = yield from self._copy_at_once(source, target, mark)
+        for _ in range(COPIES):
+            if outcome not in (b"LARGE", b"CHANGED"):
+                break
+            outcome, runs_then = yield from self._copy_in_parts(source, target, mark)
+        if outcome != b"COPIED":
             yield from self._unindex(target, runs)
-            raise ThreadExistsError(target)
+            raise _copy_error(outcome, source, target)
         new = set(_decoded(runs_then)).difference(_decoded(runs))
         yield from self._index(target, new, lifetime)
+
+    def _crosses_slots(self, source: str, target: str) -> Operation[bool]:
+        """Return whether a server refuses a call with the keys of both threads."""
+        key, target_key = self._keys(source).timeline, self._keys(target).timeline
+        if same_slot(key, target_key):
+            return False
+        if self.shared.is_cluster:
+            return True
+        # The one node of a cluster may be reached without a client for clusters.
+        (found,) = yield Commands((("EXISTS", key, target_key),), may_fail=True)
+        return isinstance(found, Exception) and "slot" in str(found).lower()
+
+    def _copy_at_once(
+        self, source: str, target: str, mark: bytes
+    ) -> Operation[tuple[bytes, Collection[bytes]]]:
+        """Copy a thread by one call, if it is small."""
+        keys = self._keys(source)
+        outcome, runs = yield COPY(
+            [*self._target_keys(target), *keys[:4], keys.control],
+            [mark, COPY_MARK, self.shared.token(target)],
+            self.shared.options.confirm,
+        )
+        return outcome, runs
+
+    def _copy_in_parts(
+        self, source: str, target: str, mark: bytes
+    ) -> Operation[tuple[bytes, Collection[bytes]]]:
+        """Copy a thread by way of this process. The target has all of it with the last part."""
+        token, stage, position = token_bytes(16), b"", b""
+        keys = [*self._target_keys(target), *self.shared.keyspace.staged(target, token)]
+        terms = [mark, COPY_MARK, self.shared.token(target)]
+        all_runs: set[bytes] = set()
+        outcome = b"MORE"
+        while outcome == b"MORE":
+            reply = yield DUMP(self._keys(source), [token, stage, position])
+            token, stage, position, *parts, sizes, ttl, deadline = reply
+            if not token:
+                return b"CHANGED", ()
+            *_, runs = parts
+            all_runs.update(runs[::2])
+            args = [*terms, *(sizes or [""] * 4), ttl, deadline, *map(len, parts)]
+            confirm = None if stage else self.shared.options.confirm
+            outcome = yield RESTORE(keys, [*args, *chain.from_iterable(parts)], confirm)
+        return outcome, all_runs
+
+    def _target_keys(self, target: str) -> tuple[bytes, ...]:
+        return (*self._keys(target), self.shared.keyspace.copy_mark(target))
 
     # The life of a thread
 
@@ -549,6 +594,18 @@ class Operations(NamedTuple):
         scan: Command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)
         ((next_cursor, keys),) = yield Commands((scan,))
         return int(next_cursor), keys
+
+
+def _copy_error(outcome: bytes, source: str, target: str) -> RedisSaverError:
+    """Return why a thread was not copied, as the script says."""
+    if outcome == b"CHANGED":
+        return ThreadChangedError(source)
+    refusals: dict[bytes, type[ThreadExistsError | ThreadLeasedError | LeaseLostError]] = {
+        b"EXISTS": ThreadExistsError,
+        b"THREADLEASED": ThreadLeasedError,
+        b"LEASELOST": LeaseLostError,
+    }
+    return refusals[outcome](target)
 
 
 def _decoded(names: Iterable[bytes]) -> list[str]:
