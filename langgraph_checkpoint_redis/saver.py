@@ -297,6 +297,8 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
 
         Raises:
             ThreadExistsError: The target has checkpoints or writes already.
+            ThreadLeasedError: Another has the lease of the target.
+            ThreadChangedError: The source is large, and was written to each time that it was read.
         """
         self._run(self._operations.copy_thread(source_thread_id, target_thread_id))
 

@@ -12,7 +12,7 @@
 
 -- Roughly the bytes of a part, the members that are read at a time, and the milliseconds that the control waits
 -- for the next part. More than one part is of one moment only if nobody writes in between: then the token is gone.
-local BYTES, MEMBERS, WATCHED = 1024 * 1024, 20, 60000
+local BYTES, MEMBERS, WATCHED = 256 * 1024, 20, 60000
 
 local token, stage, position = ARGV[1], ARGV[2], ARGV[3]
 local parts, left = {{}, {}, {}, {}}, BYTES
