@@ -477,7 +477,8 @@ class Operations(NamedTuple):
     ) -> Operation[tuple[bytes, Collection[bytes]]]:
         """Copy a thread by way of this process. The target has all of it with the last part."""
         token, stage, position = token_bytes(16), b"", b""
-        keys = [*self._target_keys(target), *self.shared.keyspace.staged(target, token)]
+        staged = self.shared.keyspace.staged(target, token)
+        keys = [*self._target_keys(target), *staged]
         terms = [mark, COPY_MARK, self.shared.token(target)]
         all_runs: set[bytes] = set()
         outcome = b"MORE"
@@ -485,6 +486,7 @@ class Operations(NamedTuple):
             reply = yield DUMP(self._keys(source), [token, stage, position])
             token, stage, position, *parts, sizes, ttl, deadline = reply
             if not token:
+                yield Commands(tuple(("UNLINK", key) for key in staged))
                 return b"CHANGED", ()
             *_, runs = parts
             all_runs.update(runs[::2])

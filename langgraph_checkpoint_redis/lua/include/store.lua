@@ -47,9 +47,10 @@ local function fill_in_kept()
   return true
 end
 
--- Whether `id` is a checkpoint that goes on from `ancestor`, as far as the next 1,000 parents tell.
+-- Whether `id` is a checkpoint that goes on from `ancestor`, as far as the next parents tell: each takes some
+-- 20 microseconds.
 local function goes_on_from(ancestor, id)
-  for _ = 1, 1000 do
+  for _ = 1, 250 do
     local row = id ~= ancestor and row_at(ns, id)
     if not row then
       return id == ancestor
