@@ -97,7 +97,7 @@ def nested_twice(checkpointer: Memory) -> Builder:
 
 
 def at_once(checkpointer: Memory) -> Builder:
-    """Subgraphs that ask at the same time, beside a node that does."""
+    """Subgraphs that ask at the same time, next to a node that does."""
     inner = sequence(one=asks("one?"), two=says("two"))
     x, y = (inner.compile(checkpointer=checkpointer) for _ in range(2))
     return side_by_side(a=asks("a?"), x=x, y=y)
@@ -210,7 +210,7 @@ def test_a_run_that_is_alone_is_never_refused(
 def test_a_replayed_subgraph_with_a_memory_gets_the_new_answer(
     drive: Driver, refused: list[ConflictError], durability: Durability
 ) -> None:
-    """The old answer would stay, and nobody would know that the new one was not stored."""
+    """The old answer would stay, without an error that says so."""
 
     def story(drive: Driver) -> list[Any]:
         session = Session(drive, nested(checkpointer=True), durability=durability)
@@ -296,7 +296,7 @@ def _id_in(time: timedelta) -> str:
 
 
 @pytest.fixture
-def beside(server: str, prefix: str, saver_options: dict[str, Any]) -> Iterator[Driver]:
+def second(server: str, prefix: str, saver_options: dict[str, Any]) -> Iterator[Driver]:
     """Drives runs of another process, which nodes may start."""
     with RedisSaver.from_conn_string(server, prefix=prefix, **saver_options) as saver:
         yield DirectDriver(saver)
@@ -313,7 +313,7 @@ def starting(drive: Driver) -> Node:
 
 
 def answering(drive: Driver, session: Callable[[], Session]) -> Node:
-    """A node that asks, and takes its time over the answer, while somebody else answers, too."""
+    """A node that asks, and takes its time over the answer, while another person answers, too."""
 
     def answer(_: Any, config: RunnableConfig) -> Any:
         with in_context(config) as run:
@@ -327,7 +327,7 @@ def answering(drive: Driver, session: Callable[[], Session]) -> Node:
 
 @options("durability", ["sync", "async", "exit"])
 def test_of_two_runs_at_a_time_one_is_refused(
-    drive: Driver, beside: Driver, durability: Durability
+    drive: Driver, second: Driver, durability: Durability
 ) -> None:
     """Of two answers to one message, the later would hide the earlier."""
     session = Session(drive, nested(checkpointer=True), durability=durability)
@@ -335,7 +335,7 @@ def test_of_two_runs_at_a_time_one_is_refused(
         session.run(IN)
         answer_all(lambda: session, "yes")
         before = len(session.history())
-        late = Session(drive, sequence(wait=starting(beside), last=says("last")))
+        late = Session(drive, sequence(wait=starting(second), last=says("last")))
         with pytest.raises(ConflictError):
             late.run(IN, durability=durability)
         assert "late" not in session.state().values["log"]
@@ -346,11 +346,11 @@ def test_of_two_runs_at_a_time_one_is_refused(
 @options("durability", ["sync", "async", "exit"])
 @options("checkpointer", [False, None, True], ids=["a node", "a subgraph", "one with a memory"])
 def test_of_two_answers_at_a_time_one_is_refused(
-    drive: Driver, beside: Driver, durability: Durability, checkpointer: Memory
+    drive: Driver, second: Driver, durability: Durability, checkpointer: Memory
 ) -> None:
-    """Two people who press a button would both be told that it was done."""
+    """Two people who press a button would both see that it was done."""
     session: Session
-    ask = answering(beside, lambda: session)
+    ask = answering(second, lambda: session)
     node = ask if checkpointer is False else sequence(ask=ask).compile(checkpointer=checkpointer)
     session = Session(drive, sequence(node=node, last=says("last")), durability=durability)
     session.run(IN)
@@ -361,13 +361,13 @@ def test_of_two_answers_at_a_time_one_is_refused(
     assert session.state().next == ()
 
 
-def test_looking_at_a_history_makes_no_run_a_fork(drive: Driver, beside: Driver) -> None:
-    """Whoever looks at a thread would let two runs through."""
+def test_looking_at_a_history_makes_no_run_a_fork(drive: Driver, second: Driver) -> None:
+    """A look at a thread would let two runs through."""
     session = Session(drive, chat(), durability="sync")
     session.say("one")
 
     def look(_: Any) -> Any:
-        Session(beside, chat()).say("meanwhile")
+        Session(second, chat()).say("meanwhile")
         assert len(Session(DirectDriver(drive.saver), chat()).history()) == 8
         return {}
 

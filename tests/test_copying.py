@@ -154,7 +154,7 @@ def test_a_copy_has_all_that_its_source_has(
 def test_nothing_is_copied_onto_a_thread_that_another_has_leased(
     way: str, saver: Saver, other: RedisSaver, client: redis.Redis, prefix: str
 ) -> None:
-    """The holder of a lease would find a thread of somebody else's, and its lease gone."""
+    """The holder of a lease would find the thread of another, and its lease gone."""
     conversation(saver)
     with other.lease("b", ttl=30) as lease:
         index = client.smembers(Keyspace(prefix).run("run 1"))
@@ -212,7 +212,7 @@ def test_a_sweep_of_what_was_there_frees_nothing_of_the_copy(
 def test_a_copy_expires_as_its_source_does(
     way: str, saver: Saver, client: redis.Redis, prefix: str
 ) -> None:
-    """A copy would go too early, or stay for ever."""
+    """A copy would go too early, or never expire."""
     conversation(saver)
     saver.copy_thread("a", "b")
     saver.set_ttl("a", 2000)
@@ -279,7 +279,7 @@ def exhaust(requests: Iterator[Request]) -> None:
 def test_a_source_that_never_rests_is_not_copied(
     in_parts: None, saver: Saver, other: RedisSaver, client: redis.Redis, prefix: str
 ) -> None:
-    """A copy would go on for ever, or have what never was at one moment."""
+    """A copy would never end, or have what never was at one moment."""
     conversation(other)
 
     def copy_and_write() -> None:
@@ -339,7 +339,7 @@ def test_each_request_of_a_copy_may_come_twice(
 def test_copies_of_one_thread_do_not_disturb_each_other(
     in_parts: None, other: RedisSaver, client: redis.Redis, prefix: str
 ) -> None:
-    """Whoever begins many threads with a copy of one would see some of them fail."""
+    """An application that begins each thread with a copy of one would see some fail."""
     conversation(other)
     copies = [steps(other, "a", f"copy {number}") for number in range(4)]
     while copies:
@@ -368,7 +368,7 @@ def test_of_two_copies_to_one_thread_one_is_refused(
 def test_a_large_thread_is_copied_in_parts_of_bounded_size(
     saver: Saver, other: RedisSaver, client: redis.Redis, prefix: str
 ) -> None:
-    """A copy would stop the server for seconds, and everybody who uses it."""
+    """A copy would stop the server for seconds, and all of its clients."""
     at = put(other, thread("a"), "long", size=12_000)
     other.put_writes(at, [("c", [b"x" * 300_000, b"y" * 300_000])], "task")
     client.config_resetstat()

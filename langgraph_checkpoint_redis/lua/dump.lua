@@ -11,7 +11,7 @@
 -- include control
 
 -- Roughly the bytes of a part, the members that are read at a time, and the milliseconds that the control waits
--- for the next part. More than one part is of one moment only if nobody writes in between: then the token is gone.
+-- for the next part. More than one part is of one moment only without a write in between: a write removes the token.
 local BYTES, MEMBERS, WATCHED = 256 * 1024, 20, 60000
 
 local token, stage, position = ARGV[1], ARGV[2], ARGV[3]
@@ -20,7 +20,7 @@ local parts, left = {{}, {}, {}, {}}, BYTES
 if stage ~= '' and control.watch ~= token then
   return {'', '', '', {}, {}, {}, {}, {}, '', ''}
 elseif stage == '' and (control.watch or '') ~= '' then
-  token = control.watch -- another reader's, who shall not be disturbed
+  token = control.watch -- of another reader, which goes on with it
 end
 
 local function take(part, items)

@@ -1,4 +1,4 @@
--- Writes a part of a copy to keys that nobody reads; the last part makes all of it a thread.
+-- Writes a part of a copy to keys of its own; the last part makes all of it a thread.
 --
 -- KEYS     timeline, writes, chunks, runs, live, control of the target; its copy mark; timeline, writes, chunks,
 --          runs as this copy collects them

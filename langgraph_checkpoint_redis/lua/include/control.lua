@@ -53,8 +53,8 @@ local function forget_life()
   control.ttl, control.deadline, control.indexed = nil, nil, nil
 end
 
--- Tells those who read the thread in parts that it changes. It takes memory, so that it lets no script write
--- although the server's memory is full.
+-- Tells those who read the thread in parts that it changes: a script that changes a thread calls this, mostly by
+-- `check_lease`. It takes memory, so that it lets no script write although the server's memory is full.
 local function tell_readers()
   if (control.watch or '') ~= '' then
     set_control('watch', '')
