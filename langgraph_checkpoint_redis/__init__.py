@@ -5,6 +5,7 @@ __version__ = "0.1.0"  # first, as connections tell it to the server
 from ._confirm import Confirm
 from ._encryption import KeyRing
 from ._integrity import Problem
+from ._lease import AsyncLease, Lease
 from ._threads import Stats, ThreadInfo
 from .aio import AsyncRedisSaver
 from .errors import (
@@ -24,6 +25,7 @@ from .errors import (
     MissingLibraryError,
     RedisSaverError,
     RunNeededError,
+    ThreadChangedError,
     ThreadDeletedError,
     ThreadExistsError,
     ThreadLeasedError,
@@ -36,6 +38,7 @@ from .errors import (
 from .saver import RedisSaver
 
 __all__ = [
+    "AsyncLease",
     "AsyncRedisSaver",
     "ClockError",
     "ClockWarning",
@@ -50,6 +53,7 @@ __all__ = [
     "EventLoopError",
     "EvictionWarning",
     "KeyRing",
+    "Lease",
     "LeaseLostError",
     "MissingAncestorError",
     "MissingLibraryError",
@@ -58,6 +62,7 @@ __all__ = [
     "RedisSaverError",
     "RunNeededError",
     "Stats",
+    "ThreadChangedError",
     "ThreadDeletedError",
     "ThreadExistsError",
     "ThreadInfo",

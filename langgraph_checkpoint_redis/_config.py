@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from .errors import ConfigError
 
 LONGEST = 10 * 365 * 24 * 60 * 60  # seconds that a thread may be told to live
+REPLAY = "__pregel_replay_state"  # in a config: LangGraph's own, for subgraphs of a replay
 IGNORED = ("sweep_interval_minutes", "sweep_limit", "strategy")  # Redis expires keys by itself
 
 
@@ -170,6 +171,16 @@ def run_id(metadata: Mapping[str, Any]) -> str:
     """The run that metadata name, or an empty string."""
     run = metadata.get("run_id")
     return text('metadata["run_id"]', run, empty=True) if isinstance(run, str) else ""
+
+
+def means_to_fork(config: RunnableConfig, metadata: Mapping[str, Any]) -> bool:
+    """Return whether a run says that it goes back in time.
+
+    LangGraph stores a checkpoint with the source "fork" where a graph is replayed or a checkpoint
+    copied. Subgraphs of a graph that is replayed go on from what they had stored before that point,
+    and find their graph's replay in their config.
+    """
+    return metadata.get("source") == "fork" or bool(config["configurable"].get(REPLAY))
 
 
 def keep_last(value: int | None) -> int | None:

@@ -12,7 +12,8 @@ A thread lives in up to five keys, all in one cluster slot because of the hash t
 | lg:{t}:control  | hash       | its own time to live, its lease, its deletion: most have none     |
 
 Beside them there are, for each run, the set of threads it has checkpoints in, `lg:run:{r}`, and for
-a minute after a copy the mark `lg:{t}:copy` of its target. `lg` is the prefix.
+a minute after a copy the mark `lg:{t}:copy` of its target. A copy in parts collects them in
+`lg:{t}:copy:{token}:timeline` and so on. `lg` is the prefix.
 """
 
 from __future__ import annotations
@@ -58,6 +59,11 @@ class Keyspace:
     def copy_mark(self, thread_id: str) -> bytes:
         """What says, for a minute, which copy filled a thread."""
         return f"{self.prefix}:{{{_tag(thread_id)}}}:copy".encode()
+
+    def staged(self, thread_id: str, token: bytes) -> tuple[bytes, ...]:
+        """Return the keys in which a copy collects the target's timeline, writes, chunks, runs."""
+        start = f"{self.prefix}:{{{_tag(thread_id)}}}:copy:{token.hex()}:"
+        return tuple([(start + part).encode() for part in ThreadKeys._fields[:4]])
 
     def run(self, run_id: str) -> bytes:
         """The threads of a run."""

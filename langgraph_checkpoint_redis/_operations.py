@@ -67,6 +67,8 @@ from .errors import (
     CorruptThreadError,
     LeaseLostError,
     MissingAncestorError,
+    RedisSaverError,
+    ThreadChangedError,
     ThreadExistsError,
     ThreadLeasedError,
     ThreadNotFoundError,
@@ -78,6 +80,7 @@ FETCHED = 1000  # pieces that one command asks for
 PASSES = 10  # times that a removal begins to look for what is in use
 SCANNED = 1000  # keys that a call of SCAN looks at
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
+COPIES = 10  # times that a copy in parts begins, while its source changes
 
 
 class Operations(NamedTuple):
@@ -117,8 +120,8 @@ class Operations(NamedTuple):
         tail = _codec.tail(self.serde, draft)
         self._check_clock(parent, checkpoint_id)
         keep_last = self.shared.options.keep_last or 0
-        refuses = int(self._refuses_conflict(parent))
-        terms = (tail, keep_last, *self._terms(parent.thread_id, own_ttl), refuses)
+        refuses = int(self._refuses_conflict(parent, config, metadata))
+        terms = (tail, keep_last, *self._terms(config, own_ttl), refuses)
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
         lifetime = self.shared.options.life.index_ttl(own_ttl)
         indexed = yield from self._index_new(parent.thread_id, run, lifetime, confirm)
@@ -171,7 +174,7 @@ class Operations(NamedTuple):
         channels = [channel for channel, _ in writes]
         sending = Sending(threads, place.thread_id, place.namespace)
         trims = int(self.shared.options.keep_last is not None)
-        terms = (trims, *self._terms(place.thread_id, own_ttl))
+        terms = (trims, *self._terms(config, own_ttl))
         while True:
             known = sending.known
             ropes = known.ropes_of(place.namespace)
@@ -218,15 +221,22 @@ class Operations(NamedTuple):
         if ropes:
             self.shared.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
 
-    def _terms(self, thread_id: str, own_ttl: int | None) -> tuple[Argument, ...]:
+    def _terms(self, config: RunnableConfig, own_ttl: int | None) -> tuple[Argument, ...]:
         """What write scripts are told of a thread's lease and of how long it lives."""
         own = "" if own_ttl is None else own_ttl
-        return self.shared.token(thread_id), self.shared.options.life.ttl, own
+        token = self.shared.token(_config.thread_id(config), config)
+        return token, self.shared.options.life.ttl, own
 
-    def _refuses_conflict(self, parent: Place) -> bool:
-        """Whether a checkpoint may not fork its thread: it may where it was read by its id."""
-        refuses = self.shared.options.refuses_conflicts
-        return refuses and not self.shared.threads.was_addressed(parent)
+    def _refuses_conflict(
+        self, parent: Place, config: RunnableConfig, metadata: CheckpointMetadata
+    ) -> bool:
+        """Return whether to refuse a checkpoint whose namespace has moved on past its parent.
+
+        A run that goes back in time means to fork: it says so, or has read the parent by its id.
+        """
+        if not self.shared.options.refuses_conflicts or _config.means_to_fork(config, metadata):
+            return False
+        return not self.shared.threads.was_addressed(parent)
 
     def _encoded(
         self, checkpoint: Checkpoint, channels: Iterable[str], known: Known, namespace: str
@@ -476,27 +486,71 @@ class Operations(NamedTuple):
         """Copy all of a thread to one that has nothing yet."""
         _config.text("source_thread_id", source)
         _config.text("target_thread_id", target)
-        keys, target_keys = self._keys(source), self._keys(target)
-        copied_keys = (*keys[:4], keys.control)
-        marked_keys = (
-            *target_keys[:4],
-            target_keys.control,
-            self.shared.keyspace.copy_mark(target),
-        )
-        mark, confirm = (token_bytes(16), COPY_MARK), self.shared.options.confirm
+        keys = self._keys(source)
         runs, own_ttl = yield Commands((("HKEYS", keys.runs), ("HGET", keys.control, "ttl")))
         lifetime = self.shared.options.life.index_ttl(None if own_ttl is None else int(own_ttl))
         yield from self._index(target, _decoded(runs), lifetime)  # before the copy, as in `put`
-        if self.shared.is_cluster and not same_slot(keys[0], target_keys[0]):
-            runs_then, *thread = yield DUMP(copied_keys)
-            copied = yield RESTORE(marked_keys, [*mark, *thread], confirm)
-        else:
-            copied, runs_then = yield COPY([*copied_keys, *marked_keys], mark, confirm)
-        if not copied:
+        mark, outcome = token_bytes(16), b"LARGE"
+        if not (yield from self._crosses_slots(source, target)):
+            outcome, runs_then = yield from self._copy_at_once(source, target, mark)
+        for _ in range(COPIES):
+            if outcome not in (b"LARGE", b"CHANGED"):
+                break
+            outcome, runs_then = yield from self._copy_in_parts(source, target, mark)
+        if outcome != b"COPIED":
             yield from self._unindex(target, runs)
-            raise ThreadExistsError(target)
+            raise _copy_error(outcome, source, target)
         new = set(_decoded(runs_then)).difference(_decoded(runs))
         yield from self._index(target, new, lifetime)
+
+    def _crosses_slots(self, source: str, target: str) -> Operation[bool]:
+        """Return whether a server refuses a call with the keys of both threads."""
+        key, target_key = self._keys(source).timeline, self._keys(target).timeline
+        if same_slot(key, target_key):
+            return False
+        if self.shared.is_cluster:
+            return True
+        # The one node of a cluster may be reached without a client for clusters.
+        (found,) = yield Commands((("EXISTS", key, target_key),), may_fail=True)
+        return isinstance(found, Exception) and "slot" in str(found).lower()
+
+    def _copy_at_once(
+        self, source: str, target: str, mark: bytes
+    ) -> Operation[tuple[bytes, Collection[bytes]]]:
+        """Copy a thread by one call, if it is small."""
+        keys = self._keys(source)
+        outcome, runs = yield COPY(
+            [*self._target_keys(target), *keys[:4], keys.control],
+            [mark, COPY_MARK, self.shared.token(target)],
+            self.shared.options.confirm,
+        )
+        return outcome, runs
+
+    def _copy_in_parts(
+        self, source: str, target: str, mark: bytes
+    ) -> Operation[tuple[bytes, Collection[bytes]]]:
+        """Copy a thread by way of this process. The target has all of it with the last part."""
+        token, stage, position = token_bytes(16), b"", b""
+        staged = self.shared.keyspace.staged(target, token)
+        keys = [*self._target_keys(target), *staged]
+        terms = [mark, COPY_MARK, self.shared.token(target)]
+        all_runs: set[bytes] = set()
+        outcome = b"MORE"
+        while outcome == b"MORE":
+            reply = yield DUMP(self._keys(source), [token, stage, position])
+            token, stage, position, *parts, sizes, ttl, deadline = reply
+            if not token:
+                yield Commands(tuple(("UNLINK", key) for key in staged))
+                return b"CHANGED", ()
+            *_, runs = parts
+            all_runs.update(runs[::2])
+            args = [*terms, *(sizes or [""] * 4), ttl, deadline, *map(len, parts)]
+            confirm = None if stage else self.shared.options.confirm
+            outcome = yield RESTORE(keys, [*args, *chain.from_iterable(parts)], confirm)
+        return outcome, all_runs
+
+    def _target_keys(self, target: str) -> tuple[bytes, ...]:
+        return (*self._keys(target), self.shared.keyspace.copy_mark(target))
 
     # The life of a thread
 
@@ -596,6 +650,18 @@ class Operations(NamedTuple):
         scan: Command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)
         ((next_cursor, keys),) = yield Commands((scan,))
         return int(next_cursor), keys
+
+
+def _copy_error(outcome: bytes, source: str, target: str) -> RedisSaverError:
+    """Return why a thread was not copied, as the script says."""
+    if outcome == b"CHANGED":
+        return ThreadChangedError(source)
+    refusals: dict[bytes, type[ThreadExistsError | ThreadLeasedError | LeaseLostError]] = {
+        b"EXISTS": ThreadExistsError,
+        b"LEASED": ThreadLeasedError,
+        b"LEASELOST": LeaseLostError,
+    }
+    return refusals[outcome](target)
 
 
 def _decoded(names: Iterable[bytes]) -> list[str]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from . import _config, _lease
+from langchain_core.runnables import RunnableConfig
+
+from . import _config
 from ._compression import Compression, check
 from ._config import Duration, Life
 from ._confirm import Confirm
 from ._confirm import confirm as checked_confirm
 from ._keys import Keyspace
 from ._known import KnownThreads
+from ._lease import Holding, shown_by
 from ._messages import Messages
 
 KNOWN_BYTES = 32 * 2**20  # memory for what is known of threads
@@ -69,10 +73,21 @@ class Shared(NamedTuple):
     options: Options
     threads: KnownThreads
     messages: Messages
+    tokens: Mapping[str, bytes] = MappingProxyType({})  # of leases, by their names
 
-    def token(self, thread_id: str) -> bytes:
-        """The token of the lease that the caller has of a thread; empty for none."""
-        return _lease.token(self.threads, thread_id)
+    def lease_name(self, thread_id: str) -> str:
+        """Return what names the lease of a thread: the key that it is stored in."""
+        return self.keyspace.thread(thread_id).control.decode()
+
+    def with_token(self, lease: Holding) -> Shared:
+        """Return the same for a copy of the saver that shows the token of a lease."""
+        return self._replace(tokens=MappingProxyType({**self.tokens, lease.name: lease.token}))
+
+    def token(self, thread_id: str, config: RunnableConfig | None = None) -> bytes:
+        """Return the token of the lease that the caller has of a thread, empty for none."""
+        name = self.lease_name(thread_id)
+        shown = shown_by(config, name) if config else b""
+        return shown or self.tokens.get(name) or Holding.here(self.threads, name)
 
 
 def shared(prefix: str, options: Options, *, is_cluster: bool) -> Shared:

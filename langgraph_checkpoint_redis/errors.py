@@ -125,6 +125,18 @@ class ThreadExistsError(RedisSaverError):
         )
 
 
+class ThreadChangedError(RedisSaverError):
+    """The source of a copy was written to all the time; nothing was copied."""
+
+    def __init__(self, thread_id: str) -> None:
+        """Name the source thread."""
+        self.thread_id = thread_id
+        super().__init__(
+            f"cannot copy thread {thread_id!r}: it is large, and was written to each time that it "
+            "was read. Copy it when no run is under way."
+        )
+
+
 class UnsupportedServerError(RedisSaverError):
     """The server cannot hold checkpoints: it is too old, or its scripts are disabled."""
 
@@ -173,7 +185,11 @@ class ThreadLeasedError(RedisSaverError):
     """Another has the lease of a thread."""
 
     def __init__(self, thread_id: str) -> None:
-        super().__init__(f"another has the lease of thread {thread_id!r}: nothing was written")
+        super().__init__(
+            f"another has the lease of thread {thread_id!r}: nothing was written. If your own "
+            "lease is held in another context, as by a generator that a web framework steps "
+            "through, show it: graph.stream(input, lease.config(config))"
+        )
 
 
 class LeaseLostError(RedisSaverError):

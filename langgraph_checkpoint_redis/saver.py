@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, Literal, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -26,13 +27,14 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis import Redis, RedisCluster
 
-from . import _codec, _config, _lease
+from . import _codec, _config
 from ._clients import Patience, checked, is_cluster, socket_timeout
 from ._compression import Compression
 from ._config import Duration
 from ._confirm import Confirm
 from ._embedded import EmbeddedServer
 from ._integrity import Integrity
+from ._lease import Holding, Lease
 from ._links import link
 from ._listing import cursor
 from ._operations import SCANNED, Operations
@@ -66,8 +68,8 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         tombstone: Seconds, or a timedelta, after `delete_thread` for which runs that began before
             it are refused with `ThreadDeletedError`.
         on_conflict: What a checkpoint does whose namespace has moved on past its parent: `"fork"`,
-            as in LangGraph's own savers, or `"error"` for `ConflictError`. A run that goes on from
-            a checkpoint which it names by its id always forks.
+            as in LangGraph's own savers, or `"error"` for `ConflictError`. A run that goes back in
+            time, or goes on from a checkpoint that it names by its id, always forks.
         confirm: What writes wait for before their call returns: `Confirm(disk=True, replicas=1)`,
             or a dictionary of its attributes; otherwise that the server has it in memory. Of a
             single run, `config["configurable"]["confirm"]` says it, `False` for nothing.
@@ -300,6 +302,8 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
 
         Raises:
             ThreadExistsError: The target has checkpoints or writes already.
+            ThreadLeasedError: Another has the lease of the target.
+            ThreadChangedError: The source is large, and was written to each time that it was read.
         """
         self._run(self._operations.copy_thread(source_thread_id, target_thread_id))
 
@@ -349,13 +353,15 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         """Let a thread expire again, as savers say; raises what `set_ttl` does."""
         self._run(self._operations.set_ttl(thread_id, None))
 
-    @contextmanager
-    def lease(self, thread_id: str, *, ttl: Duration = 60) -> Iterator[Callable[[], None]]:
-        """Be the only one to write to a thread in this block, and in what it starts.
+    def lease(self, thread_id: str, *, ttl: Duration = 60) -> Lease:
+        """Be the only one to write to a thread in a `with` block, and in what it starts.
 
         Each write renews the lease, as does a call of what the block is given. Once it has ended,
         because there was neither for too long, writes raise `LeaseLostError`; while it lasts, those
         of others raise `ThreadLeasedError`.
+
+        A generator that a web framework steps through, and what another task or thread goes on
+        with, need `Lease.config` or `Lease.saver`.
 
         Args:
             thread_id: The thread.
@@ -366,13 +372,14 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         """
         _config.text("thread_id", thread_id)
         span = _config.milliseconds("ttl", ttl)
-        with _lease.held(self._shared.threads, thread_id) as token:
-            operations = self._operations
-            self._run(operations.take_lease(thread_id, token, span))
-            try:
-                yield lambda: self._run(operations.renew_lease(thread_id, token, span))
-            finally:
-                self._run(operations.give_back_lease(thread_id, token))
+        holding = Holding(self._shared.threads, self._shared.lease_name(thread_id))
+        return Lease(thread_id, span, holding, self._operations, self._showing, self._run)
+
+    def _showing(self, lease: Holding) -> RedisSaver:
+        """Return a copy of this saver that shows the token of a lease."""
+        saver = copy(self)
+        saver._shared = self._shared.with_token(lease)  # noqa: SLF001 - a copy of this one
+        return saver
 
     # The same, awaited
 

@@ -149,6 +149,20 @@ def test_a_thread_is_copied_to_another_slot_complete_or_not_at_all(saver: Saver)
         saver.copy_thread(source, target)
 
 
+def test_a_large_thread_is_copied_to_another_node_in_parts(saver: Saver) -> None:
+    """A copy would stop two nodes, or fail where a thread does not fit into one reply."""
+    source, target = _in_two_slots()
+    for number in range(3):
+        _put(saver, source, f"run {number}", text=f"{number} {'large' * 500}")
+    saver.copy_thread(source, target)
+    assert [one.checkpoint for one in saver.list(thread(target))] == [
+        one.checkpoint for one in saver.list(thread(source))
+    ]
+    assert saver.verify(target) == []
+    saver.delete_for_runs([f"run {number}" for number in range(3)])
+    assert [*saver.list(None)] == []
+
+
 def test_runs_are_deleted_on_all_nodes(saver: Saver) -> None:
     """What a run left would stay on the nodes that the index of runs is not on."""
     ids = [f"thread-{number}" for number in range(10)]

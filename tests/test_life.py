@@ -256,6 +256,18 @@ def test_a_copy_lives_as_long_as_its_source(
     assert client.ttl(Keyspace(prefix).thread("c").timeline) == -1
 
 
+@options("saver_options", [LONG], ids=str)
+def test_a_time_that_was_set_for_a_thread_outlasts_the_next_write(
+    saver: Saver, other: RedisSaver, lives: Callable[[], set[int]]
+) -> None:
+    """A thread that was given a longer life would go when the savers say, after its next turn."""
+    put(saver)
+    saver.set_ttl("a", 500)
+    for writer in (saver, other):
+        put(writer)
+        assert lives() == {500}
+
+
 @options("saver_options", [{"ttl": 0.15}], ids=str)
 def test_a_thread_that_begins_anew_owes_nothing_to_the_expired_one(
     saver: Saver, other: RedisSaver, client: redis.Redis, keys: ThreadKeys

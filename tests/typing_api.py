@@ -25,9 +25,11 @@ from langgraph.graph import MessagesState, StateGraph
 from typing_extensions import assert_type
 
 from langgraph_checkpoint_redis import (
+    AsyncLease,
     AsyncRedisSaver,
     ConfigError,
     CorruptThreadError,
+    Lease,
     Problem,
     RedisSaver,
     RedisSaverError,
@@ -143,6 +145,19 @@ async def async_methods_have_results(
     await saver.adelete_for_runs(["r"])
     await saver.acopy_thread("a", "b")
     await saver.aprune(["a"], strategy="delete")
+
+
+async def leases_are_shown(saver: RedisSaver, other: AsyncRedisSaver) -> None:
+    with saver.lease("a", ttl=timedelta(seconds=30)) as lease:
+        assert_type(lease, Lease)
+        assert_type(lease.config(CONFIG), RunnableConfig)
+        assert_type(lease.saver, RedisSaver)
+        lease()
+    async with other.alease("a", ttl=1.5) as awaited:
+        assert_type(awaited, AsyncLease)
+        assert_type(awaited.config(CONFIG), RunnableConfig)
+        assert_type(awaited.saver, AsyncRedisSaver)
+        await awaited()
 
 
 async def the_async_saver_is_set_up_and_closed(saver: AsyncRedisSaver) -> None:

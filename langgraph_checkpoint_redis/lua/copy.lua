@@ -1,26 +1,56 @@
--- Copies a thread inside the server.
+-- Copies a thread inside the server, if it is so small that this takes little time.
 --
--- KEYS     timeline, writes, chunks, runs, control of the source; the same of the target; the target's
---          copy mark
+-- KEYS     timeline, writes, chunks, runs, live, control of the target; its copy mark; timeline, writes, chunks,
+--          runs, control of the source
 -- ARGV[1]  a random token of this copy
 -- ARGV[2]  how long the mark lasts, in milliseconds
--- Returns  {copied, runs}: copied is 0 when the target has something already; runs are the ids of
---          the source's runs
+-- ARGV[3]  the token of the caller's lease of the target, or empty
+-- Returns  {outcome, runs}: COPIED, and the ids of the source's runs; LARGE if the source is, or may be, too large
+--          for one call; EXISTS if the target has something already; LEASED or LEASELOST if its lease
+--          refuses the caller
 
+-- include control
+-- include lease
 -- include target
 
-local runs, life = redis.call('HKEYS', KEYS[4]), redis.call('HMGET', KEYS[5], 'ttl', 'deadline')
-if is_copied(KEYS[11]) then
-  mark_target(KEYS[11]) -- a write, which `WAIT` waits for
-  return {1, runs}
-elseif redis.call('EXISTS', KEYS[6], KEYS[7]) > 0 then
-  return {0, {}}
+-- What takes some milliseconds; 100 MB would take up to a second. Where the server does not say how many bytes
+-- there are, fewer members are small enough.
+local MEMBERS, BYTES, FEW = 5000, 4 * 1024 * 1024, 500
+
+local function members()
+  return redis.call('ZCARD', KEYS[8])
+    + redis.call('ZCARD', KEYS[9])
+    + redis.call('HLEN', KEYS[10])
+    + redis.call('HLEN', KEYS[11])
+end
+
+local function is_large()
+  local count, bytes = members(), 0
+  for i = 8, count <= MEMBERS and 11 or 0 do
+    local size = redis.pcall('MEMORY', 'USAGE', KEYS[i], 'SAMPLES', 0)
+    if type(size) == 'table' then -- an error: this user may not ask
+      return count > FEW
+    end
+    bytes = bytes + (size or 0)
+  end
+  return count > MEMBERS or bytes > BYTES
+end
+
+local runs = redis.call('HKEYS', KEYS[11])
+if is_copied(KEYS[7]) then
+  mark_target(KEYS[7]) -- a write, which `WAIT` waits for
+  return {'COPIED', runs}
+end
+local refusal = refusal_of_copy() or is_large() and 'LARGE'
+if refusal then
+  return {refusal, {}}
 end
 for i = 1, 4 do
-  if redis.call('EXISTS', KEYS[i]) == 1 then
-    redis.call('COPY', KEYS[i], KEYS[i + 5], 'REPLACE')
+  if redis.call('EXISTS', KEYS[i + 7]) == 1 then
+    redis.call('COPY', KEYS[i + 7], KEYS[i], 'REPLACE')
   end
 end
-set_life(KEYS[10], life[1], life[2])
-mark_target(KEYS[11])
-return {1, runs}
+local life = redis.call('HMGET', KEYS[12], 'ttl', 'deadline')
+begin_life(life[1], life[2])
+mark_target(KEYS[7])
+return {'COPIED', runs}

@@ -1,12 +1,68 @@
--- Reads a thread as it is stored, to restore it elsewhere.
+-- Reads a part of a thread as it is stored, to restore it elsewhere.
 --
--- KEYS     timeline, writes, chunks, runs, control of the thread
--- Returns  {runs, ttl, deadline, dump, dump, dump, dump}: how long it lives, as control.lua says, and a
---          dump of each key; empty is what there is not
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread
+-- ARGV[1]  a random token of this reader at first, then as returned
+-- ARGV[2], ARGV[3]  stage and position: empty at first, then as returned
+-- Returns  {token, stage, position, part, part, part, part, sizes, ttl, deadline}: an empty token if the thread has
+--          changed since the first part, and an empty stage at the end. The parts are of the first four keys:
+--          rows, or fields and values. What follows comes with the end: the number of members of each key, and how
+--          long the thread lives, as control.lua says; empty is what there is not
 
-local life = redis.call('HMGET', KEYS[5], 'ttl', 'deadline')
-local dumps = {redis.call('HKEYS', KEYS[4]), life[1] or '', life[2] or ''}
-for i = 1, 4 do
-  dumps[i + 3] = redis.call('DUMP', KEYS[i]) or ''
+-- include control
+
+-- Roughly the bytes of a part, the members that are read at a time, and the milliseconds that the control waits
+-- for the next part. More than one part is of one moment only without a write in between: a write removes the token.
+local BYTES, MEMBERS, WATCHED = 256 * 1024, 20, 60000
+
+local token, stage, position = ARGV[1], ARGV[2], ARGV[3]
+local parts, left = {{}, {}, {}, {}}, BYTES
+
+if stage ~= '' and control.watch ~= token then
+  return {'', '', '', {}, {}, {}, {}, {}, '', ''}
+elseif stage == '' and (control.watch or '') ~= '' then
+  token = control.watch -- of another reader, which goes on with it
 end
-return dumps
+
+local function take(part, items)
+  for _, item in ipairs(items) do
+    part[#part + 1] = item
+    left = left - #item
+  end
+end
+
+-- Each reads on from `position` and returns whether that was all.
+local function read_rows(key, part)
+  local from = position == '' and '-' or '(' .. position
+  local rows = redis.call('ZRANGEBYLEX', key, from, '+', 'LIMIT', 0, MEMBERS)
+  take(part, rows)
+  position = rows[MEMBERS] or ''
+  return position == ''
+end
+
+local function read_fields(key, part)
+  local reply = redis.call('HSCAN', key, position == '' and '0' or position, 'COUNT', MEMBERS)
+  take(part, reply[2])
+  position = reply[1] ~= '0' and reply[1] or ''
+  return position == ''
+end
+
+local key = tonumber(stage) or 1
+while key <= 4 and left > 0 do
+  local read = key <= 2 and read_rows or read_fields
+  if read(KEYS[key], parts[key]) then
+    key = key + 1
+  end
+end
+
+if key <= 4 then
+  set_control('watch', token)
+  set_control('watched', integer(now() + WATCHED))
+  keep_control()
+  return {token, tostring(key), position, parts[1], parts[2], parts[3], parts[4], {}, '', ''}
+end
+local sizes = {
+  redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2]), redis.call('HLEN', KEYS[3]), redis.call('HLEN', KEYS[4])
+}
+return {
+  token, '', '', parts[1], parts[2], parts[3], parts[4], sizes, control.ttl or '', control.deadline or ''
+}

@@ -1,30 +1,84 @@
--- Writes a thread as it was stored elsewhere.
+-- Writes a part of a copy to keys of its own; the last part makes all of it a thread.
 --
--- KEYS     timeline, writes, chunks, runs, control of the thread; its copy mark
+-- KEYS     timeline, writes, chunks, runs, live, control of the target; its copy mark; timeline, writes, chunks,
+--          runs as this copy collects them
 -- ARGV[1]  a random token of this copy
--- ARGV[2]  how long the mark lasts, in milliseconds
--- ARGV[3], ARGV[4]  how long the thread lives, as control.lua says: its own time to live, and its
---          deadline, empty where there is none
--- ARGV[5...] a dump of each of the first four keys, empty where there is none
--- Returns  1, or 0 when the thread has something already
+-- ARGV[2]  how long the mark lasts, and what is left of a copy that was given up, in milliseconds
+-- ARGV[3]  the token of the caller's lease of the target, or empty
+-- ARGV[4], ARGV[5], ARGV[6], ARGV[7]  the number of members of each key with the last part, empty before
+-- ARGV[8], ARGV[9]  how long the thread lives, as control.lua says: its own time to live, and its deadline, empty
+--          where there is none
+-- ARGV[10], ARGV[11], ARGV[12], ARGV[13]  the number of arguments for each of the four keys
+-- ARGV[14...] those arguments: rows, or fields and values
+-- Returns  COPIED; MORE if further parts are expected; CHANGED if something is missing, as the copy was read from a
+--          thread that changed; EXISTS if the target has something already; LEASED or LEASELOST if its
+--          lease refuses the caller
 
+-- include control
+-- include lease
+-- include slices
 -- include target
 
-if is_copied(KEYS[6]) then
-  mark_target(KEYS[6]) -- a write, which `WAIT` waits for
-  return 1
-elseif redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then
-  return 0
+local function store_rows(key, first, last)
+  each_slice(last - first + 1, function(from, to)
+    local members = {}
+    for i = first + from - 1, first + to - 1 do
+      members[#members + 1] = 0
+      members[#members + 1] = ARGV[i]
+    end
+    redis.call('ZADD', key, unpack(members, 1, #members))
+  end)
 end
-local ttl, deadline = ARGV[3] ~= '' and ARGV[3], ARGV[4] ~= '' and ARGV[4]
+
+local function store_fields(key, first, last)
+  each_slice(last - first + 1, function(from, to) -- an even number, so that no pair is cut
+    redis.call('HSET', key, unpack(ARGV, first + from - 1, first + to - 1))
+  end)
+end
+
+local function store_part()
+  local first = 14
+  for i = 1, 4 do
+    local last = first + tonumber(ARGV[i + 9]) - 1
+    local store = i <= 2 and store_rows or store_fields
+    store(KEYS[i + 7], first, last)
+    redis.call('PEXPIRE', KEYS[i + 7], ARGV[2])
+    first = last + 1
+  end
+end
+
+local function is_complete()
+  for i = 1, 4 do
+    local size = redis.call(i <= 2 and 'ZCARD' or 'HLEN', KEYS[i + 7])
+    if size ~= tonumber(ARGV[i + 3]) then
+      return false
+    end
+  end
+  return true
+end
+
+if is_copied(KEYS[7]) then
+  mark_target(KEYS[7]) -- a write, which `WAIT` waits for
+  return 'COPIED'
+end
+local refusal = refusal_of_copy()
+if refusal then
+  redis.call('UNLINK', KEYS[8], KEYS[9], KEYS[10], KEYS[11])
+  return refusal
+end
+store_part()
+if ARGV[4] == '' then
+  return 'MORE'
+elseif not is_complete() then
+  redis.call('UNLINK', KEYS[8], KEYS[9], KEYS[10], KEYS[11])
+  return 'CHANGED'
+end
 for i = 1, 4 do
-  if ARGV[i + 4] ~= '' then
-    redis.call('RESTORE', KEYS[i], 0, ARGV[i + 4], 'REPLACE')
-  end
-  if deadline then
-    redis.call('PEXPIREAT', KEYS[i], deadline)
+  if redis.call('EXISTS', KEYS[i + 7]) == 1 then
+    redis.call('UNLINK', KEYS[i])
+    redis.call('RENAME', KEYS[i + 7], KEYS[i])
   end
 end
-set_life(KEYS[5], ttl, deadline)
-mark_target(KEYS[6])
-return 1
+begin_life(ARGV[8] ~= '' and ARGV[8], ARGV[9] ~= '' and ARGV[9])
+mark_target(KEYS[7])
+return 'COPIED'

@@ -24,6 +24,6 @@ end
 if ARGV[2] ~= '' then
   set_control('ttl', ARGV[2])
 end
-keep_control()
 local _, lifetime = live_on(ARGV[3])
+keep_control() -- last: without a deadline, nothing in it has a meaning, and it goes
 return {1, all_runs, lifetime}

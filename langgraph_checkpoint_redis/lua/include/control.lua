@@ -4,6 +4,8 @@
 -- deadline  when the thread expires
 -- indexed   until when the index of runs leads here, at least
 -- lease, until, span     the token of a lease, when it ends, and for how many milliseconds it is given
+-- watch, watched  what those who read the thread in parts know it by, empty once it has changed; until when
+--           the hash stays for them
 -- deleted, newest  until when late writers of a thread that was deleted are refused, and the newest
 --           checkpoint that there was
 --
@@ -51,6 +53,14 @@ local function forget_life()
   control.ttl, control.deadline, control.indexed = nil, nil, nil
 end
 
+-- Tells those who read the thread in parts that it changes: a script that changes a thread calls this, mostly by
+-- `check_lease`. It takes memory, so that it lets no script write although the server's memory is full.
+local function tell_readers()
+  if (control.watch or '') ~= '' then
+    set_control('watch', '')
+  end
+end
+
 -- What was said of a thread that has expired does not hold for the next one of its id.
 local function read_control()
   local fields = redis.call('HGETALL', CONTROL)
@@ -69,7 +79,7 @@ local function keep_control()
   if control.ttl == '0' then
     redis.call('PERSIST', CONTROL)
   else
-    local last = math.max(time_of('deadline'), time_of('until'), time_of('deleted'))
+    local last = math.max(time_of('deadline'), time_of('until'), time_of('deleted'), time_of('watched'))
     redis.call('PEXPIREAT', CONTROL, integer(last))
   end
 end

@@ -4,16 +4,24 @@ local function has_lease()
   return control['until'] and time_of('until') > now()
 end
 
--- Raises an error unless a writer with this token (empty for none) may write. Each write of its holder
--- renews a lease.
-local function check_lease(token)
+-- Why a writer with this token (empty for none) may not write, or nil. Each write of its holder renews a lease.
+local function refusal_of(token)
   local leased = has_lease()
   if leased and control.lease == token then
     set_control('until', integer(now() + control.span))
     keep_control()
   elseif token ~= '' then
-    refuse('LEASELOST', KEYS[1])
+    return 'LEASELOST'
   elseif leased then
-    refuse('LEASED', KEYS[1])
+    return 'LEASED'
+  end
+  tell_readers()
+end
+
+-- Raises an error unless a writer with this token may write.
+local function check_lease(token)
+  local refusal = refusal_of(token)
+  if refusal then
+    refuse(refusal, KEYS[1])
   end
 end
