@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
@@ -75,6 +76,16 @@ def prefix(value: object) -> str:
     if "{" in checked or "}" in checked:
         raise ConfigError(f"prefix must not contain braces: {checked!r}")
     return checked
+
+
+def home_expanded(name: str, path: str) -> Path:
+    """Return a path, with the home directory for `~`: settings and URLs never saw a shell."""
+    try:
+        return Path(path).expanduser() if path.startswith("~") else Path(path)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{name} {path!r:.200} names a home directory that is not known"
+        ) from error
 
 
 def _configurable(config: object) -> Mapping[str, Any]:

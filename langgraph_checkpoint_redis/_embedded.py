@@ -20,6 +20,7 @@ from typing import IO
 from urllib.parse import quote
 
 from . import _keeper, _sockets
+from ._config import home_expanded
 from ._servers import first_server
 from .errors import ConfigError, EmbeddedServerError, MissingLibraryError
 
@@ -240,7 +241,11 @@ def checked_directory(path: str | os.PathLike[str]) -> Path:
     name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(name, str) or not name or "\0" in name:
         raise ConfigError(f"path must be that of a directory, not {path!r:.200}")
-    directory = Path(name).absolute()
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"path {name!r:.200} cannot be a name on this system") from error
+    directory = home_expanded("path", name).absolute()
     if directory.exists() and not directory.is_dir():
         raise ConfigError(f"path must be that of a directory: {str(directory)!r} is none")
     return directory

@@ -710,7 +710,11 @@ def test_threads_go_to_a_file_and_back(run: Run, saver: RedisSaver, tmp_path: Pa
     assert talk.history() == before
     Path(file).write_bytes(b"no such file of ours")
     assert run("import", file).code == 1
-    assert run("import", f"{file}.none").code == 3
+    assert run("import", f"{file}.none").code == 4
+    assert run("export", str(tmp_path / "none" / "file")).code == 4
+    Path(f"{file}.link").symlink_to(file)
+    assert run("export", f"{file}.link", "--yes").code == 2
+    assert run("export", "-", "--json").code == 2
 
 
 def test_threads_migrate_with_types_that_nobody_imports(
@@ -991,6 +995,63 @@ def test_a_closed_pipe_is_no_error(
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize("number", [2, 1500])
+def test_a_closed_pipe_is_told_by_its_code(
+    environment: dict[str, str], saver: RedisSaver, client: redis.Redis, number: int
+) -> None:
+    """A script could not tell it from a problem that was found."""
+    many(client, saver, number)
+    reading, writing = os.pipe()
+    os.close(reading)
+    listing = command("threads", "--limit", "0")
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            listing, env=environment, stdout=closed, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("words", [("threads", "--limit", "0"), ("export", "-"), ("--help",)])
+def test_a_full_disk_is_an_error(
+    environment: dict[str, str], saver: RedisSaver, client: redis.Redis, words: tuple[str, ...]
+) -> None:
+    """A report or a backup would be cut off, and the script that made it go on."""
+    many(client, saver, 1500)
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command(*words),
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 4
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_threads_go_through_pipes(environment: dict[str, str], saver: RedisSaver) -> None:
+    """A backup to another machine would need room here."""
+    talk = chatted(saver)
+    before = talk.history()
+
+    def piped(*words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        done = subprocess.run(
+            command(*words), env=environment, input=given, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    exported = piped("export", "-")
+    assert b"1 thread exported" in exported.stderr
+    saver.delete_thread("a")
+    assert b"1 thread imported" in piped("import", "-", given=exported.stdout).stdout
+    assert talk.history() == before
 
 
 def test_shells_can_complete_commands(environment: dict[str, str]) -> None:

@@ -31,6 +31,7 @@ from ._reading import Reader, cipher_key, passing
 OWN = ("redis", "unix", "embedded")  # what URLs of our savers begin with
 FOREIGN = "vendor+"  # a saver whose serializer is its own
 LOCAL = "redis://localhost:6379"
+FILE = 4  # the exit code where a file, or stdout, cannot be read or written
 
 _LOGIN = re.compile(r"(?<=://)[^/?#\s\[\]]*@")
 _SECRET_OPTION = re.compile(r"(password=)[^&\s]*", re.IGNORECASE)
