@@ -32,13 +32,14 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
 
 from examples.local_server import running_server
-from langgraph_checkpoint_redis import RedisSaver, cli
+from langgraph_checkpoint_redis import RedisSaver, ThreadDeletedError, cli
 from langgraph_checkpoint_redis.cli._output import ago, size, span
 
 from .commanding import Done, Run
 from .driving import DirectDriver
 from .graphs import (
     TYPED,
+    Builder,
     Flaky,
     Log,
     Node,
@@ -541,6 +542,38 @@ def test_threads_are_deleted_when_that_was_said(run: Run, saver: RedisSaver) -> 
     assert saver.thread_info("a"), "all or nothing"
     assert run("delete", "a", "b", "--yes").code == 0
     assert not [*saver.list_threads()]
+
+
+def test_a_deleted_thread_does_not_come_back(
+    run: Run, saver: RedisSaver, client: redis.Redis, tmp_path: Path
+) -> None:
+    """A run that is under way would bring back what somebody asked to have deleted."""
+    file = str(tmp_path / "threads")
+    found: list[int] = []
+
+    def deleting() -> Builder:
+        def delete(_: object) -> dict[str, list[str]]:
+            found.append(run("delete", "a", "--yes").code)
+            return {"log": ["late"]}
+
+        return sequence(Log, delete=delete, after=says("after"))
+
+    session(saver, deleting()).update({"log": ["secret"]}, as_node="after")
+    run("export", file)
+    with pytest.raises(ThreadDeletedError):
+        session(saver, deleting()).run({"log": ["go on"]})
+    assert not [*saver.list_threads()]
+    session(saver, sequence(Log, a=says("new"))).run({"log": []})
+    assert saver.thread_info("a"), "a new run may begin it"
+    run("delete", "a", "--yes")
+    assert run("import", file).code == 0, "and a backup may bring it back"
+    chatted(saver, "b")
+    assert run("delete", "b", "--yes", "--tombstone", "0").code == 0
+    (left,) = client.scan_iter(f"{saver._shared.keyspace.prefix}:*control")
+    assert b"{a}" in left, "only one has a tombstone"
+    assert 3500 < client.ttl(left) <= 3600
+    assert found == [0]
+    assert run("delete", "a", "--yes", "--tombstone", "soon").code == 2
 
 
 def test_threads_are_copied_pinned_and_unpinned(run: Run, saver: RedisSaver) -> None:

@@ -61,7 +61,7 @@ class Session:
         _remember(self.url)
 
     @contextmanager
-    def saver(self) -> Iterator[RedisSaver]:
+    def saver(self, **more: Any) -> Iterator[RedisSaver]:
         """A saver that answered once, so that a server out of reach is an error at once.
 
         From then on it is as patient with the server as any. What could not be shown in full is
@@ -69,7 +69,7 @@ class Session:
         """
         reader = Reader(cipher_key(self.aes_key_env), self.allow)
         with self.client(), closing(reader):
-            options: dict[str, Any] = {"prefix": self.prefix, "serde": reader}
+            options: dict[str, Any] = {"prefix": self.prefix, "serde": reader, **more}
             with RedisSaver.from_conn_string(self.url, **options) as saver:
                 yield saver
         for remark in reader.remarks(self.aes_key_env):
