@@ -335,7 +335,7 @@ class AsyncRedisSaver(
                 ancestors that its delta channels are rebuilt from; `"delete"` keeps nothing.
         """
         strategy = _config.strategy(strategy)
-        for thread_id in _config.texts("thread_ids", thread_ids):
+        for thread_id in _config.identifiers("thread_ids", thread_ids):
             await self._run(self._operations.prune(thread_id, strategy))
 
     async def aget_delta_channel_history(
@@ -389,7 +389,7 @@ class AsyncRedisSaver(
         Raises:
             ThreadLeasedError: Another has the lease.
         """
-        _config.text("thread_id", thread_id)
+        thread_id = _config.identifier("thread_id", thread_id)
         span = _config.milliseconds("ttl", ttl)
         with _lease.held(self._shared.threads, thread_id) as token:
             operations = self._operations

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from langgraph_checkpoint_redis._config import home_expanded
+from langgraph_checkpoint_redis._config import home_expanded, identifier
 from langgraph_checkpoint_redis.errors import (
     ConfigError,
     DamagedFileError,
@@ -105,11 +105,12 @@ class _Writer:
     def write_thread(self, origin: Store, thread_id: str, tally: Tally) -> None:
         """Write a thread; if it cannot be read, write that."""
         self._thread_sum = sha256()
-        self._write({"thread": thread_id})
+        written_id = identifier("thread_id", thread_id)  # InMemorySaver keeps UUIDs as they are
+        self._write({"thread": written_id})
         lines = _Lines(origin, thread_id, self._serde)
         for line in lines:
             self._write_line(line)
-        end: Record = {"end": thread_id, "checkpoints": lines.count}
+        end: Record = {"end": written_id, "checkpoints": lines.count}
         if lines.failure:
             tally.add(thread_id, "failed", 0, lines.failure)
             self._write({**end, "failed": lines.failure})
