@@ -236,7 +236,7 @@ def _span(namespaces: Sequence[_Namespace]) -> tuple[datetime | None, datetime |
 
 
 class ThreadOperations(Operations):
-    """ThreadOperations at threads, and removing what is old."""
+    """Look at threads, and remove what is old."""
 
     __slots__ = ()
 
