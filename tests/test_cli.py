@@ -29,7 +29,7 @@ from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, Tool
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.types import Command
+from langgraph.types import Command, Send, interrupt
 
 from examples.local_server import running_server
 from langgraph_checkpoint_redis import RedisSaver, ThreadDeletedError, cli
@@ -279,6 +279,58 @@ def tool_call(_: MessagesState) -> Any:
             ToolMessage("sunny", tool_call_id="1", name="weather", id="m2"),
         ]
     }
+
+
+def deferring(*edges: tuple[str | list[str], str]) -> Builder:
+    """A graph whose node z waits until all others are done."""
+    builder = StateGraph(Log)
+    for name in "abc":
+        builder.add_node(name, says(name))
+    builder.add_node("z", says("z"), defer=True)
+    for start, end in edges:
+        builder.add_edge(start, end)
+    return builder
+
+
+@pytest.mark.parametrize("join", [["a", "b"], "a"], ids=str)
+def test_a_deferred_node_is_next_when_all_others_are_done(
+    run: Run, saver: RedisSaver, join: str | list[str]
+) -> None:
+    """Threads of such graphs would end in a traceback, or seem to be about to end."""
+    graph = deferring((START, "a"), (START, "b"), ("b", "c"), (join, "z"))
+    session(saver, graph, "deferred").run({"log": []})
+    (document,) = run("show", "deferred", "--json").documents
+    assert [step["next"] for step in document["timeline"]] == [
+        *([START], ["a", "b"], ["c"], ["z"], []),
+    ]
+    assert run("show", "deferred").code == 0
+
+
+def test_the_task_that_failed_or_waits_is_named(run: Run, saver: RedisSaver) -> None:
+    """Of eight that run at once, nobody would know which to look at."""
+
+    def work(state: Any) -> dict[str, list[str]]:
+        if state["i"] == 3:
+            raise ConnectionError("gone")
+        if state["i"] == 5:
+            interrupt("go on?")
+        return {"log": [f"{state['i']}"]}
+
+    def split(_: object) -> list[Send]:
+        return [Send("work", {"i": number}) for number in range(8)]
+
+    sending = StateGraph(Log).add_node("work", work).add_conditional_edges(START, split, ["work"])
+    with pytest.raises(ConnectionError):
+        session(saver, sending).run({"log": []})
+    with pytest.raises(ConnectionError):
+        session(saver, side_by_side(a=says("a"), b=Flaky(1)), "b").run({"log": []})
+    shown = run("show", "a").out
+    assert "waits for (work, 6 of 8): go on?" in shown
+    assert "failed (work, 4 of 8): ConnectionError('gone')" in shown
+    assert "failed (b): ConnectionError" in run("show", "b").out
+    (document,) = run("show", "a", "--json").documents
+    assert document["timeline"][-1]["failed_tasks"] == ["work, 4 of 8"]
+    assert document["timeline"][-1]["waiting_tasks"] == ["work, 6 of 8"]
 
 
 def test_messages_are_shown_as_a_conversation(run: Run, saver: RedisSaver) -> None:
