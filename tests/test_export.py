@@ -36,6 +36,7 @@ from langgraph_checkpoint_redis.moving import (
     Moved,
     _files,
     _format,
+    _passing,
     export_threads,
     import_threads,
     migrate,
@@ -431,6 +432,45 @@ def test_a_line_of_very_many_items_is_refused() -> None:
     """Two bytes of it would take 64 in memory."""
     many = {**RECORD, "writes": [[]] * 3_000_000}
     assert "too many items" in refused(made(many))
+
+
+BOMBS = {
+    "lists": b"\xdd\x00\x04\x00\x00" + b"\x90" * 2**18,
+    "maps": b"\xdd\x00\x04\x00\x00" + b"\x81\x00\x00" * 2**18,
+    "nothing": b"\xdd\x00\x04\x00\x00" + b"\xc0" * 2**18,
+    "lies": b"\xdd\xff\xff\xff\xff",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+@pytest.mark.parametrize("field", ["values", "data", "metadata"])
+def test_a_value_of_very_many_items_is_refused(
+    monkeypatch: pytest.MonkeyPatch, bomb: bytes, field: str
+) -> None:
+    """Some megabytes of a file would take gigabytes in memory."""
+    monkeypatch.setattr(_passing, "MOST_ITEMS", 100_000)
+    value = ["msgpack", b64encode(bomb).decode()]
+    file = made({**RECORD, field: {"c": value} if field == "values" else value})
+    saver = InMemorySaver()
+
+    def imported() -> None:
+        assert {*import_threads(saver, io.BytesIO(file)).failed} == {"a"}
+
+    assert peak_of(imported) < 10 * len(file) + 2_000_000
+    assert not saver.storage.get("a")
+
+
+def test_a_large_value_passes(tmp_path: Path) -> None:
+    """Embeddings of some thousand documents could not be backed up."""
+    value = [[0.5] * 1536] * 200
+    saver, back = InMemorySaver(), InMemorySaver()
+    file = made({**RECORD, "values": {"c": typed(value)}})
+    assert import_threads(saver, io.BytesIO(file)).ok
+    assert export_threads(saver, tmp_path / "file").ok
+    assert import_threads(back, tmp_path / "file").ok
+    found = back.get_tuple({"configurable": {"thread_id": "a"}})
+    assert found
+    assert found.checkpoint["channel_values"] == {"c": value}
 
 
 def test_what_no_import_would_read_is_not_exported(monkeypatch: pytest.MonkeyPatch) -> None:

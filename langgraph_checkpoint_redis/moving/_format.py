@@ -18,6 +18,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_checkpoint_redis.errors import DamagedFileError, UnknownFormatError
 
+from ._passing import check_items
 from ._stores import Item, Place, Write
 from ._threads import plain
 
@@ -142,6 +143,8 @@ class Encoder:
 
     def _typed(self, value: Any) -> list[str]:
         type_, data = self._serde.dumps_typed(value)
+        if type_ == "msgpack":
+            check_items(data)  # as an import does
         return [type_, b64encode(data).decode()]
 
 

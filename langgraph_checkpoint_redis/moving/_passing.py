@@ -8,8 +8,10 @@ LangGraph's.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
+import msgpack
 import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
@@ -17,6 +19,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from ._stores import AnySaver
 
+# What a value may hold, in items; a container counts for some of them, as it takes more memory.
+MOST_ITEMS, WEIGHT = 20_000_000, 8
 _DATA = ("null", "bytes", "bytearray", "msgpack")  # types that build no objects but by extensions
 
 
@@ -33,7 +37,34 @@ class PassingSerializer(JsonPlusSerializer):
                 f"a value of type {data[0]!r:.50} builds objects; if you trust the file, "
                 "say with `serde` how to read it"
             )
+        if data[0] == "msgpack":
+            check_items(data[1])
         return super().loads_typed(data)
+
+
+def check_items(data: bytes) -> None:
+    """Raise `ValueError` if msgpack would become very many objects; a byte can become a list."""
+    if len(data) * WEIGHT <= MOST_ITEMS:
+        return
+    left = MOST_ITEMS
+
+    def see(items: Sequence[object]) -> None:
+        nonlocal left
+        left -= len(items) + WEIGHT
+        if left < 0:
+            raise ValueError(f"a value has more than {MOST_ITEMS} items")
+
+    unpacker = msgpack.Unpacker(
+        raw=True,
+        list_hook=see,
+        object_pairs_hook=see,
+        ext_hook=lambda *_: None,
+        max_buffer_size=len(data),
+        max_array_len=MOST_ITEMS,
+        max_map_len=MOST_ITEMS,
+    )
+    unpacker.feed(data)
+    unpacker.unpack()
 
 
 def passing(serde: SerializerProtocol, *, asked: bool = False) -> SerializerProtocol | None:
