@@ -202,9 +202,10 @@ def filters(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
 def run_id(metadata: Mapping[str, Any]) -> str:
     """The run that metadata name, or an empty string."""
     run = metadata.get("run_id")
-    if isinstance(run, UUID):
-        run = str(run)
-    return text('metadata["run_id"]', run, empty=True) if isinstance(run, str) else ""
+    if isinstance(run, str):
+        return text('metadata["run_id"]', run, empty=True)
+    is_id = isinstance(run, UUID | int) and not isinstance(run, bool)
+    return identifier('metadata["run_id"]', run) if is_id else ""
 
 
 def keep_last(value: int | None) -> int | None:

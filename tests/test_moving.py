@@ -468,7 +468,7 @@ def test_threads_are_chosen_and_progress_is_told(make: Make) -> None:
         ({"target": RedisSaver("redis://", on_conflict="error")}, "on_conflict"),
         ({"thread_ids": "abc"}, "thread_ids"),
         ({"thread_ids": 7}, "thread_ids"),
-        ({"thread_ids": ["a", 7]}, "thread_ids"),
+        ({"thread_ids": ["a", 7.5]}, "thread_ids"),
         ({"workers": 0}, "workers"),
         ({"workers": True}, "workers"),
         ({"progress": 7}, "progress"),
