@@ -48,6 +48,7 @@ class EmbeddedServer:
         self._way = _Way(self._directory)
         self._socket = str(self._way.directory / _keeper.SOCKET)
         self._users: IO[bytes] | None = None
+        self._is_used = False
         self._changing = Lock()
         self.url = f"unix://{quote(self._socket)}"
 
@@ -56,6 +57,7 @@ class EmbeddedServer:
         with self._changing:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._way.enter()
+            self._is_used = True
             _sockets.add_reviver(self._socket, self._revive)
             self._use()
 
@@ -63,6 +65,7 @@ class EmbeddedServer:
         """Leave the server, which ends with its last user; that one waits for it."""
         with self._changing:
             _sockets.remove_reviver(self._socket, self._revive)
+            self._is_used = False
             if self._users:
                 self._users.close()
                 self._wait_if_last()
@@ -77,10 +80,13 @@ class EmbeddedServer:
         """
         self._way.enter()
         self._use()
+        if not self._is_used and self._users:  # stopped meanwhile
+            self._users.close()
 
     def _use(self) -> None:
         """Become a user, or one again if the lock was removed, and wait for the server."""
-        before, self._users = self._users, _keeper.shared(self._directory / _keeper.USERS)
+        users = _keeper.shared(self._directory / _keeper.USERS)
+        before, self._users = self._users, users
         if before:
             before.close()
         self._wait_until_ready()
@@ -187,6 +193,7 @@ class _Way:
             return
         if _OPENED.is_dir():
             self._opened = os.open("/", os.O_RDONLY)  # until `enter`: the target may not exist yet
+            self._found = os.fstat(self._opened)
             self.directory = _OPENED / str(self._opened)
         else:
             parent = tempfile.mkdtemp(prefix="redis-", dir="/tmp")  # not TMPDIR, which may be long
@@ -197,11 +204,24 @@ class _Way:
     def enter(self) -> None:
         """Lead to the directory, which exists now; again, if the way was removed."""
         if self._opened is not None:
+            if not self._is_open():
+                raise EmbeddedServerError(
+                    f"the embedded server in {self._target} cannot be reached: something closed a "
+                    "file of this process that it did not open"
+                )
             found = os.open(self._target, os.O_RDONLY)
             os.dup2(found, self._opened, inheritable=False)
+            self._found = os.fstat(found)
             os.close(found)
         elif self._link:
             self._restore(self._link)
+
+    def _is_open(self) -> bool:
+        """Return whether the file is still ours; a program that becomes a daemon closes all."""
+        try:
+            return os.path.samestat(os.fstat(self._opened or 0), self._found)
+        except OSError:
+            return False
 
     def _restore(self, link: Path) -> None:
         link.parent.mkdir(mode=0o700, exist_ok=True)
@@ -218,7 +238,8 @@ class _Way:
     def close(self) -> None:
         """Remove the way, but not in a fork of its owner."""
         if self._opened is not None:
-            os.close(self._opened)
+            if self._is_open():
+                os.close(self._opened)
         elif self._link and self._process == os.getpid():
             with suppress(FileNotFoundError):
                 shutil.rmtree(self._link.parent)

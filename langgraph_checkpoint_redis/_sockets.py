@@ -19,7 +19,8 @@ from .errors import EmbeddedServerError
 
 Revive = Callable[[], None]
 
-_ABSENT = (FileNotFoundError, ConnectionRefusedError)  # no socket, or one that nothing listens on
+# No socket, or one that nothing listens on.
+_ABSENT = (FileNotFoundError, NotADirectoryError, ConnectionRefusedError)
 _revivers: dict[str, list[Revive]] = {}
 
 

@@ -620,6 +620,28 @@ def test_a_link_to_a_long_path_may_be_removed(
     assert not made.exists()
 
 
+def test_a_file_with_a_number_that_was_ours_is_left_alone(tmp_path: Path) -> None:
+    """A program that closes what it did not open would then lose a file of its own as well."""
+    program = """
+        from langgraph_checkpoint_redis import EmbeddedServerError
+        mine = os.open(os.devnull, os.O_RDWR)
+        with RedisSaver.embedded(directory) as saver:
+            saver.setup()
+            (ours,) = (n for n in os.listdir("/proc/self/fd") if n.isdecimal()
+                       and os.path.exists(f"/proc/self/fd/{n}")
+                       and os.path.samefile(f"/proc/self/fd/{n}", directory))
+            os.dup2(mine, int(ours))
+            saver.close()
+            try:
+                saver.setup()
+            except EmbeddedServerError as error:
+                print("closed a file" in str(error), flush=True)
+        print(os.path.samestat(os.fstat(int(ours)), os.fstat(mine)), flush=True)
+        """
+    with running(tmp_path / ("d" * 150), "x", program) as process:
+        assert [said(process), said(process)] == ["True", "True"]
+
+
 def test_files_in_use_do_not_look_old(
     opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
