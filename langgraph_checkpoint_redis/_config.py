@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 
@@ -16,6 +18,7 @@ from .errors import ConfigError
 
 LONGEST = 10 * 365 * 24 * 60 * 60  # seconds that a thread may be told to live
 REPLAY = "__pregel_replay_state"  # in a config: LangGraph's own, for subgraphs of a replay
+MOST_KEPT = 10**9  # checkpoints; scripts count in doubles, and ZRANGE in 64 bits
 IGNORED = ("sweep_interval_minutes", "sweep_limit", "strategy")  # Redis expires keys by itself
 
 
@@ -63,6 +66,26 @@ def text(name: str, value: object, *, empty: bool = False) -> str:
     return value
 
 
+def identifier(name: str, value: object) -> str:
+    """Return the text of the id of a thread or a run.
+
+    A UUID or an int means its text, as in LangGraph's own savers.
+    """
+    if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
+        try:
+            value = str(value)
+        except ValueError as error:  # Python does not write out ints of thousands of digits
+            raise ConfigError(f"{name} must not be {_shown(value)}") from error
+    return text(name, value)
+
+
+def identifiers(name: str, values: Sequence[object]) -> list[str]:
+    """Return the texts of ids, if they are a list and not a bare string."""
+    if isinstance(values, str | bytes):
+        raise ConfigError(f"{name} must be a list of str, not a bare {type(values).__name__}")
+    return [identifier(f"each of {name}", value) for value in values]
+
+
 def texts(name: str, values: Sequence[str]) -> list[str]:
     """`values`, if they are a list (not a bare string) of strings that can name something."""
     if isinstance(values, str | bytes):
@@ -76,6 +99,16 @@ def prefix(value: object) -> str:
     if "{" in checked or "}" in checked:
         raise ConfigError(f"prefix must not contain braces: {checked!r}")
     return checked
+
+
+def home_expanded(name: str, path: str) -> Path:
+    """Return a path, with the home directory for `~`: settings and URLs never saw a shell."""
+    try:
+        return Path(path).expanduser() if path.startswith("~") else Path(path)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{name} {path!r:.200} names a home directory that is not known"
+        ) from error
 
 
 def _configurable(config: object) -> Mapping[str, Any]:
@@ -92,7 +125,7 @@ def _configurable(config: object) -> Mapping[str, Any]:
 def _thread_id(configurable: Mapping[str, Any]) -> str:
     if "thread_id" not in configurable:
         raise ConfigError('config["configurable"]["thread_id"] is missing: it must be a str')
-    return text('config["configurable"]["thread_id"]', configurable["thread_id"])
+    return identifier('config["configurable"]["thread_id"]', configurable["thread_id"])
 
 
 def _optional(configurable: Mapping[str, Any], name: str) -> str | None:
@@ -170,7 +203,10 @@ def filters(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
 def run_id(metadata: Mapping[str, Any]) -> str:
     """The run that metadata name, or an empty string."""
     run = metadata.get("run_id")
-    return text('metadata["run_id"]', run, empty=True) if isinstance(run, str) else ""
+    if isinstance(run, str):
+        return text('metadata["run_id"]', run, empty=True)
+    is_id = isinstance(run, UUID | int) and not isinstance(run, bool)
+    return identifier('metadata["run_id"]', run) if is_id else ""
 
 
 def means_to_fork(config: RunnableConfig, metadata: Mapping[str, Any]) -> bool:
@@ -185,9 +221,21 @@ def means_to_fork(config: RunnableConfig, metadata: Mapping[str, Any]) -> bool:
 
 def keep_last(value: int | None) -> int | None:
     """How many checkpoints of a namespace to keep; `None` for all."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ConfigError(f"keep_last must be an int of at least 1, or None, not {value!r:.200}")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_KEPT:
+        raise ConfigError(
+            f"keep_last must be an int from 1 to {MOST_KEPT}, or None for all, not {_shown(value)}"
+        )
     return value
+
+
+def _shown(value: object) -> str:
+    """Return a value as errors show it; that of an int may be too long for Python."""
+    try:
+        return f"{value!r:.200}"
+    except ValueError:
+        return f"a very large {type(value).__name__}"
 
 
 def strategy(value: str) -> str:
@@ -204,9 +252,9 @@ def milliseconds(name: str, value: object) -> int:
     """A time in seconds, or a timedelta, in milliseconds: at least one."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise ConfigError(f"{name} must be seconds (above 0) or a timedelta, not {value!r:.200}")
+        raise ConfigError(f"{name} must be seconds (above 0) or a timedelta, not {_shown(value)}")
     if seconds > LONGEST:
-        raise ConfigError(f"{name} must be at most {LONGEST} seconds, not {value!r:.200}")
+        raise ConfigError(f"{name} must be at most {LONGEST} seconds, not {_shown(value)}")
     return max(round(seconds * 1000), 1)
 
 

@@ -255,6 +255,7 @@ class _IntegrityOperations(Operations):
 
     def repair(self, thread_id: str) -> Operation[list[Problem]]:
         """Remove what is lost and what is garbage; what was removed."""
+        thread_id = _config.identifier("thread_id", thread_id)
         findings, others = yield from self._examine(thread_id)
         token = self.shared.token(thread_id)
         dropped = yield from self._drop(thread_id, [token, 1], findings)
@@ -266,7 +267,7 @@ class _IntegrityOperations(Operations):
 
     def _examine(self, thread_id: str) -> Operation[tuple[list[_Finding], list[Problem]]]:
         """The problems with rows, and the others."""
-        _config.text("thread_id", thread_id)
+        thread_id = _config.identifier("thread_id", thread_id)
         keys = self._keys(thread_id)
         look = _Look(thread_id, keys)
         stage, position = b"chunks", b"0"

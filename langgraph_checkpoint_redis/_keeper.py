@@ -10,10 +10,14 @@ back such a lock when the process that has it ends, in whatever way.
 | `users.lock`  | every user, shared; or the keeper, alone, once there are none: new ones wait |
 | `keeper.lock` | the keeper, for its life: it never is started twice                          |
 | `server.lock` | the keeper and its server, until both are gone: there never are two servers  |
+
+Programs that clean up temporary directories remove old files, whether they are in use or not. So
+the keeper renews the times of its files, and ends, or starts its server again, if they are gone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -31,6 +35,8 @@ except ImportError:  # Windows has none; embedded servers are refused there
 USERS, KEEPER, SERVER = "users.lock", "keeper.lock", "server.lock"
 SOCKET = "socket"
 SECONDS_BETWEEN_LOOKS = 0.05  # half of what the server itself has between two looks at its clock
+SECONDS_BETWEEN_TOUCHES = 3600
+SECONDS_TO_MAKE_SOCKET = 5  # a server does so before it reads its file
 
 
 def free(path: Path) -> IO[bytes] | None:
@@ -64,40 +70,92 @@ def ask(place: str, command: str) -> str:
 
 
 def lock_of_server(directory: Path) -> IO[bytes]:
-    """The lock; a server that has it without a keeper, which was killed, is told to end."""
+    """Return the lock, once the server of a keeper that was killed has ended."""
+    place = str(directory / SOCKET)
     while not (lock := free(directory / SERVER)):
-        ask(str(directory / SOCKET), "SHUTDOWN")
+        ask(place, "SHUTDOWN")
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    while ask(place, "PING"):  # its lock was removed
+        ask(place, "SHUTDOWN")
         time.sleep(SECONDS_BETWEEN_LOOKS)
     return lock
 
 
 def main(*command: str) -> None:
-    """Go to the background as soon as no other server is left here, and be the keeper."""
+    """Go to the background as soon as no other server is left here, and be the keeper.
+
+    The keeper's process id goes to stdout, for a user that inherits orphans.
+    """
     os.umask(0o077)  # whatever the directory allows, its new files are for the user alone
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would hide how the server ended
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     lock = lock_of_server(Path())
-    if os.fork() == 0:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-        _keep(command, lock)
+    if keeper := os.fork():
+        sys.stdout.write(str(keeper))
+        return
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the log
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    _keep(command, lock)
 
 
 def _keep(command: tuple[str, ...], lock: IO[bytes]) -> None:
     """Run the server, and again if it was killed, until nobody uses it or it fails by itself."""
-    server = _started(command, lock)
+    server = _Server(command, lock)
     try:
         while not (nobody := free(Path(USERS))):
             time.sleep(SECONDS_BETWEEN_LOOKS)
-            if server.poll() is not None:
-                if server.returncode > 0:
-                    return
-                server = _started(command, lock)
+            if not _is_at(Path(SERVER), lock) or not server.is_kept_running():
+                return
     finally:
-        server.terminate()
-        server.wait()
+        server.end()
     nobody.close()  # new users may come now
 
 
-def _started(command: tuple[str, ...], lock: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, pass_fds=[lock.fileno()])
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    """Return whether an open file still has its name; without it, its lock protects nothing."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+class _Server:
+    """The server's process, which starts again when it was killed."""
+
+    def __init__(self, command: tuple[str, ...], lock: IO[bytes]) -> None:
+        self._command, self._lock = command, lock
+        self._touched = time.monotonic()
+        self._start()
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(self._command, pass_fds=[self._lock.fileno()])
+        self._socket_due = time.monotonic() + SECONDS_TO_MAKE_SOCKET
+
+    def is_kept_running(self) -> bool:
+        """Start the server again if it was killed or its socket is gone; not if it failed."""
+        if Path(SOCKET).exists():
+            self._socket_due = 0.0
+        elif time.monotonic() > self._socket_due:
+            self.end()
+        if self._process.poll() is not None:
+            if self._process.returncode > 0:
+                return False
+            self._start()
+        self._touch()
+        return True
+
+    def _touch(self) -> None:
+        if time.monotonic() - self._touched < SECONDS_BETWEEN_TOUCHES:
+            return
+        self._touched = time.monotonic()
+        for name in (USERS, KEEPER, SERVER, SOCKET):
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(name)
+
+    def end(self) -> None:
+        """End the server, which finishes what it is doing."""
+        self._process.terminate()
+        self._process.wait()
 
 
 if __name__ == "__main__":

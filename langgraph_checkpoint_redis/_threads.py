@@ -236,7 +236,7 @@ def _span(namespaces: Sequence[_Namespace]) -> tuple[datetime | None, datetime |
 
 
 class ThreadOperations(Operations):
-    """ThreadOperations at threads, and removing what is old."""
+    """Look at threads, and remove what is old."""
 
     __slots__ = ()
 
@@ -259,7 +259,7 @@ class ThreadOperations(Operations):
 
     def info(self, thread_id: str) -> Operation[ThreadInfo | None]:
         """Look at all of a thread, some hundred rows in a call."""
-        _config.text("thread_id", thread_id)
+        thread_id = _config.identifier("thread_id", thread_id)
         namespaces, _ = yield from self._namespaces(thread_id)
         stage, position, sums = b"timeline", b"", Counter[str]()
         while stage:

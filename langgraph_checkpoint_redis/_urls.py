@@ -22,6 +22,7 @@ from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from . import __version__
+from ._sockets import class_for
 from .errors import ConfigError
 
 NAME = "langgraph-checkpoint-redis-core"
@@ -89,7 +90,10 @@ class Url:
         retry = of.retry.Retry(NoBackoff(), 1, supported_errors=RECONNECT)
         if self.kind == "sentinel":
             return self._sentinel(of, retry).master_for(self.service)
-        return of.Redis.from_url(self.plain, retry=retry, **_OPENED)
+        client = of.Redis.from_url(self.plain, retry=retry, **_OPENED)
+        if self.plain.startswith("unix"):
+            client.connection_pool.connection_class = class_for(of)
+        return client
 
     def _sentinel(self, of: ModuleType, retry: Any) -> Any:
         options = {**_OPENED, **self.options, "ssl": self.plain.startswith("rediss")}

@@ -316,7 +316,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
                 ancestors that its delta channels are rebuilt from; `"delete"` keeps nothing.
         """
         strategy = _config.strategy(strategy)
-        for thread_id in _config.texts("thread_ids", thread_ids):
+        for thread_id in _config.identifiers("thread_ids", thread_ids):
             self._run(self._operations.prune(thread_id, strategy))
 
     def get_delta_channel_history(
@@ -370,7 +370,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         Raises:
             ThreadLeasedError: Another has the lease.
         """
-        _config.text("thread_id", thread_id)
+        thread_id = _config.identifier("thread_id", thread_id)
         span = _config.milliseconds("ttl", ttl)
         holding = Holding(self._shared.threads, self._shared.lease_name(thread_id))
         return Lease(thread_id, span, holding, self._operations, self._showing, self._run)

@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from . import _compression, _config, _embedded, _urls
+from . import _compression, _config, _confirm, _embedded, _urls
 from ._confirm import Confirm
 from .aio import AsyncRedisSaver
 from .errors import ConfigError, MissingLibraryError
 
 T = TypeVar("T")
 
+PREFIX = "LANGGRAPH_REDIS_"
 URL, COMMON_URL = "LANGGRAPH_REDIS_URL", "REDIS_URL"
 DIRECTORY = "LANGGRAPH_REDIS_EMBEDDED"
 TYPES = "LANGGRAPH_REDIS_ALLOWED_TYPES"
 KEY = "LANGGRAPH_AES_KEY"  # the name that LangGraph gives it
+# What Kubernetes sets for a service that is called langgraph-redis.
+_OF_SERVICE = re.compile(rf"{PREFIX}(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
 
 
 @asynccontextmanager
@@ -47,21 +52,40 @@ async def make_checkpointer() -> AsyncIterator[AsyncRedisSaver]:
 
 
 def _from_environment() -> AbstractAsyncContextManager[AsyncRedisSaver]:
+    _check_names()
     options = {option: _read(_variable(option), read) for option, read in _OPTIONS.items()}
     given = {option: value for option, value in options.items() if value is not None}
     url, directory = _read(URL, _url), _read(DIRECTORY, _directory)
     if url and directory:
         raise ConfigError(f"{URL} and {DIRECTORY} are both set: only one server can be used")
-    if directory:
-        return AsyncRedisSaver.embedded(directory, serde=_serde(), **given)
     url = url or _read(COMMON_URL, _url)
+    if directory:
+        _check_confirm(given, _urls.SECONDS_TO_ANSWER)
+        return AsyncRedisSaver.embedded(directory, serde=_serde(), **given)
     if not url:
         raise ConfigError(f"{URL} is not set: it must be a URL, such as redis://localhost:6379")
+    _check_confirm(given, _urls.parsed(url).socket_timeout)
     return AsyncRedisSaver.from_conn_string(url, serde=_serde(), **given)
 
 
+def _check_confirm(given: Mapping[str, Any], socket_timeout: float | None) -> None:
+    """Compare two variables, which the saver would do without their names."""
+    _confirm.confirm(_variable("confirm"), given.get("confirm"), socket_timeout)
+
+
+def _check_names() -> None:
+    """Refuse variables that nothing reads: one letter could cost an expiry, or encryption."""
+    known = {URL, DIRECTORY, TYPES, *map(_variable, _OPTIONS)}
+    for name, value in os.environ.items():
+        if value and name.startswith(PREFIX) and name not in known and not _OF_SERVICE.match(name):
+            ends = {one.removeprefix(PREFIX): one for one in sorted(known)}
+            near = get_close_matches(name.removeprefix(PREFIX), ends, 1)
+            meant = f"did you mean {ends[near[0]]}?" if near else f"only {', '.join(ends.values())}"
+            raise ConfigError(f"{name} is not a variable of this package: {meant}")
+
+
 def _variable(option: str) -> str:
-    return f"LANGGRAPH_REDIS_{option.upper()}"
+    return f"{PREFIX}{option.upper()}"
 
 
 def _read(variable: str, reader: Callable[[str], T]) -> T | None:
@@ -71,6 +95,8 @@ def _read(variable: str, reader: Callable[[str], T]) -> T | None:
         return reader(text) if text else None
     except ValueError as error:  # ConfigError as well
         raise ConfigError(f"{variable}: {error}") from None
+    except MissingLibraryError as error:
+        raise MissingLibraryError(f"{variable}: {error}") from error
 
 
 def _serde() -> SerializerProtocol:

@@ -29,16 +29,17 @@ from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, Tool
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.types import Command
+from langgraph.types import Command, Send, interrupt
 
 from examples.local_server import running_server
-from langgraph_checkpoint_redis import RedisSaver, cli
+from langgraph_checkpoint_redis import RedisSaver, ThreadDeletedError, cli
 from langgraph_checkpoint_redis.cli._output import ago, size, span
 
 from .commanding import Done, Run
 from .driving import DirectDriver
 from .graphs import (
     TYPED,
+    Builder,
     Flaky,
     Log,
     Node,
@@ -278,6 +279,58 @@ def tool_call(_: MessagesState) -> Any:
             ToolMessage("sunny", tool_call_id="1", name="weather", id="m2"),
         ]
     }
+
+
+def deferring(*edges: tuple[str | list[str], str]) -> Builder:
+    """A graph whose node z waits until all others are done."""
+    builder = StateGraph(Log)
+    for name in "abc":
+        builder.add_node(name, says(name))
+    builder.add_node("z", says("z"), defer=True)
+    for start, end in edges:
+        builder.add_edge(start, end)
+    return builder
+
+
+@pytest.mark.parametrize("join", [["a", "b"], "a"], ids=str)
+def test_a_deferred_node_is_next_when_all_others_are_done(
+    run: Run, saver: RedisSaver, join: str | list[str]
+) -> None:
+    """Threads of such graphs would end in a traceback, or seem to be about to end."""
+    graph = deferring((START, "a"), (START, "b"), ("b", "c"), (join, "z"))
+    session(saver, graph, "deferred").run({"log": []})
+    (document,) = run("show", "deferred", "--json").documents
+    assert [step["next"] for step in document["timeline"]] == [
+        *([START], ["a", "b"], ["c"], ["z"], []),
+    ]
+    assert run("show", "deferred").code == 0
+
+
+def test_the_task_that_failed_or_waits_is_named(run: Run, saver: RedisSaver) -> None:
+    """Of eight that run at once, nobody would know which to look at."""
+
+    def work(state: Any) -> dict[str, list[str]]:
+        if state["i"] == 3:
+            raise ConnectionError("gone")
+        if state["i"] == 5:
+            interrupt("go on?")
+        return {"log": [f"{state['i']}"]}
+
+    def split(_: object) -> list[Send]:
+        return [Send("work", {"i": number}) for number in range(8)]
+
+    sending = StateGraph(Log).add_node("work", work).add_conditional_edges(START, split, ["work"])
+    with pytest.raises(ConnectionError):
+        session(saver, sending).run({"log": []})
+    with pytest.raises(ConnectionError):
+        session(saver, side_by_side(a=says("a"), b=Flaky(1)), "b").run({"log": []})
+    shown = run("show", "a").out
+    assert "waits for (work, 6 of 8): go on?" in shown
+    assert "failed (work, 4 of 8): ConnectionError('gone')" in shown
+    assert "failed (b): ConnectionError" in run("show", "b").out
+    (document,) = run("show", "a", "--json").documents
+    assert document["timeline"][-1]["failed_tasks"] == ["work, 4 of 8"]
+    assert document["timeline"][-1]["waiting_tasks"] == ["work, 6 of 8"]
 
 
 def test_messages_are_shown_as_a_conversation(run: Run, saver: RedisSaver) -> None:
@@ -543,6 +596,38 @@ def test_threads_are_deleted_when_that_was_said(run: Run, saver: RedisSaver) -> 
     assert not [*saver.list_threads()]
 
 
+def test_a_deleted_thread_does_not_come_back(
+    run: Run, saver: RedisSaver, client: redis.Redis, tmp_path: Path
+) -> None:
+    """A run that is under way would bring back what somebody asked to have deleted."""
+    file = str(tmp_path / "threads")
+    found: list[int] = []
+
+    def deleting() -> Builder:
+        def delete(_: object) -> dict[str, list[str]]:
+            found.append(run("delete", "a", "--yes").code)
+            return {"log": ["late"]}
+
+        return sequence(Log, delete=delete, after=says("after"))
+
+    session(saver, deleting()).update({"log": ["secret"]}, as_node="after")
+    run("export", file)
+    with pytest.raises(ThreadDeletedError):
+        session(saver, deleting()).run({"log": ["go on"]})
+    assert not [*saver.list_threads()]
+    session(saver, sequence(Log, a=says("new"))).run({"log": []})
+    assert saver.thread_info("a"), "a new run may begin it"
+    run("delete", "a", "--yes")
+    assert run("import", file).code == 0, "and a backup may bring it back"
+    chatted(saver, "b")
+    assert run("delete", "b", "--yes", "--tombstone", "0").code == 0
+    (left,) = client.scan_iter(f"{saver._shared.keyspace.prefix}:*control")
+    assert b"{a}" in left, "only one has a tombstone"
+    assert 3500 < client.ttl(left) <= 3600
+    assert found == [0]
+    assert run("delete", "a", "--yes", "--tombstone", "soon").code == 2
+
+
 def test_threads_are_copied_pinned_and_unpinned(run: Run, saver: RedisSaver) -> None:
     """The saver's methods would need a program for each use."""
     talk = chatted(saver)
@@ -710,7 +795,11 @@ def test_threads_go_to_a_file_and_back(run: Run, saver: RedisSaver, tmp_path: Pa
     assert talk.history() == before
     Path(file).write_bytes(b"no such file of ours")
     assert run("import", file).code == 1
-    assert run("import", f"{file}.none").code == 3
+    assert run("import", f"{file}.none").code == 4
+    assert run("export", str(tmp_path / "none" / "file")).code == 4
+    Path(f"{file}.link").symlink_to(file)
+    assert run("export", f"{file}.link", "--yes").code == 2
+    assert run("export", "-", "--json").code == 2
 
 
 def test_threads_migrate_with_types_that_nobody_imports(
@@ -991,6 +1080,63 @@ def test_a_closed_pipe_is_no_error(
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize("number", [2, 1500])
+def test_a_closed_pipe_is_told_by_its_code(
+    environment: dict[str, str], saver: RedisSaver, client: redis.Redis, number: int
+) -> None:
+    """A script could not tell it from a problem that was found."""
+    many(client, saver, number)
+    reading, writing = os.pipe()
+    os.close(reading)
+    listing = command("threads", "--limit", "0")
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            listing, env=environment, stdout=closed, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("words", [("threads", "--limit", "0"), ("export", "-"), ("--help",)])
+def test_a_full_disk_is_an_error(
+    environment: dict[str, str], saver: RedisSaver, client: redis.Redis, words: tuple[str, ...]
+) -> None:
+    """A report or a backup would be cut off, and the script that made it go on."""
+    many(client, saver, 1500)
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command(*words),
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 4
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_threads_go_through_pipes(environment: dict[str, str], saver: RedisSaver) -> None:
+    """A backup to another machine would need room here."""
+    talk = chatted(saver)
+    before = talk.history()
+
+    def piped(*words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        done = subprocess.run(
+            command(*words), env=environment, input=given, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    exported = piped("export", "-")
+    assert b"1 thread exported" in exported.stderr
+    saver.delete_thread("a")
+    assert b"1 thread imported" in piped("import", "-", given=exported.stdout).stdout
+    assert talk.history() == before
 
 
 def test_shells_can_complete_commands(environment: dict[str, str]) -> None:

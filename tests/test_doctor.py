@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import time
+from datetime import datetime
+from types import SimpleNamespace
+
 import pytest
 import redis
 
@@ -52,6 +57,61 @@ def test_a_command_that_is_missing_is_named(
     (finding,) = (one for one in done.documents[0] if one["check"] == "commands")
     assert finding["found"] == f"not allowed: {command}"
     assert f"+{command}" in finding["advice"]
+    assert f"~{prefix}:*" in finding["advice"]
+
+
+HIDDEN = [
+    ("cmsgpack", "cmsgpack = nil"),
+    ("struct", "struct = nil"),
+    ("sha1hex", "redis = {call = redis.call, pcall = redis.pcall}"),
+    ("unpack of a thousand", "unpack = function(t) return t[1], t[2] end"),
+    ("order of their bytes", "redis = {call = function() return {} end}"),
+    ("redis.pcall", "redis = {call = redis.call, sha1hex = redis.sha1hex}"),
+    ("the time in scripts", "redis = {call = function(c) if c == 'TIME' then error('no') end end}"),
+]
+
+
+@pytest.mark.parametrize(("named", "hides"), HIDDEN, ids=[named for named, _ in HIDDEN])
+def test_what_other_servers_lack_is_named(
+    run: Run,
+    client: redis.Redis,
+    prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+    named: str,
+    hides: str,
+) -> None:
+    """Who moves to a server that only speaks like Redis would learn it from a broken thread."""
+    (found,) = (one for one in doctor.FEATURES if named in one)
+    monkeypatch.setitem(doctor.FEATURES, found, f"local {hides} {doctor.FEATURES[found]}")
+    done = run("doctor", "--json")
+    assert done.code == 1
+    (finding, *_) = (one for one in done.documents[0] if one["check"] == "features")
+    assert (finding["level"], finding["found"]) == ("fail", f"missing: {found}")
+    assert "Redis 6.2 or newer" in finding["advice"]
+    assert not [*client.scan_iter(f"{prefix}:*")]
+
+
+def test_commands_that_some_uses_need_are_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes that are to be confirmed would fail, and nobody knows why."""
+    assert levels(run("doctor", "--json"))["features"] == "ok"
+    unknown = (lambda _: ("WAITMOON", 0, 1), "Confirm(moon=True) needs")
+    monkeypatch.setitem(doctor.OPTIONAL, "WAITMOON", unknown)
+    assert "missing: WAITMOON, which Confirm(moon=True) needs" in run("doctor").out
+
+
+@pytest.mark.parametrize(("ahead", "level"), [(0.1, "ok"), (3.0, "warn"), (-3.0, "warn")])
+def test_clocks_that_differ_are_shown(
+    run: Run, monkeypatch: pytest.MonkeyPatch, ahead: float, level: str
+) -> None:
+    """Ids of checkpoints are times: those of a machine that is behind never count as the latest."""
+    shifted = SimpleNamespace(time=lambda: time.time() + ahead, perf_counter=time.perf_counter)
+    monkeypatch.setattr(doctor, "time", shifted)
+    found = [one for one in run("doctor", "--json").documents[0] if one["check"] == "clock"]
+    assert [one["level"] for one in found] == [level]
+    if level == "warn":
+        times = re.findall(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", found[0]["found"])
+        server, here = map(datetime.fromisoformat, times)
+        assert abs((here - server).total_seconds() - ahead) < 1
 
 
 def test_what_a_managed_service_hides_is_said_not_to_be_seen(

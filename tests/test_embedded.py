@@ -32,12 +32,14 @@ from langgraph_checkpoint_redis import (
     MissingLibraryError,
     RedisSaver,
     _embedded,
+    _keeper,
 )
 
 from .driving import AwaitedSaver, Saver
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 20
+LONG_NAMES = ["d" * 200, "größe " * 20, os.fsdecode(b"no UTF-8 \xff")]  # or none for a URL
 PRIVATE = ("socket", "appendonlydir", "appendonly.aof")  # the last by Redis 6.2
 
 
@@ -141,6 +143,12 @@ USER = """
     """
 
 
+def processes_in(directory: Path) -> list[int]:
+    """The keeper and the server of a directory."""
+    server = server_of(directory)
+    return [keeper_of(server), server]
+
+
 @contextmanager
 def running(directory: Path, name: str, program: str = USER) -> Iterator[subprocess.Popen[str]]:
     """A program that uses a server, in a process of its own."""
@@ -239,13 +247,24 @@ def test_threads_may_open_and_close_at_will(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["a b", "größe 🙂", "100%25", "a?db=1#b", "a,b;c", "'\"\\", "d" * 200, "größe " * 20],
+    [*("a b", "größe 🙂", "100%25", "a?db=1#b", "a,b;c", "'\"\\"), *LONG_NAMES],
     ids=ascii,
 )
-def test_a_directory_may_have_any_name(
+def test_a_directory_may_have_any_name(opened: Open, tmp_path: Path, name: str) -> None:
+    """Whose home has a space, or a long name, could not use it."""
+    for _ in range(2):
+        with opened(tmp_path / name) as saver:
+            put(saver, "x")
+            assert threads(saver) == {"x"}
+    assert (tmp_path / name / "server.log").exists()
+
+
+@pytest.mark.parametrize("name", LONG_NAMES, ids=ascii)
+def test_a_long_name_needs_no_proc(
     opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Whose home has a space, or a long name, could not use it."""
+    """Long names would work on Linux only, or leave something in /tmp."""
+    monkeypatch.setattr(_embedded, "_OPENED", tmp_path / "absent")
     make, made = tempfile.mkdtemp, list[Path]()  # for links to long paths
 
     def noted(**options: Any) -> str:
@@ -258,7 +277,7 @@ def test_a_directory_may_have_any_name(
             put(saver, "x")
             assert threads(saver) == {"x"}
     assert (tmp_path / name / "server.log").exists()
-    assert bool(made) == (len(name.encode()) > 100)
+    assert len(made) == 2
     assert not [path for path in made if path.exists()]
 
 
@@ -296,6 +315,20 @@ def test_power_may_fail(tmp_path: Path) -> None:
     with RedisSaver.embedded(tmp_path), client_of(tmp_path) as client:
         settings = client.config_get("append*")
     assert (settings["appendonly"], settings["appendfsync"]) == ("yes", "always")
+
+
+@pytest.mark.parametrize("variable", ["LC_ALL", "LC_COLLATE", "LANG"])
+def test_it_starts_in_any_locale(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """It would not start where `ssh` forwards a locale that the machine does not have."""
+    for name in ("LC_ALL", "LC_COLLATE", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for value in ("xx_XX.UTF-8", "C", ""):
+        monkeypatch.setenv(variable, value)
+        with opened(tmp_path / "größe") as saver:
+            put(saver, "x")
+            assert threads(saver) == {"x"}
 
 
 SERVERS = [*available_servers()]
@@ -470,6 +503,213 @@ def test_a_start_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
 
     asyncio.run(cancelled())
     assert not answers(tmp_path)
+
+
+# Coming back
+
+
+def test_keeper_and_server_may_be_killed_together(opened: Open, tmp_path: Path) -> None:
+    """Where the container of the program that was first stops, the others would never recover."""
+    with opened(tmp_path) as saver, opened(tmp_path) as other:
+        put(saver, "x")
+        for process in processes_in(tmp_path):
+            os.kill(process, signal.SIGKILL)
+        assert threads(saver) == {"x"}
+        put(other, "y")
+        assert threads(saver) == {"x", "y"}
+        killed = processes_in(tmp_path)
+        for process in killed:
+            os.kill(process, signal.SIGKILL)
+        assert ended(*killed)
+        put(other, "z")
+        found = processes_in(tmp_path)
+    assert ended(*found)
+    with pytest.raises(redis.exceptions.ConnectionError):
+        server_of(tmp_path)
+
+
+def test_a_forked_process_brings_the_server_back(tmp_path: Path) -> None:
+    """Workers of a web server would stay without one when their parent has gone."""
+    program = """
+        with RedisSaver.embedded(directory) as saver:
+            saver.setup()
+            print("ready", flush=True)
+            if os.fork() == 0:
+                sys.stdin.readline()
+                saver.put(config, empty_checkpoint(), {}, {})
+                print("child", flush=True)
+        print("left", flush=True)
+        """
+    for directory in (tmp_path / "short", tmp_path / ("d" * 150)):
+        with running(directory, "x", program) as parent:
+            said(parent)
+            assert said(parent) == "left"
+            parent.wait(SECONDS)
+            way = tmp_path / "way"  # short enough for a client
+            way.symlink_to(directory)
+            for process in processes_in(way):
+                kill(process)
+            way.unlink()
+            assert parent.stdin
+            parent.stdin.write("\n")
+            parent.stdin.flush()
+            assert [said(parent), said(parent)] == ["child", "left"]
+
+
+def test_a_server_that_failed_is_started_again(opened: Open, tmp_path: Path) -> None:
+    """After a disk was full for a moment, a program would have to be started anew."""
+    with opened(tmp_path) as saver:
+        put(saver, "x")
+        keeper, server = processes_in(tmp_path)
+        log = max(tmp_path.rglob("appendonly.aof*"), key=lambda path: path.stat().st_size)
+        whole = log.read_bytes()
+        log.write_bytes(b"nonsense\r\n" + whole)
+        os.kill(server, signal.SIGKILL)
+        assert ended(keeper)
+        for _ in range(2):
+            with pytest.raises(EmbeddedServerError, match=r"(?s)ended at once.*[Bb]ad file format"):
+                put(saver, "y")
+        log.write_bytes(whole)
+        put(saver, "y")
+        assert threads(saver) == {"x", "y"}
+
+
+@pytest.mark.parametrize("gone", [("socket",), ("users.lock", "keeper.lock", "server.lock")])
+def test_old_files_may_be_removed(opened: Open, tmp_path: Path, gone: tuple[str, ...]) -> None:
+    """Where temporary directories are cleaned up, two servers would write to one file."""
+    with opened(tmp_path) as saver:
+        put(saver, "x")
+        before = processes_in(tmp_path)
+        for name in gone:
+            (tmp_path / name).unlink()
+        with opened(tmp_path) as other:
+            assert ended(before[1])
+            put(other, "y")
+            assert threads(saver) == threads(other) == {"x", "y"}
+            after = processes_in(tmp_path)
+        put(saver, "z")
+        assert threads(saver) == {"x", "y", "z"}
+    assert ended(*before, *after)
+
+
+def test_a_link_to_a_long_path_may_be_removed(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `/tmp` is cleaned up, the server would be out of reach while it runs."""
+    monkeypatch.setattr(_embedded, "_OPENED", tmp_path / "absent")
+    made = tmp_path / "link"
+    made.mkdir(mode=0o700)
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **_: str(made))
+    with opened(tmp_path / ("d" * 200)) as saver:
+        put(saver, "x")
+        server = server_of(made / "d")
+        for _ in range(2):
+            (made / "d").unlink()
+            made.rmdir()
+            kill(server)  # so that the saver must connect again
+            put(saver, "y")
+            assert threads(saver) == {"x", "y"}
+            server = server_of(made / "d")
+        (made / "d").unlink()
+        made.chmod(0o777)
+        kill(server)
+        with pytest.raises(EmbeddedServerError, match="does not belong to this user alone"):
+            put(saver, "z")
+        made.chmod(0o700)
+        put(saver, "z")
+    assert not made.exists()
+
+
+def test_a_file_with_a_number_that_was_ours_is_left_alone(tmp_path: Path) -> None:
+    """A program that closes what it did not open would then lose a file of its own as well."""
+    program = """
+        from langgraph_checkpoint_redis import EmbeddedServerError
+        mine = os.open(os.devnull, os.O_RDWR)
+        with RedisSaver.embedded(directory) as saver:
+            saver.setup()
+            (ours,) = (n for n in os.listdir("/proc/self/fd") if n.isdecimal()
+                       and os.path.exists(f"/proc/self/fd/{n}")
+                       and os.path.samefile(f"/proc/self/fd/{n}", directory))
+            os.dup2(mine, int(ours))
+            saver.close()
+            try:
+                saver.setup()
+            except EmbeddedServerError as error:
+                print("closed a file" in str(error), flush=True)
+        print(os.path.samestat(os.fstat(int(ours)), os.fstat(mine)), flush=True)
+        """
+    with running(tmp_path / ("d" * 150), "x", program) as process:
+        assert [said(process), said(process)] == ["True", "True"]
+
+
+def test_files_in_use_do_not_look_old(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs that clean up temporary directories would remove them."""
+    program = Path(_keeper.__file__).read_text()
+    assert "SECONDS_BETWEEN_TOUCHES = 3600" in program
+    impatient = tmp_path / "keeper.py"
+    impatient.write_text(program.replace("TOUCHES = 3600", "TOUCHES = 0.1"))
+    monkeypatch.setattr(_keeper, "__file__", str(impatient))
+    with opened(tmp_path / "d"):
+        files = [*(tmp_path / "d").glob("*.lock"), tmp_path / "d" / "socket"]
+        assert len(files) == 4
+        for path in files:
+            os.utime(path, (1, 1))
+        assert within(lambda: all(path.stat().st_mtime > 1 for path in files))
+
+
+def test_no_process_is_left_where_orphans_are_inherited(tmp_path: Path) -> None:
+    """In a container whose first process is Python, each start would leave a zombie."""
+    program = """
+        import ctypes
+        if sys.platform == "linux":
+            assert ctypes.CDLL(None).prctl(36, 1) == 0  # as PID 1: PR_SET_CHILD_SUBREAPER
+        for _ in range(3):
+            with RedisSaver.embedded(directory) as saver:
+                saver.setup()
+        try:
+            print(os.waitpid(-1, os.WNOHANG))
+        except ChildProcessError:
+            print("no child")
+        """
+    with running(tmp_path, "x", program) as process:
+        assert said(process) == "no child"
+
+
+def test_ignored_signals_change_nothing(tmp_path: Path) -> None:
+    """A program that ignores SIGCHLD would see its server start again and again, and fail."""
+    program = """
+        import signal
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        with RedisSaver.embedded(directory) as saver:
+            saver.put(config, empty_checkpoint(), {}, {})
+            print("ready", flush=True)
+            sys.stdin.readline()
+            print(saver.get_tuple(config) is not None, flush=True)
+        """
+    with running(tmp_path, "x", program) as process:
+        assert said(process) == "ready"
+        keeper, server = processes_in(tmp_path)
+        kill(server)
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert said(process) == "True"
+    assert ended(keeper)
+    log = max(tmp_path.rglob("appendonly.aof*"), key=lambda path: path.stat().st_size)
+    log.write_bytes(b"nonsense\r\n" + log.read_bytes())
+    program = """
+        import signal
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        from langgraph_checkpoint_redis import EmbeddedServerError
+        try:
+            RedisSaver.embedded(directory).__enter__()
+        except EmbeddedServerError as error:
+            print("ended at once" in str(error), flush=True)
+        """
+    with running(tmp_path, "x", program) as process:
+        assert said(process) == "True"
 
 
 # Stores and stores, and notes what was acknowledged.

@@ -375,7 +375,7 @@ def test_a_key_without_a_good_name_is_refused(ciphers: Any) -> None:
         KeyRing(ciphers)
 
 
-@pytest.mark.parametrize("bad", ["", 7])
+@pytest.mark.parametrize("bad", ["", 7.5])
 def test_reencryption_wants_a_thread_and_a_key(saver: Saver, bad: Any) -> None:
     """A slip would look like a thread that is safe now."""
     with pytest.raises(RedisSaverError, match="thread_id"):

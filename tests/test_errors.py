@@ -61,7 +61,7 @@ def dumped(client: redis.Redis, prefix: str) -> dict[object, object]:
 # Bad arguments
 
 SURROGATE = "half of an emoji \ud83d"
-BAD_IDS: list[object] = ["", 7, None, b"bytes", "NUL \0", SURROGATE]
+BAD_IDS: list[object] = ["", 7.5, True, None, b"bytes", "NUL \0", SURROGATE]
 BAD_TEXTS: list[object] = [7, b"bytes", "NUL \0", SURROGATE]  # of those that may be empty
 
 CHECKPOINT = generate_checkpoint(channel_values={"c": 1}, channel_versions={"c": "1"})
@@ -164,7 +164,7 @@ def test_a_bad_argument_is_named_and_nothing_is_written(
     ("option", "values"),
     [
         ("prefix", [*BAD_IDS, "a{b", "a}b", "{ab}"]),
-        ("keep_last", [0, -1, 1.5, "3", True]),
+        ("keep_last", [0, -1, 1.5, "3", True, 10**20, 10**5000]),
         ("compression", ["gzip", "", 7]),
     ],
 )

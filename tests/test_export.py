@@ -7,16 +7,22 @@ import io
 import json
 import os
 import pickle
+import stat
+import tty
 import zlib
 from base64 import b64encode
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
+import ormsgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
@@ -30,6 +36,7 @@ from langgraph_checkpoint_redis.moving import (
     Moved,
     _files,
     _format,
+    _passing,
     export_threads,
     import_threads,
     migrate,
@@ -339,6 +346,146 @@ def test_a_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.parametrize("own", [JsonPlusSerializer(), encrypted(b"k" * 32)], ids=["plain", "aes"])
+def test_an_import_builds_no_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: SerializerProtocol
+) -> None:
+    """Whoever can write a backup could run code where it is imported, by the name of a function."""
+    monkeypatch.chdir(tmp_path)
+    call = ormsgpack.packb(("os", "system", ("touch executed",)))
+    hostile = ["msgpack", b64encode(ormsgpack.packb([ormsgpack.Ext(1, call)])).decode()]
+    file = made({**RECORD, "values": {"c": hostile}, "writes": [["", "t", 0, "c", hostile]]})
+    saver = InMemorySaver(serde=own)
+    report = import_threads(saver, io.BytesIO(file), serde=JsonPlusSerializer())
+    assert report.copied == ("a",)
+    assert import_threads(saver, io.BytesIO(file), serde=JsonPlusSerializer()).present == ("a",)
+    (type_, data) = saver.blobs[("a", "", "c", 1)]
+    if isinstance(own, EncryptedSerializer):
+        data = own.cipher.decrypt(type_.partition("+")[2], data)
+    assert data == ormsgpack.packb([ormsgpack.Ext(1, call)]), "the saver has the same bytes"
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_pickle_is_read_only_where_that_was_said() -> None:
+    """Whoever trusts a file could not import it; or everybody would trust it."""
+    value = {"c": ["pickle", b64encode(pickle.dumps({"a"})).decode()]}
+    trusting = JsonPlusSerializer(pickle_fallback=True)
+    saver = InMemorySaver(serde=trusting)
+    file = made({**RECORD, "values": value})
+    report = import_threads(saver, io.BytesIO(file))
+    assert "say with `serde`" in report.failed["a"]
+    assert not saver.storage.get("a")
+    assert import_threads(saver, io.BytesIO(file), serde=trusting).copied == ("a",)
+
+
+def test_a_small_file_cannot_fill_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few megabytes of a stranger would become gigabytes."""
+    monkeypatch.setattr(_files, "LEAST_LIMIT", 2**20)
+    monkeypatch.setattr(_files, "TIMES_COMPRESSED", 1)
+    file = tmp_path / "threads.gz"
+    many = [{**RECORD, "checkpoint": f"{number:08}"} for number in range(10_000)]
+    file.write_bytes(gzip.compress(made(*many)))
+    saver = InMemorySaver()
+    with pytest.raises(DamagedFileError, match="decompress it first"):
+        import_threads(saver, file)
+    assert {*import_threads(saver, file, salvage=True).failed} == {"a"}
+    assert not saver.storage
+    plain = tmp_path / "threads"
+    plain.write_bytes(gzip.decompress(file.read_bytes()))
+    with pytest.raises(DamagedFileError, match="cut off"):  # read to its end, which is gone
+        import_threads(saver, io.BytesIO(plain.read_bytes()[:-1]))
+
+
+class Endless(io.RawIOBase):
+    """A file whose last line never ends."""
+
+    def __init__(self, lines: bytes) -> None:
+        self.lines, self.count = io.BytesIO(lines), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        given = self.lines.readinto(buffer)
+        buffer[given:] = bytes(len(buffer) - given)
+        self.count += len(buffer)
+        return len(buffer)
+
+
+@pytest.mark.parametrize("salvage", [{}, {"salvage": True}], ids=str)
+def test_a_line_without_end_is_not_read_to_its_end(
+    monkeypatch: pytest.MonkeyPatch, salvage: dict[str, bool]
+) -> None:
+    """An import would never end, and take all of the disk."""
+    monkeypatch.setattr(_format, "LONGEST", 2**16)
+    file = Endless(b"".join(made(RECORD).splitlines(keepends=True)[:4]))
+    saver = InMemorySaver()
+    if salvage:
+        assert import_threads(saver, io.BufferedReader(file), salvage=True).copied == ("a",)
+    else:
+        with pytest.raises(DamagedFileError, match="too long"):
+            import_threads(saver, io.BufferedReader(file))
+    assert file.count < 2**18
+
+
+def test_a_line_of_very_many_items_is_refused() -> None:
+    """Two bytes of it would take 64 in memory."""
+    many = {**RECORD, "writes": [[]] * 3_000_000}
+    assert "too many items" in refused(made(many))
+
+
+BOMBS = {
+    "lists": b"\xdd\x00\x04\x00\x00" + b"\x90" * 2**18,
+    "maps": b"\xdd\x00\x04\x00\x00" + b"\x81\x00\x00" * 2**18,
+    "nothing": b"\xdd\x00\x04\x00\x00" + b"\xc0" * 2**18,
+    "lies": b"\xdd\xff\xff\xff\xff",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+@pytest.mark.parametrize("field", ["values", "data", "metadata"])
+def test_a_value_of_very_many_items_is_refused(
+    monkeypatch: pytest.MonkeyPatch, bomb: bytes, field: str
+) -> None:
+    """Some megabytes of a file would take gigabytes in memory."""
+    monkeypatch.setattr(_passing, "MOST_ITEMS", 100_000)
+    value = ["msgpack", b64encode(bomb).decode()]
+    file = made({**RECORD, field: {"c": value} if field == "values" else value})
+    saver = InMemorySaver()
+
+    def imported() -> None:
+        assert {*import_threads(saver, io.BytesIO(file)).failed} == {"a"}
+
+    assert peak_of(imported) < 10 * len(file) + 2_000_000
+    assert not saver.storage.get("a")
+
+
+def test_a_large_value_passes(tmp_path: Path) -> None:
+    """Embeddings of some thousand documents could not be backed up."""
+    value = [[0.5] * 1536] * 200
+    saver, back = InMemorySaver(), InMemorySaver()
+    file = made({**RECORD, "values": {"c": typed(value)}})
+    assert import_threads(saver, io.BytesIO(file)).ok
+    assert export_threads(saver, tmp_path / "file").ok
+    assert import_threads(back, tmp_path / "file").ok
+    found = back.get_tuple({"configurable": {"thread_id": "a"}})
+    assert found
+    assert found.checkpoint["channel_values"] == {"c": value}
+
+
+def test_what_no_import_would_read_is_not_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backup would turn out to be none when it is needed."""
+    saver, file = InMemorySaver(), io.BytesIO()
+    Session(DirectDriver(saver), chat(), "a").say("x" * 5000)
+    Session(DirectDriver(saver), chat(), "b").say("x")
+    monkeypatch.setattr(_format, "LONGEST", 6000)
+    report = export_threads(saver, file)
+    assert report.copied == ("b",)
+    assert "too large for a file" in report.failed["a"]
+    file.seek(0)
+    assert import_threads(InMemorySaver(), file).copied == ("b",)
+
+
 def test_files_of_newer_versions_and_of_other_kinds_are_refused(tmp_path: Path) -> None:
     """They would be read wrong."""
     with pytest.raises(UnknownFormatError, match="2"):
@@ -355,6 +502,93 @@ def test_zstd_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(MissingLibraryError, match=r"redis-core\[zstd\]"):
         export_threads(InMemorySaver(), tmp_path / "a.zst")
     assert [*tmp_path.iterdir()] == []
+
+
+# Names
+
+
+def test_only_regular_files_are_replaced(source: InMemorySaver, tmp_path: Path) -> None:
+    """As root, an export would replace `/dev/null`; or a pipe, and its reader would wait."""
+    pipe, link, target, directory = (tmp_path / name for name in ("pipe", "link", "target", "d"))
+    os.mkfifo(pipe)
+    directory.mkdir()
+    target.write_text("mine")
+    link.symlink_to(target)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_bytes)
+        assert export_threads(source, pipe).ok
+        assert read.result(10).count(b"\n") > 20
+        writing = pool.submit(pipe.write_bytes, read.result())
+        assert import_threads(InMemorySaver(), pipe).ok
+        writing.result(10)
+    assert pipe.is_fifo()
+    with pytest.raises(ConfigError, match=r"symbolic link to '.*target'"):
+        export_threads(source, link)
+    with pytest.raises(ConfigError, match="neither a regular file"):
+        export_threads(source, directory)
+    with pytest.raises(FileNotFoundError, match=r"none'$"):
+        export_threads(source, tmp_path / "none" / "file")
+    assert link.is_symlink()
+    assert target.read_text() == "mine"
+
+
+def test_a_character_device_is_written_to(source: InMemorySaver) -> None:
+    """An export to a terminal or to `/dev/null` would put a file in its place."""
+    one, other = os.openpty()
+    tty.setraw(other)
+    with open(one, "rb", buffering=0) as terminal, ThreadPoolExecutor(1) as pool:  # noqa: PTH123
+        report = pool.submit(export_threads, source, os.ttyname(other), thread_ids=["chat"])
+        shown = b""
+        while b"end_of_file" not in shown:
+            shown += terminal.read(2**16)
+        assert report.result(10).ok
+    os.close(other)
+
+
+def test_only_its_owner_can_read_a_file(source: InMemorySaver, tmp_path: Path) -> None:
+    """A backup in a shared directory would show all conversations to everybody."""
+    file = tmp_path / "threads"
+    for _ in range(2):
+        export_threads(source, file)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        file.chmod(0o644)
+
+    def look(_: Moved) -> None:
+        assert {stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()} == {0o600, 0o644}
+
+    assert export_threads(source, file, progress=look).ok
+
+
+def test_two_exports_to_one_name_leave_one_whole_file(
+    source: InMemorySaver, tmp_path: Path
+) -> None:
+    """Cron jobs that overlap would mix their lines, and neither would know."""
+    file, mine = tmp_path / "threads", tmp_path / "threads.part"
+    mine.write_text("mine")
+    barrier = Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        reports = [
+            pool.submit(export_threads, source, file, progress=lambda _: barrier.wait(10))
+            for _ in range(2)
+        ]
+        assert [report.result(20).ok for report in reports] == [True, True]
+    assert {*import_threads(InMemorySaver(), file).copied} == {*STORIES}
+    assert {*tmp_path.iterdir()} == {file, mine}
+    assert mine.read_text() == "mine"
+
+
+def test_a_tilde_is_the_home_directory(
+    source: InMemorySaver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path from a setting would be one of a directory that is called `~`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir("/")
+    export_threads(source, "~/threads", thread_ids=["chat"])
+    assert import_threads(InMemorySaver(), "~/threads").ok
+    assert (tmp_path / "threads").exists()
+    for path in ("", "nul\0", "~nobody-of-this-name/file"):
+        with pytest.raises(ConfigError, match="file"):
+            export_threads(source, path)
 
 
 # Stopped

@@ -52,7 +52,7 @@ def test_a_thread_that_is_well_has_no_problems(saver: Saver, stored: Stored) -> 
 @pytest.mark.parametrize("method", ["verify", "repair"])
 def test_a_bad_thread_id_is_named(saver: Saver, method: str) -> None:
     """A slip would be told that all is well."""
-    for bad in ("", 7, None):
+    for bad in ("", 7.5, True, None):
         with pytest.raises(ConfigError, match="thread_id"):
             getattr(saver, method)(bad)
 

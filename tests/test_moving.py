@@ -10,6 +10,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,7 +22,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver
-from langgraph_checkpoint_redis.moving import Moved, amigrate, migrate, opened
+from langgraph_checkpoint_redis.moving import Moved, amigrate, export_threads, migrate, opened
 
 from .driving import DirectDriver
 from .graphs import Session, chat, shape, thread
@@ -467,7 +468,7 @@ def test_threads_are_chosen_and_progress_is_told(make: Make) -> None:
         ({"target": RedisSaver("redis://", on_conflict="error")}, "on_conflict"),
         ({"thread_ids": "abc"}, "thread_ids"),
         ({"thread_ids": 7}, "thread_ids"),
-        ({"thread_ids": ["a", 7]}, "thread_ids"),
+        ({"thread_ids": ["a", 7.5]}, "thread_ids"),
         ({"workers": 0}, "workers"),
         ({"workers": True}, "workers"),
         ({"progress": 7}, "progress"),
@@ -485,3 +486,21 @@ def test_a_saver_is_not_moved_to_itself() -> None:
     saver = InMemorySaver()
     with pytest.raises(ConfigError, match="two savers"):
         migrate(saver, saver)
+
+
+async def _awaited(_: object) -> None: ...
+
+
+class _Awaited:
+    async def __call__(self, _: object) -> None: ...
+
+
+@pytest.mark.parametrize("progress", [_awaited, partial(_awaited), _Awaited()], ids=[*"fpo"])
+def test_progress_that_nobody_would_await_is_refused(progress: Any, tmp_path: Path) -> None:
+    """A user would see no progress, and a warning from somewhere else."""
+    one, other = InMemorySaver(), InMemorySaver()
+    with pytest.raises(ConfigError, match="progress must be a plain function"):
+        migrate(one, other, progress=progress)
+    with pytest.raises(ConfigError, match="progress must be a plain function"):
+        export_threads(one, tmp_path / "file", progress=progress)
+    assert not [*tmp_path.iterdir()]

@@ -8,7 +8,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from tools import release_check
+from tools import newest, release_check
 from tools.release_check import ReleaseError, check_contents, check_version
 
 ROOT = Path(__file__).parents[1]
@@ -82,3 +82,19 @@ def test_all_supported_versions_of_python_are_tested() -> None:
     for name in ("test", "publish"):
         workflow = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text()
         assert {*re.findall(r"\b3\.\d+\b", workflow)} == {*promised}
+
+
+def test_the_version_that_broke_something_is_named() -> None:
+    """A maintainer would have to try which of a dozen new versions it was."""
+    before = newest.installed()
+    after = {**before, "redis": "99.0", "new-one": "1.0"}
+    changes = newest.changed(before, after)
+    assert changes == ["new-one (none) -> 1.0", f"redis {before['redis']} -> 99.0"]
+    said = newest.failures(["..F", "FAILED tests/test_a.py::test_b - Error", "1 failed"])
+    found = newest.verdict(changes, said, 1)
+    assert found.startswith("**broken** with new-one (none) -> 1.0, redis ")
+    assert "FAILED tests/test_a.py::test_b" in found
+    assert "passed" in newest.verdict(changes, [], 0)
+    pinned = re.findall(r"^([\w-]+)==", newest.KNOWN.read_text(), re.MULTILINE)
+    (workflow,) = (path.read_text() for path in WORKFLOWS if path.name == "newest.yml")
+    assert {*pinned} == {*re.findall(r'"([\w-]+)"', re.findall(r"package: (.*)", workflow)[0])}

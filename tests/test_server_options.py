@@ -193,8 +193,12 @@ def test_only_allowed_types_are_built_from_what_is_stored(
         ("REDIS_URL", "redis://:secret@host:port", "port"),
         ("LANGGRAPH_REDIS_EMBEDDED", __file__, "directory"),
         ("LANGGRAPH_REDIS_PREFIX", "{a}", "braces"),
-        ("LANGGRAPH_REDIS_KEEP_LAST", "many", "at least 1"),
-        ("LANGGRAPH_REDIS_KEEP_LAST", "0", "at least 1"),
+        ("LANGGRAPH_REDIS_KEEP_LAST", "many", "from 1 to"),
+        ("LANGGRAPH_REDIS_KEEP_LAST", "0", "from 1 to"),
+        ("LANGGRAPH_REDIS_KEEP_LAST", "9" * 20, "from 1 to"),
+        ("LANGGRAPH_REDIS_KEEP_LAST", "9" * 5000, "from 1 to"),
+        ("LANGGRAPH_REDIS_TTL", "1e400", "seconds"),
+        ("LANGGRAPH_REDIS_CONFIRM", "disk,timeout=9", "socket_timeout"),
         ("LANGGRAPH_REDIS_COMPRESSION", "gzip", "zlib"),
         ("LANGGRAPH_REDIS_TTL", "soon", "seconds"),
         ("LANGGRAPH_REDIS_TTL", "nan", "seconds"),
@@ -220,6 +224,61 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_variable(
     with pytest.raises(ConfigError, match=rf"(?s)^{variable}: .*{expected}") as caught:
         opened(nothing)
     assert "secret" not in f"{caught.value!r}{caught.value.__context__!r}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("LANGGRAPH_REDIS_TTLS", "did you mean LANGGRAPH_REDIS_TTL"),
+        ("LANGGRAPH_REDIS_KEEPLAST", "did you mean LANGGRAPH_REDIS_KEEP_LAST"),
+        ("LANGGRAPH_REDIS_XYZ", "only LANGGRAPH_REDIS_ALLOWED_TYPES, "),
+    ],
+)
+def test_a_misspelt_variable_is_refused(
+    environment: Callable[..., None],
+    opened: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    server: str,
+    variable: str,
+    meant: str,
+) -> None:
+    """Threads would stay for ever, or unencrypted, and the settings say otherwise."""
+    environment(LANGGRAPH_REDIS_URL=server)
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(ConfigError, match=rf"^{variable} is not .*{meant}"):
+        opened(nothing)
+    monkeypatch.setenv(variable, "")
+    assert opened(nothing)
+    for name in ("SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT", "PORT_6379_TCP_ADDR"):
+        monkeypatch.setenv(f"LANGGRAPH_REDIS_{name}", "of Kubernetes")
+    assert opened(nothing)
+
+
+def test_the_embedded_server_may_be_at_home(
+    environment: Callable[..., None],
+    opened: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """A directory called `~` would appear wherever the server starts."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir("/")
+    environment(LANGGRAPH_REDIS_EMBEDDED="~/threads")
+    opened(put)
+    assert (tmp_path / "threads" / "server.log").exists()
+    environment(LANGGRAPH_REDIS_EMBEDDED="~nobody-of-this-name/threads")
+    with pytest.raises(ConfigError, match=r"^LANGGRAPH_REDIS_EMBEDDED: .*home directory"):
+        opened(nothing)
+
+
+def test_a_missing_compression_is_named(
+    environment: Callable[..., None], opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would know which setting needs a library."""
+    environment(REDIS_URL=UNREACHABLE, LANGGRAPH_REDIS_COMPRESSION="zstd")
+    monkeypatch.setattr("langgraph_checkpoint_redis._compression.zstandard", None)
+    with pytest.raises(MissingLibraryError, match=r"^LANGGRAPH_REDIS_COMPRESSION: "):
+        opened(nothing)
 
 
 def test_a_saver_needs_to_know_its_server(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
@@ -16,11 +18,12 @@ from langgraph_checkpoint_redis.errors import ConfigError, RedisSaverError, Unsu
 
 from . import change, diff, doctor, health, moving, prune, show, state, stats, threads
 from ._output import say
-from ._session import LOCAL, CommandError, Session, hidden
+from ._session import FILE, LOCAL, CommandError, Session, hidden
 
 ISSUE = 1  # what was asked for is not there, or a problem was found
 USAGE = 2  # the command cannot mean this
 SERVER = 3  # the server is out of reach, refuses, or is not fit
+CLOSED = 141  # stdout was a pipe that was closed: as a shell says of a program that SIGPIPE ended
 
 app = typer.Typer(
     name="langgraph-redis",
@@ -28,7 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they show variables, and passwords are in some
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 not found or a problem found, 2 wrong usage, 3 no fit server.",
+    epilog="Exit codes: 0 done, 1 not found or a problem found, 2 wrong usage, 3 no fit server, "
+    "4 no fit file.",
 )
 for module in (threads, show, state, diff, change, prune, stats, health, doctor, moving):
     module.register(app)
@@ -74,13 +78,38 @@ def run() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        _run_and_flush()
     except CommandError as error:
         _end(error.code, str(error))
     except (ConfigError, RedisSaverError, RedisError) as error:
         _end(_code(error), str(error))
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(CLOSED)
+    except OSError as error:
+        _drop_output()
+        _end(FILE, f"cannot write the output: {error}")
     except Exception:  # noqa: BLE001 - it is shown, but with no password in it
         _end(ISSUE, traceback.format_exc())
+
+
+def _run_and_flush() -> None:
+    """Run the command, and write all of its output while an error can still be told."""
+    stdout = sys.stdout
+    try:
+        app()
+    finally:
+        if sys.stdout is not stdout:  # click saw that the pipe is closed
+            raise BrokenPipeError
+        sys.stdout.flush()
+
+
+def _drop_output() -> None:
+    """Keep Python from writing at its end what could not be written before."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError):  # it has no number where a test captures it
+        os.dup2(null, sys.__stdout__.fileno() if sys.__stdout__ else null)
+    os.close(null)
 
 
 def _code(error: Exception) -> int:
@@ -91,5 +120,6 @@ def _code(error: Exception) -> int:
 
 
 def _end(code: int, message: str) -> NoReturn:
-    say(f"langgraph-redis: {hidden(message)}", error=True)
+    with suppress(OSError):  # stderr may be closed or full as well
+        say(f"langgraph-redis: {hidden(message)}", error=True)
     sys.exit(code)

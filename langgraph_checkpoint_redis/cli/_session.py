@@ -31,6 +31,7 @@ from ._reading import Reader, cipher_key, passing
 OWN = ("redis", "unix", "embedded")  # what URLs of our savers begin with
 FOREIGN = "vendor+"  # a saver whose serializer is its own
 LOCAL = "redis://localhost:6379"
+FILE = 4  # the exit code where a file, or stdout, cannot be read or written
 
 _LOGIN = re.compile(r"(?<=://)[^/?#\s\[\]]*@")
 _SECRET_OPTION = re.compile(r"(password=)[^&\s]*", re.IGNORECASE)
@@ -60,7 +61,7 @@ class Session:
         _remember(self.url)
 
     @contextmanager
-    def saver(self) -> Iterator[RedisSaver]:
+    def saver(self, **more: Any) -> Iterator[RedisSaver]:
         """A saver that answered once, so that a server out of reach is an error at once.
 
         From then on it is as patient with the server as any. What could not be shown in full is
@@ -68,7 +69,7 @@ class Session:
         """
         reader = Reader(cipher_key(self.aes_key_env), self.allow)
         with self.client(), closing(reader):
-            options: dict[str, Any] = {"prefix": self.prefix, "serde": reader}
+            options: dict[str, Any] = {"prefix": self.prefix, "serde": reader, **more}
             with RedisSaver.from_conn_string(self.url, **options) as saver:
                 yield saver
         for remark in reader.remarks(self.aes_key_env):

@@ -46,6 +46,8 @@ class Step:
     next: Sequence[str]
     interrupts: Sequence[Mapping[str, Any]]
     errors: Sequence[str]
+    waiting: Sequence[str]  # the task of each interrupt, where several run at once
+    failed: Sequence[str]  # the task of each error, likewise
     writes: int
 
     @property
@@ -117,6 +119,7 @@ def steps(saver: RedisSaver, thread_id: str, namespace: str | None = None) -> It
 def _step(saver: RedisSaver, thread_id: str, record: Record, writes: Sequence[Write]) -> Step:
     found = _read(saver, thread_id, *record.place) if _is_telling(record, writes) else None
     channels = {channel for channel, _ in record.entries()}
+    tasks = _tasks(found, writes) if found else {}
     return Step(
         namespace=record.namespace,
         checkpoint_id=record.checkpoint_id,
@@ -126,6 +129,17 @@ def _step(saver: RedisSaver, thread_id: str, record: Record, writes: Sequence[Wr
         next=next_nodes(found.checkpoint["channel_values"]) if found else _next(channels),
         interrupts=interrupts(found) if found else (),
         errors=errors(found) if found else (),
+        waiting=[
+            tasks.get(task, "")
+            for task, channel, asked in (found.pending_writes or () if found else ())
+            if channel == INTERRUPT
+            for _ in (asked if isinstance(asked, list | tuple) else [asked])
+        ],
+        failed=[
+            tasks.get(task, "")
+            for task, channel, _ in (found.pending_writes or () if found else ())
+            if channel == ERROR
+        ],
         writes=len(writes),
     )
 
@@ -133,7 +147,15 @@ def _step(saver: RedisSaver, thread_id: str, record: Record, writes: Sequence[Wr
 def _is_telling(record: Record, writes: Sequence[Write]) -> bool:
     """Whether values of a checkpoint, or of writes to it, say what it waits for."""
     asked = any(write.channel in (INTERRUPT, ERROR) for write in writes)
-    return asked or any(name == TASKS or name.startswith(_JOIN) for name, _ in record.entries())
+    return asked or any(
+        name == TASKS or name.startswith(_JOIN) or _is_deferred(name, entry)
+        for name, entry in record.entries()
+    )
+
+
+def _is_deferred(name: str, entry: Sequence[Any]) -> bool:
+    """Whether a node may wait for others: a plain edge to a node stores no value."""
+    return name.startswith(_TO_NODE) and entry[0] != b"null"
 
 
 def _size(entry: Sequence[Any]) -> int:
@@ -152,17 +174,54 @@ def _next(channels: set[str]) -> list[str]:
 
 def next_nodes(values: Mapping[str, Any]) -> list[str]:
     """The nodes that run next: after edges, after joins that are complete, and of Sends."""
+    ready = {name: _ready(value) for name, value in values.items()}
     joined = [
         name.rpartition(":")[2]
-        for name, value in values.items()
+        for name, value in ready.items()
         if name.startswith(_JOIN) and _names(value) >= {*name.split(":")[1].split("+")}
     ]
+    waiting = {name for name, value in ready.items() if value is _NOT_YET}
     sent = [getattr(task, "node", None) or _node(task) for task in values.get(TASKS) or ()]
-    return sorted({*_next({*values}), *joined}) + sent
+    return sorted({*_next({*values} - waiting), *joined}) + sent
+
+
+_NOT_YET = object()
+
+
+def _ready(value: Any) -> Any:
+    """The value of an edge; one to a deferred node comes with whether all others are done."""
+    match value:
+        case [found, bool(is_done)]:
+            return found if is_done else _NOT_YET
+    return value
 
 
 def _names(value: Any) -> set[str]:
-    return set(value) if isinstance(value, set | list | tuple) else set()
+    return {one for one in value if isinstance(one, str)} if _is_many(value) else set()
+
+
+def _is_many(value: Any) -> bool:
+    return isinstance(value, set | frozenset | list | tuple)
+
+
+def _tasks(found: CheckpointTuple, writes: Sequence[Write]) -> dict[str, str]:
+    """What to call tasks, by id: the node, and which of its calls. Nothing where one runs alone."""
+    values = found.checkpoint["channel_values"]
+    sent = values.get(TASKS) or ()
+    if len(next_nodes(values)) < 2:  # noqa: PLR2004 - one is called by its node
+        return {}
+    return {write.task_id: _task(write.path, sent) for write in writes}
+
+
+def _task(path: str, sent: Sequence[Any]) -> str:
+    match path.removeprefix("~").split(", "):
+        case ["__pregel_pull", node, *_]:
+            return node
+        case ["__pregel_push", number, *_] if number.isdecimal() and int(number) < len(sent):
+            task = sent[int(number)]
+            node = getattr(task, "node", None) or _node(task)
+            return f"{node}, {int(number) + 1} of {len(sent)}"
+    return ""
 
 
 def _node(task: Any) -> str:

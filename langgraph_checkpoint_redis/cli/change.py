@@ -10,8 +10,18 @@ import typer
 from langgraph_checkpoint_redis._threads import ThreadInfo
 
 from ._output import emit, one_line, say
-from ._session import DryRun, Json, Yes, check_there, confirm, existing, info_of
+from ._session import DryRun, Json, Yes, check_there, confirm, duration, existing, info_of
 from .threads import summary
+
+Tombstone = Annotated[
+    float,
+    typer.Option(
+        parser=duration,
+        metavar="TIME",
+        show_default="1h",
+        help="How long to refuse runs that are under way; 0 for not at all.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,12 +33,16 @@ def register(app: typer.Typer) -> None:
 def delete(
     context: typer.Context,
     threads: Annotated[list[str], typer.Argument(metavar="THREAD")],
+    tombstone: Tombstone = "1h",  # type: ignore[assignment]  # parsed like what is typed
     dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Delete threads, with all that they have."""
-    with context.obj.saver() as saver:
+    """Delete threads, with all that they have.
+
+    For an hour, runs that began before that cannot bring them back; new runs can begin them.
+    """
+    with context.obj.saver(tombstone=tombstone or None) as saver:
         for thread in threads:
             check_there(saver, thread)
         found = {thread: info_of(saver, thread) for thread in threads}

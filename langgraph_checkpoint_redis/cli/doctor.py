@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
 from enum import Enum
 from functools import partial
 from importlib.util import find_spec
@@ -192,6 +193,93 @@ def _scripts(patient: Patient) -> Findings:
         yield Finding("scripts", Level.ok, "scripts run")
 
 
+def _features(patient: Patient) -> Findings:
+    """Try what servers that only speak like Redis are known to lack."""
+    key = _probe_key(patient)
+    lacking = [name for name, script in FEATURES.items() if not _works(patient.client, script, key)]
+    if lacking == [*FEATURES]:
+        return  # scripts do not run, which is a finding already
+    if lacking:
+        advice = "run Redis 6.2 or newer, or Valkey: this server only speaks like one of them"
+        yield Finding("features", Level.fail, f"missing: {'; '.join(lacking)}", advice)
+    else:
+        yield Finding("features", Level.ok, f"all {len(FEATURES)} features of scripts work")
+    for name, (command, use) in OPTIONAL.items():
+        if _is_unknown(patient.client, command(key)):
+            found = f"missing: {name}, which {use}"
+            yield Finding("features", Level.ok, found, "a newer server has it")
+
+
+# Each returns 1 where the server has what the words say. The key is absent.
+FEATURES = {
+    "the Lua library cmsgpack (rows are MessagePack)": """
+        local packed = cmsgpack.pack({1, 'a'})
+        local _, value = cmsgpack.unpack_one(packed, 0)
+        return cmsgpack.unpack(packed)[2] == 'a' and value[1] == 1 and 1 or 0
+        """,
+    "the Lua library struct (checksums are numbers in bytes)": """
+        local first, second = struct.unpack('c16c16', string.rep('a', 16) .. string.rep('b', 16))
+        local same = struct.unpack('>I4', struct.pack('>I4', 4294967295)) == 4294967295
+        return same and second == string.rep('b', 16) and 1 or 0
+        """,
+    "redis.sha1hex (rows end with checksums)": """
+        return redis.sha1hex('') == 'da39a3ee5e6b4b0d3255bfef95601890afd80709' and 1 or 0
+        """,
+    "unpack of a thousand values in Lua (long lists go in slices of it)": """
+        local values = {}
+        for i = 1, 1001 do
+          values[i] = i
+        end
+        return select('#', unpack(values)) == 1001 and 1 or 0
+        """,
+    "ranges of members in the order of their bytes (checkpoints are sorted by them)": """
+        for _, member in ipairs({'a\\0\\255', 'a\\0b', 'a\\1', 'A', 'é'}) do
+          redis.call('ZADD', KEYS[1], 0, member)
+        end
+        local found = redis.call('ZRANGEBYLEX', KEYS[1], '[a\\0', '(a\\1')
+        local last = redis.call('ZREVRANGEBYLEX', KEYS[1], '+', '-', 'LIMIT', 0, 1)
+        redis.call('UNLINK', KEYS[1])
+        return #found == 2 and found[1] == 'a\\0b' and last[1] == 'é' and 1 or 0
+        """,
+    "errors as values in scripts (redis.pcall tells what a server can do)": """
+        return redis.pcall('GET').err and 1 or 0
+        """,
+    "the time in scripts that write (threads expire by the clock of the server)": """
+        local now = redis.call('TIME')
+        redis.call('SET', KEYS[1], now[1], 'PX', 60000)
+        redis.call('UNLINK', KEYS[1])
+        return tonumber(now[1]) > 0 and 1 or 0
+        """,
+}
+
+# Commands that some uses need, and what those are.
+OPTIONAL: dict[str, tuple[Callable[[str], tuple[Any, ...]], str]] = {
+    "WAIT": (lambda _: ("WAIT", 0, 1), "Confirm(replicas=...) needs"),
+    "WAITAOF": (lambda _: ("WAITAOF", 0, 0, 1), "Confirm(disk=True) needs"),
+    "HSCAN with NOVALUES": (
+        lambda key: ("HSCAN", key, 0, "NOVALUES"),
+        "spares the server work when it frees chunks",
+    ),
+}
+
+
+def _works(client: Any, script: str, key: str) -> bool:
+    try:
+        return bool(client.eval(script, 1, key) == 1)
+    except ResponseError:
+        return False
+
+
+def _is_unknown(client: Any, command: tuple[Any, ...]) -> bool:
+    """Return whether a server lacks a command or its option; not whether it may be used."""
+    node = {"target_nodes": client.get_random_node()} if is_cluster(client) else {}
+    try:
+        client.execute_command(*command, **({} if command[0] == "HSCAN" else node))
+    except ResponseError as error:
+        return any(words in str(error).lower() for words in ("unknown command", "syntax error"))
+    return False
+
+
 def _commands(patient: Patient) -> Findings:
     missing = sorted(refused(patient.client, _probe_key(patient)))
     if not missing:
@@ -200,7 +288,8 @@ def _commands(patient: Patient) -> Findings:
     needed = [name for name in missing if name not in _ONLY_FOR]
     names = " ".join(f"+{name}" for name in needed)
     if needed:
-        advice = f"ACL SETUSER ... {names} (and the keys below the prefix, ~{{prefix}}:*)"
+        keys = f"~{patient.saver._shared.keyspace.prefix}:*"
+        advice = f"ACL SETUSER ... {names} (and the keys below the prefix, {keys})"
         yield Finding("commands", Level.fail, f"not allowed: {', '.join(needed)}", advice)
     for name in missing:
         if name in _ONLY_FOR:
@@ -440,18 +529,28 @@ def _clock(patient: Patient) -> Findings:
     except ResponseError:
         yield _unseen("clock", "the server's clock")
         return
-    apart = seconds + microseconds / 1e6 - (before + time.time()) / 2
+    here, there = (before + time.time()) / 2, seconds + microseconds / 1e6
+    apart = there - here
     found = f"{abs(apart):.1f} s {'ahead of' if apart > 0 else 'behind'} this machine's"
     if abs(apart) < CLOCKS_APART:
         yield Finding("clock", Level.ok, found)
     else:
-        advice = "let both follow NTP: ids of checkpoints are times, and so is what expires"
+        found += f": the server has {_utc(there)}, this machine {_utc(here)}"
+        advice = (
+            "let all machines follow NTP: ids of checkpoints are times, so a machine whose clock "
+            "is behind makes checkpoints that do not count as the latest"
+        )
         yield Finding("clock", Level.warn, found, advice)
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
 
 
 CHECKS: tuple[Callable[[Patient], Findings], ...] = (
     _version,
     _scripts,
+    _features,
     _commands,
     _persistence,
     _eviction,

@@ -20,13 +20,16 @@ from langgraph_checkpoint_redis.moving import (
 )
 
 from ._output import count, emit, one_line, progress, say
-from ._session import CommandError, Json, Session, Yes, confirm
+from ._session import FILE, CommandError, Json, Session, Yes, confirm
 
 Threads = Annotated[
     list[str] | None, typer.Argument(metavar="THREAD", help="Only these; else all.")
 ]
 Workers = Annotated[int, typer.Option(min=1, help="How many threads at the same time.")]
-File = Annotated[Path, typer.Argument(metavar="FILE", help=".gz and .zst are compressed.")]
+File = Annotated[
+    str, typer.Argument(metavar="FILE", help="`-` for a pipe; .gz and .zst are compressed.")
+]
+PIPE = "-"
 
 
 def register(app: typer.Typer) -> None:
@@ -43,16 +46,23 @@ def export(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Write threads to a file, complete, with their histories."""
+    """Write threads to a file, complete, with their histories.
+
+    `-` writes them to stdout, and says on stderr what became of them.
+    """
     session: Session = context.obj
-    if file.exists():
+    to_pipe = file == PIPE
+    if to_pipe and json:
+        raise CommandError("--json and the file - would both write to stdout", 2)
+    if not to_pipe and Path(file).is_file():
         confirm(f"Replace {file}?", yes=yes)
     with (
         _named_errors(),
-        _reported("exported", json=json) as (ended, report),
+        _reported("exported", json=json, error=to_pipe) as (ended, report),
         session.mover(session.url, session.prefix) as saver,
     ):
-        ended(export_threads(saver, file, thread_ids=threads or None, progress=report))
+        opened = sys.stdout.buffer if to_pipe else file
+        ended(export_threads(saver, opened, thread_ids=threads or None, progress=report))
 
 
 def import_(
@@ -65,7 +75,10 @@ def import_(
     workers: Workers = 4,
     json: Json = False,
 ) -> None:
-    """Copy threads from a file that `export` wrote, and compare them; may be repeated."""
+    """Copy threads from a file that `export` wrote, and compare them; may be repeated.
+
+    `-` reads them from stdin.
+    """
     session: Session = context.obj
     options: dict[str, Any] = {"thread_ids": threads or None, "salvage": salvage}
     with (
@@ -73,7 +86,8 @@ def import_(
         _reported("imported", json=json) as (ended, report),
         session.mover(session.url, session.prefix) as saver,
     ):
-        ended(import_threads(saver, file, workers=workers, progress=report, **options))
+        opened = sys.stdin.buffer if file == PIPE else file
+        ended(import_threads(saver, opened, workers=workers, progress=report, **options))
 
 
 def migrate_(
@@ -109,7 +123,7 @@ def migrate_(
 
 @contextmanager
 def _reported(
-    done: str, *, json: bool
+    done: str, *, json: bool, error: bool = False
 ) -> Iterator[tuple[Callable[[Report], None], Callable[[Moved], None]]]:
     """Tells of each thread, and at the end of all; exits with 1 if one has failed."""
     reports: list[Report] = []
@@ -124,7 +138,7 @@ def _reported(
     if json:
         emit(_document(report))
     else:
-        say(_summary(report, done))
+        say(_summary(report, done), error=error)
     if not report.ok:
         raise typer.Exit(1)
 
@@ -155,15 +169,17 @@ def _summary(report: Report, done: str) -> str:
 
 @contextmanager
 def _named_errors() -> Iterator[None]:
-    """Errors of files and of other databases, as those of a command."""
+    """Turn errors of files and of other databases into those of a command."""
     try:
         yield
     except BrokenPipeError:
         raise
+    except OSError as error:
+        raise CommandError(f"{type(error).__name__}: {error}", FILE) from error
     except _others() as error:
         raise CommandError(f"{type(error).__name__}: {error}", 3) from error
 
 
 def _others() -> tuple[type[Exception], ...]:
     psycopg = sys.modules.get("psycopg")  # it is only there if a URL asked for it
-    return (OSError, sqlite3.Error, *([psycopg.Error] if psycopg else []))
+    return (sqlite3.Error, *([psycopg.Error] if psycopg else []))

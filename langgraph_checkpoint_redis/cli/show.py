@@ -76,6 +76,8 @@ def _step_document(step: Step) -> dict[str, Any]:
         "next": list(step.next),
         "interrupts": _values.plain(step.interrupts),
         "errors": list(step.errors),
+        "waiting_tasks": list(step.waiting),
+        "failed_tasks": list(step.failed),
     }
 
 
@@ -182,5 +184,15 @@ def _line(step: Step, *, is_last: bool) -> Text:
 def _remarks(step: Step, *, is_last: bool) -> list[tuple[str, str]]:
     """What a step stopped for: lines of their own in a terminal."""
     asked, style = ("waits for", "bold yellow") if is_last else ("asked", "yellow")
-    remarks = [(f"{asked}: {_values.preview(one['value'])}", style) for one in step.interrupts]
-    return remarks + [(f"failed: {_values.preview(error)}", "red") for error in step.errors]
+    remarks = [
+        (f"{asked}{_of(task)}: {_values.preview(one['value'])}", style)
+        for one, task in zip(step.interrupts, step.waiting, strict=True)
+    ]
+    return remarks + [
+        (f"failed{_of(task)}: {_values.preview(error)}", "red")
+        for error, task in zip(step.errors, step.failed, strict=True)
+    ]
+
+
+def _of(task: str) -> str:
+    return f" ({task})" if task else ""

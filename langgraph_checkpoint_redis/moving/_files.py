@@ -9,9 +9,12 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import stat
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from errno import ENOENT
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +23,7 @@ from typing import Any, BinaryIO
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from langgraph_checkpoint_redis._config import home_expanded, identifier
 from langgraph_checkpoint_redis.errors import (
     ConfigError,
     DamagedFileError,
@@ -29,6 +33,7 @@ from langgraph_checkpoint_redis.errors import (
 
 from . import _format, _reports, _threads
 from ._format import Decoder, Encoder, Record, field
+from ._passing import passing, with_serializer
 from ._reports import Outcome, Progress, Report, Tally
 from ._stores import AnySaver, Item, Store, store
 
@@ -39,6 +44,9 @@ except ImportError:  # it is an extra
 
 File = str | os.PathLike[str] | BinaryIO
 
+SOME = 2**16  # bytes to write to a pipe at a time
+# Bytes that a compressed file may become: more than threads do, which are mostly text.
+LEAST_LIMIT, TIMES_COMPRESSED = 2**30, 200
 
 # To a file
 
@@ -53,8 +61,10 @@ def export_threads(
 ) -> Report:
     """Write threads to a file, complete.
 
-    One checkpoint at a time is in memory. A file that is named comes to be when it is complete,
-    and replaces one of that name; it is compressed if its name ends with `.gz` or `.zst`.
+    One checkpoint at a time is in memory. A file that is named comes to be when it is complete and
+    on the disk, and replaces one of that name; only its owner can read it. It is compressed if its
+    name ends with `.gz` or `.zst`. A named pipe or a character device, such as `/dev/null`, is
+    written to; a symbolic link or anything else is refused.
 
     Args:
         saver: Where the threads are: any saver of LangGraph's interface.
@@ -95,11 +105,12 @@ class _Writer:
     def write_thread(self, origin: Store, thread_id: str, tally: Tally) -> None:
         """Write a thread; if it cannot be read, write that."""
         self._thread_sum = sha256()
-        self._write({"thread": thread_id})
+        written_id = identifier("thread_id", thread_id)  # InMemorySaver keeps UUIDs as they are
+        self._write({"thread": written_id})
         lines = _Lines(origin, thread_id, self._serde)
         for line in lines:
             self._write_line(line)
-        end: Record = {"end": thread_id, "checkpoints": lines.count}
+        end: Record = {"end": written_id, "checkpoints": lines.count}
         if lines.failure:
             tally.add(thread_id, "failed", 0, lines.failure)
             self._write({**end, "failed": lines.failure})
@@ -144,18 +155,62 @@ class _Lines:
 
 @contextmanager
 def _created(file: File) -> Iterator[BinaryIO]:
-    """A file to be written; what has a name gets it at the end."""
+    """Open a file to be written; a regular one gets its name when it is complete."""
     if not isinstance(file, str | os.PathLike):
         yield file
         return
-    path = Path(file)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as raw, _compressed(path, raw) as stream:
+    path = path_of(file)
+    if _is_stream(path):
+        with path.open("wb", buffering=SOME) as raw, _compressed(path, raw) as stream:
             yield stream
-        part.replace(path)
+        return
+    descriptor, part = tempfile.mkstemp(".part", f".{path.name[:100]}.", path.parent)
+    try:
+        with open(descriptor, "wb") as raw:  # noqa: PTH123 - it is open already
+            with _compressed(path, raw) as stream:
+                yield stream
+            raw.flush()
+            os.fsync(raw.fileno())
+        Path(part).replace(path)
+        _sync_directory(path.parent)
     finally:
-        part.unlink(missing_ok=True)
+        Path(part).unlink(missing_ok=True)
+
+
+def path_of(file: str | os.PathLike[str]) -> Path:
+    """Return a path, `~` being the home directory."""
+    name = os.fspath(file)
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ConfigError(f"file must be a path or a binary file, not {file!r:.200}")
+    return home_expanded("file", name)
+
+
+def _is_stream(path: Path) -> bool:
+    """Return whether to write into what is there, instead of replacing it; refuse the rest."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(path.parent)) from None
+        return False
+    if stat.S_ISLNK(mode):
+        raise ConfigError(
+            f"file {str(path)!r} is a symbolic link to {str(path.readlink())!r}, which an export "
+            "neither follows nor replaces: name the file itself"
+        )
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
+        raise ConfigError(f"file {str(path)!r} exists, and is neither a regular file nor a pipe")
+    return not stat.S_ISREG(mode)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a new name last, where directories can be synced."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _compressed(path: Path, raw: BinaryIO) -> Any:
@@ -189,18 +244,19 @@ def import_threads(
 ) -> Report:
     """Copy threads from a file that `export_threads` wrote, and compare what the saver reads then.
 
-    The whole file is checked first. Like `migrate`, it may be stopped and be run again. Nothing of
-    a file is executed that the serializer would not execute: LangGraph's own makes objects of the
-    types that it allows.
+    The whole file is checked first. Like `migrate`, it may be stopped and be run again. Where the
+    file and the saver both have LangGraph's serializer, values pass through as bytes: no class that
+    the file names is imported, and no pickle is read. Another serializer reads the values itself.
 
     Args:
         saver: Where the threads are to go; ours must be without `keep_last` and
             `on_conflict="error"`.
-        file: A path, or a binary file that is open for reading. What is compressed or no path is
-            copied to a temporary file.
+        file: A path, or a binary file that is open for reading. What is compressed or no regular
+            file is copied to a temporary file.
         thread_ids: Which; all by default.
         serde: How values are written in the file; as in the saver by default.
         salvage: Whether to import from a damaged file the threads that are complete in it.
+            Otherwise, nothing behind the first damage is read.
         workers: How many threads are imported at the same time.
         progress: Is called after each thread with a `Moved`.
 
@@ -218,10 +274,14 @@ def import_threads(
     target = store("saver", saver)
     _threads.check_target(target)
     wanted = None if thread_ids is None else _reports.checked_ids(thread_ids)
-    with _checked(file) as (path, contents):
+    with _checked(file, salvage=salvage) as (path, contents):
         if contents.damage and not salvage:
             raise DamagedFileError(contents.explained())
         _check_serializer(contents.serializer, serde, saver)
+        reading = passing(serde, asked=True) if serde else passing(saver.serde)
+        writing = passing(saver.serde)
+        if reading and writing:
+            serde, target = reading, store("saver", with_serializer(saver, writing))
         chosen = [*contents.starts, *contents.failed] if wanted is None else wanted
         tally = Tally(len(chosen), progress)
         for thread_id in chosen:
@@ -261,26 +321,36 @@ def _check_serializer(name: str, given: SerializerProtocol | None, saver: AnySav
 
 
 @contextmanager
-def _checked(file: File) -> Iterator[tuple[Path, _Contents]]:
+def _checked(file: File, *, salvage: bool) -> Iterator[tuple[Path, _Contents]]:
     """A file that was looked through, where it can be read from any place, and what is in it."""
     with ExitStack() as stack:
         if not isinstance(file, str | os.PathLike):
-            path, stream = None, file
+            path, stream, most = None, file, None
         else:
-            path = Path(file)
+            path = path_of(file)
             stream = stack.enter_context(_decompressed(path))
-        if path is None or path.suffix in _COMPRESSED:
+            most = _most_of(path)
+        if path is None or path.suffix in _COMPRESSED or not path.is_file():
             path = Path(stack.enter_context(TemporaryDirectory()), "threads")
             copy: BinaryIO | None = stack.enter_context(path.open("wb"))
         else:
             copy = None
-        contents = _Contents()
+        contents = _Contents(most)
         for line in contents.looked_through(stream):
             if copy:
                 copy.write(line)
+            if contents.damage and not salvage:
+                break
         if copy:
             copy.flush()
         yield path, contents
+
+
+def _most_of(path: Path) -> int | None:
+    """Return how many bytes a compressed file may become; None for no limit."""
+    if path.suffix not in _COMPRESSED:
+        return None
+    return LEAST_LIMIT + TIMES_COMPRESSED * path.stat().st_size
 
 
 _COMPRESSED = (".gz", ".zst")
@@ -333,7 +403,8 @@ class _Contents:
         damage: What is wrong with the file, the first that was found.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
         self.serializer = ""
         self.starts: dict[str, int] = {}
         self.failed: dict[str, str] = {}
@@ -366,9 +437,20 @@ class _Contents:
             self._damaged(f"the file is cut off after line {number}")
 
     def _lines(self, stream: BinaryIO) -> Iterator[bytes]:
+        """Read lines; behind one that is too long, nothing can be told from anything."""
+        total = 0
         try:
             while line := stream.readline(_format.LONGEST):
                 yield line
+                total += len(line)
+                if len(line) == _format.LONGEST:
+                    return
+                if self._most is not None and total > self._most:
+                    self._damaged(
+                        f"the file is more than {self._most} bytes long when decompressed; "
+                        "if you trust it, decompress it first"
+                    )
+                    return
         except _broken() as error:
             self._damaged(f"the file cannot be decompressed: {error}")
 
@@ -401,7 +483,7 @@ class _Contents:
             return
         self._thread.check_end(found)
         if "failed" in found:
-            self.failed[thread_id] = f"it was not exported: {field(found, 'failed', str)}"
+            self.failed[thread_id] = f"it was not exported: {field(found, 'failed', str):.2000}"
         else:
             self.starts[thread_id] = self._thread.start
         self._thread = None

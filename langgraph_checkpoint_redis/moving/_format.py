@@ -18,11 +18,15 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_checkpoint_redis.errors import DamagedFileError, UnknownFormatError
 
+from ._passing import check_items
 from ._stores import Item, Place, Write
 from ._threads import plain
 
 FORMAT, VERSION = "langgraph-threads", 1
-LONGEST = 512 * 2**20  # bytes of a line: more than a checkpoint has that a saver can hold
+LONGEST = 256 * 2**20  # bytes of a line
+# Commas and brackets in a line, since an empty list of two bytes takes 64 in memory. A pending
+# write has eight of them, a value three.
+MOST_ITEMS = 4_000_000
 
 Record = dict[str, Any]
 
@@ -33,7 +37,19 @@ Record = dict[str, Any]
 def line(record: Record) -> bytes:
     """A record as a line."""
     data = json.dumps(record, separators=(",", ":")).encode("ascii")
+    if len(data) > LONGEST - _FRAME or _items(data) > MOST_ITEMS:
+        raise ValueError(
+            f"checkpoint {record.get('checkpoint')!r:.100} is too large for a file: {len(data)} "
+            f"bytes; at most {LONGEST} are read back. `migrate` moves it"
+        )
     return b"%08x %s\n" % (crc32(data), data)
+
+
+_FRAME = len(b"00000000 \n") + 1  # a line as long as LONGEST would look cut off
+
+
+def _items(data: bytes) -> int:
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
 
 
 def record(data: bytes) -> Record:
@@ -44,6 +60,8 @@ def record(data: bytes) -> Record:
     checksum, _, text = data[:-1].partition(b" ")
     if b"%08x" % crc32(text) != checksum:
         raise DamagedFileError("its checksum is another")
+    if _items(text) > MOST_ITEMS:
+        raise DamagedFileError("it has too many items")
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -125,6 +143,8 @@ class Encoder:
 
     def _typed(self, value: Any) -> list[str]:
         type_, data = self._serde.dumps_typed(value)
+        if type_ == "msgpack":
+            check_items(data)  # as an import does
         return [type_, b64encode(data).decode()]
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from functools import partial
 
+from langgraph_checkpoint_redis._config import identifier
 from langgraph_checkpoint_redis.errors import ConfigError
 
 from . import _reports, _threads
@@ -56,7 +57,9 @@ def migrate(
 
 
 def _migrated(source: Store, target: Store, thread_id: str) -> tuple[Outcome, int]:
-    return _threads.bring(lambda: source.items(thread_id), target, thread_id)
+    # InMemorySaver keeps ids that are UUIDs or ints as they are.
+    target_id = identifier("thread_id", thread_id)
+    return _threads.bring(lambda: source.items(thread_id), target, target_id)
 
 
 async def amigrate(

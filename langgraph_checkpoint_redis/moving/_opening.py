@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from langgraph_checkpoint_redis import _urls
+from langgraph_checkpoint_redis._config import home_expanded
 from langgraph_checkpoint_redis.errors import ConfigError, MissingLibraryError
 from langgraph_checkpoint_redis.saver import RedisSaver
 
@@ -73,7 +74,7 @@ class _Asked(NamedTuple):
         rest = self.url.partition(":")[2]
         if not rest.startswith("///") or rest == "///":
             raise ConfigError(f"{FORMS}\nA path begins after three slashes.")
-        return Path(unquote(rest.removeprefix("///")))
+        return home_expanded("url: the path", unquote(rest.removeprefix("///")))
 
 
 def _redis(asked: _Asked) -> AbstractContextManager[AnySaver]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from itertools import islice
 from typing import Literal
 
-from langgraph_checkpoint_redis._config import text
+from langgraph_checkpoint_redis._config import identifier
 from langgraph_checkpoint_redis.errors import ConfigError
 
 Outcome = Literal["copied", "present", "failed"]
@@ -139,6 +140,12 @@ def checked_progress(progress: Progress) -> Progress:
     """`progress`, if it can be called."""
     if progress is not None and not callable(progress):
         raise ConfigError(f"progress must be callable with a Moved, or None, not {progress!r:.200}")
+    called = getattr(progress, "__call__", None)  # noqa: B004 - that of an object may be a coroutine
+    if iscoroutinefunction(progress) or iscoroutinefunction(called):
+        raise ConfigError(
+            "progress must be a plain function: nothing would await a coroutine. To reach an event "
+            "loop, call asyncio.run_coroutine_threadsafe or loop.call_soon_threadsafe in it"
+        )
     return progress
 
 
@@ -146,4 +153,4 @@ def checked_ids(thread_ids: object) -> Sequence[str]:
     """Thread ids, each once, if they are a collection of them and no bare string."""
     if isinstance(thread_ids, str | bytes) or not hasattr(thread_ids, "__iter__"):
         raise ConfigError(f"thread_ids must be several str, or None, not {thread_ids!r:.200}")
-    return [*dict.fromkeys(text("each of thread_ids", thread_id) for thread_id in thread_ids)]
+    return [*dict.fromkeys(identifier("each of thread_ids", thread_id) for thread_id in thread_ids)]
