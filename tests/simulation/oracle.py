@@ -295,9 +295,10 @@ class Oracle:
 
     def _needed(self, thread: Thread, row: Row) -> Iterator[Row]:
         for channel in row.delta_channels:
-            for ancestor in thread.ancestors(row):
-                yield ancestor
-                if channel in ancestor.values:
+            for one in (row, *thread.ancestors(row)):
+                if one is not row:
+                    yield one
+                if channel in one.values or thread.kept_value(one, channel) is not None:
                     break
 
     def _go_with_root(self, thread: Thread, namespace: str, found: dict[Row, None]) -> None:
@@ -321,25 +322,39 @@ class Step(NamedTuple):
     values: Sequence[Sequence[Any]]
 
 
+class History(NamedTuple):
+    """What a delta channel was, oldest part first, in each of the ways to read it.
+
+    There is more than one where a checkpoint may have the value of its parent, so that the walk
+    ends there. It `is_whole` if everything on the longest way is there.
+    """
+
+    ways: list[list[Step]]
+    is_whole: bool
+
+
 def history(
     thread: Thread, row: Row, channel: str, items: Callable[[Any], Sequence[Any]]
-) -> tuple[list[Step], bool]:
-    """What a delta channel was at a checkpoint, oldest part first, and whether all of it is there.
-
-    `items` are those of a stored value.
-    """
+) -> History:
+    """What a delta channel was at a checkpoint; `items` are those of a stored value."""
     steps: list[Step] = []
-    is_whole = True
-    last = row
+    ways: list[list[Step]] = []
+    is_whole, last = True, row
+
+    def ending_with(value: Any) -> list[Step]:
+        return [Step(True, [items(value)]), *reversed(steps)]
+
     for ancestor in thread.ancestors(row):
-        is_whole = is_whole and ancestor.state is State.PRESENT and not ancestor.is_damaged
         last = ancestor
+        is_whole = is_whole and ancestor.state is State.PRESENT and not ancestor.is_damaged
         for write in reversed(thread.writes_at(ancestor.place)):
             if write.channel == channel:
                 steps.append(_step(write, ancestor))
         if channel in ancestor.values:
-            return [Step(True, [items(ancestor.values[channel])]), *reversed(steps)], is_whole
-    return [*reversed(steps)], is_whole and not last.parent_id
+            return History([*ways, ending_with(ancestor.values[channel])], is_whole)
+        if (kept := thread.kept_value(ancestor, channel)) is not None:
+            ways.append(ending_with(kept))
+    return History([*ways, [*reversed(steps)]], is_whole and not last.parent_id)
 
 
 def _step(write: Write, ancestor: Row) -> Step:

@@ -16,6 +16,7 @@ from .comparing import (
     compare,
     compare_history,
     compare_writes,
+    items_of,
     place_of,
 )
 from .oracle import Failure, Oracle, Row, State, Thread, history
@@ -55,6 +56,8 @@ class Reader:
             if may_fail:
                 return None
             raise Failure("unreadable", f"{what} of {self._thread_id!r}: {error}") from error
+        except Failure:
+            raise
         except Exception as error:
             raise Failure("crash", f"{what} of {self._thread_id!r} raised {error!r}") from error
 
@@ -79,10 +82,7 @@ class Reader:
         what = f"get_tuple({row.place})"
         place = config(self._thread_id, *row.place)
         may_fail = row.is_damaged or (self._thread.is_damaged and row.state is not State.PRESENT)
-        try:
-            found = self._try(what, lambda: self.saver.get_tuple(place), may_fail=may_fail)
-        except Failure:
-            raise
+        found = self._try(what, lambda: self.saver.get_tuple(place), may_fail=may_fail)
         if found or not may_fail:
             self._settle(row, found)
         elif row.state is State.PRESENT and self._is_none(row):
@@ -134,7 +134,7 @@ class Reader:
     def _check_history(self, row: Row, channel: str) -> None:
         if row.state is not State.PRESENT:
             return
-        _, is_whole = history(self._thread, row, channel, list)
+        is_whole = history(self._thread, row, channel, items_of).is_whole
         place = config(self._thread_id, *row.place)
 
         def read() -> None:
@@ -159,7 +159,8 @@ class Reader:
             raise Failure("verify", f"{self._thread_id!r} is said to have lost: {problem}")
         if problem.kind == "incomplete" and row:
             wholes = [
-                history(self._thread, row, channel, list)[1] for channel in row.delta_channels
+                history(self._thread, row, channel, items_of).is_whole
+                for channel in row.delta_channels
             ]
             if all(wholes):
                 raise Failure("verify", f"{self._thread_id!r} is said to lack: {problem}")

@@ -103,8 +103,8 @@ class Gate:
 class AwaitedGate:
     """The gate, for an event loop that runs in a worker thread."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, gate: Gate, redis: Any) -> None:
+        self._gate, self.redis = gate, redis
 
     async def here(self) -> AwaitedGate:
         """The link of this loop."""
@@ -217,7 +217,7 @@ class Awaited(Simulated):
     def __init__(self, gate: Gate, **options: Any) -> None:
         super().__init__(gate, **options)
         self._twin = AsyncRedisSaver(gate.server.url, **options)
-        self._twin._connections = cast("Any", AwaitedGate(gate))
+        self._twin._connections = cast("Any", AwaitedGate(gate, self._redis))
         self._twin._shared = self._shared
 
     def _run(self, operation: Requests[T], ask: Callable[[Request], Any] | None = None) -> T:
