@@ -43,6 +43,7 @@ STEPS, CHECKS = 60, 6  # weights of moves that are no fault
 SHORTEST_PHASE, LONGEST_PHASE = 15, 80  # moves
 INTENSITIES = (0.0, 0.0, 0.3, 1.0)  # of calm, and of ever wilder phases
 PROCESSES = frozenset({"restart", "failover"})  # cost the run a tenth of a second and more
+PICKS = 7  # as many as there are clients
 RARER = 8  # times, than their weight says
 
 
@@ -75,7 +76,7 @@ def _moves(rng: Random, steps: int, kinds: Collection[str]) -> Iterator[Move]:
             left = rng.randint(SHORTEST_PHASE, LONGEST_PHASE)
         left -= 1
         (kind,) = rng.choices([*weights], [*weights.values()])
-        yield Move(kind, rng.randrange(1000), rng.getrandbits(48))
+        yield Move(kind, rng.randrange(PICKS), rng.getrandbits(48))
 
 
 def _weights(intensity: float, kinds: Collection[str]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from langgraph_checkpoint_redis._scripts import Call, Request
 from .clients import Client, Process, Theme, drawn_process
 from .faults import FAULTS, expire
 from .machines import drawn_tokens
-from .moves import FATES, Move
+from .moves import FATES, PICKS, Move
 from .operations import Operation
 from .oracle import Failure, Oracle, Saved
 from .reading import Reader, check_index
@@ -25,7 +25,6 @@ from .server import Dump, Server
 from .workers import Killed
 
 PROCESSES = ("plain", "plain", "plain", "encrypted")
-CLIENTS = 7
 PATIENCE = 3000  # requests until all clients must have ended
 
 
@@ -75,7 +74,7 @@ class Simulation:
         runs: list[str] = []
         self.clients = [
             Client(number, self.processes[number % len(self.processes)], self.theme, runs)
-            for number in range(CLIENTS)
+            for number in range(PICKS)
         ]
         self.late: list[Late] = []
         self.snapshots: list[tuple[Dump, Saved]] = []

@@ -1,0 +1,48 @@
+"""Shrinking: the few moves of a failing run that still fail in the same way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from .moves import Move
+from .scheduler import Result
+
+Replay = Callable[[Sequence[Move]], Result]
+
+
+def shrunk(result: Result, replay: Replay, *, seconds: float) -> Result:
+    """Leave out moves, ever smaller parts of them, while the run fails in the same way.
+
+    It takes some `seconds` at most, and then returns the shortest run so far.
+    """
+    deadline = time.monotonic() + seconds
+    assert result.failure and result.failed_at is not None
+    best = _kept(result, replay(result.moves[: result.failed_at + 1])) or result
+    for client in sorted({move.pick for move in best.moves}):  # all moves of one client at a time
+        if time.monotonic() > deadline:
+            return best
+        rest = [move for move in best.moves if move.pick != client]
+        best = _kept(best, replay(rest)) or best
+    size = max(len(best.moves) // 2, 1)
+    while size and time.monotonic() < deadline:
+        start, found_any = 0, False
+        while start < len(best.moves) and time.monotonic() < deadline:
+            rest = [*best.moves[:start], *best.moves[start + size :]]
+            if found := _kept(best, replay(rest)):
+                best, found_any = found, True
+            else:
+                start += size
+        if not (found_any and size == 1):
+            size //= 2
+    return best
+
+
+def _kept(result: Result, shorter: Result) -> Result | None:
+    """The shorter run, if it fails in the same way."""
+    assert result.failure
+    if not shorter.failure or shorter.failure.kind != result.failure.kind:
+        return None
+    if shorter.failed_at is not None:
+        shorter.moves = shorter.moves[: shorter.failed_at + 1]
+    return shorter
