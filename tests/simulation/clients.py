@@ -26,6 +26,7 @@ from .workers import Worker
 PLAIN, ENCRYPTED = ("a", "b"), ("e",)
 COPIES = ("c", "d")
 STOCK = 18  # texts
+LISTS = 6  # lists of them that come back again and again
 FIRST = "2100-01-01T00:00:00+00:00"
 SNAPSHOT_EVERY = 3  # updates of the delta channel
 
@@ -34,9 +35,11 @@ class Theme(NamedTuple):
     """What all clients of a run have in common."""
 
     stock: list[str]
+    lists: list[list[str]]
     keeps_last: bool
     has_deltas: bool
     removes: bool
+    sweeps: bool
     races_runs: bool
     has_graphs: bool
 
@@ -44,11 +47,21 @@ class Theme(NamedTuple):
     def drawn(cls, rng: Random, kinds: Collection[str], *, graphs: bool) -> Theme:
         """A theme; what would be a fault is left out unless it is among the kinds."""
         stock = ["".join(rng.choices(ascii_letters, k=rng.randint(20, 90))) for _ in range(STOCK)]
-        has_deltas = rng.random() < 0.5
+        lists = [_part(rng, stock) for _ in range(LISTS)]
+        has_deltas = rng.random() < 0.35
         removes = not has_deltas or "cut_deltas" in kinds
         keeps_last = rng.random() < 0.5 and removes
         has_graphs = graphs and rng.random() < 0.6 and removes
-        return cls(stock, keeps_last, has_deltas, removes, "race_runs" in kinds, has_graphs)
+        sweeps = removes and rng.random() < 0.4
+        races_runs = "race_runs" in kinds
+        return cls(
+            stock, lists, keeps_last, has_deltas, removes, sweeps, races_runs, has_graphs
+        )
+
+
+def _part(rng: Random, stock: list[str]) -> list[str]:
+    first = rng.choice([0, 0, 0, 3, 9])
+    return stock[first : first + rng.randint(1, len(stock))]
 
 
 @dataclass
@@ -93,7 +106,7 @@ def drawn_process(rng: Random, name: str, gate: Gate, theme: Theme, kind: str) -
     if rng.random() < 0.2:
         options["on_conflict"] = "error"
     serde = rng.choice(["native", "plain"]) if kind == "plain" else kind
-    threads = PLAIN if kind == "plain" else ENCRYPTED
+    threads = ENCRYPTED if kind != "plain" else PLAIN[:1] if theme.sweeps else PLAIN
     return Process(Machine(name), gate, options, serde, threads, rng.random() < 0.3)
 
 
@@ -141,7 +154,9 @@ class Client:
     def _drawn_task(self, rng: Random) -> Callable[[Random], None]:
         tasks: dict[Callable[[Random], None], int] = {self.converse: 60, self.read: 6}
         if self.theme.removes:
-            tasks |= {self.prune: 9, self.delete_runs: 6, self.delete_thread: 2, self.repair: 2}
+            often = 4 if self.theme.sweeps else 1
+            tasks |= {self.prune: 9 * often, self.delete_runs: 6 * often}
+            tasks |= {self.delete_thread: 2, self.repair: 2}
             tasks |= {self.copy: 3, self.lease: 4}
         if self.theme.has_graphs:
             tasks[self.play] = 25
@@ -229,8 +244,9 @@ class Client:
         return f"task-{self.number}-{rng.getrandbits(32):08x}"
 
     def _texts(self, rng: Random) -> list[str]:
-        first = rng.choice([0, 0, 0, 3, 9])
-        return self.theme.stock[first : first + rng.randint(1, STOCK)]
+        if rng.random() < 0.7:
+            return rng.choice(self.theme.lists)
+        return _part(rng, self.theme.stock)
 
     def _next(
         self, rng: Random, seen: Seen | None, said: list[str], log: list[str]
@@ -284,7 +300,7 @@ class Client:
 
     def _any_thread(self, rng: Random) -> str:
         names = self.process.threads
-        if self.process.threads == PLAIN:
+        if self.process.threads != ENCRYPTED:
             names += COPIES
         if self.theme.has_graphs and rng.random() < 0.4:
             return f"{rng.choice([*GRAPHS])}-{rng.choice(self.process.threads)}"
@@ -316,7 +332,7 @@ class Client:
 
     def copy(self, rng: Random) -> None:
         """Copy a thread."""
-        names = PLAIN + COPIES if self.process.threads == PLAIN else ("e", "e copy")
+        names = PLAIN + COPIES if self.process.threads != ENCRYPTED else ("e", "e copy")
         source, target = rng.sample(names, 2)
         self.doing = f"copy_thread({source!r}, {target!r})"
         self.saver.copy_thread(source, target)

@@ -37,7 +37,12 @@ def compare(thread: Thread, found: CheckpointTuple) -> Row:
 
 
 def _with_lists(value: Any) -> Any:
-    """Something with lists for tuples, as LangGraph's serializer reads what it wrote."""
+    """Something with lists for tuples, as LangGraph's serializer reads what it wrote.
+
+    An exception reads as its text.
+    """
+    if isinstance(value, BaseException):
+        return repr(value)
     if isinstance(value, dict):
         return {key: _with_lists(item) for key, item in value.items()}
     return [*map(_with_lists, value)] if isinstance(value, list | tuple) else value

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SKEWS = (10, 300, 5_000, 60_000, 3_600_000, 40_000_000)  # milliseconds
 JUMPS = (1_000, 70_000, 700_000, 100_000_000)
+PROCESSES = 0.1  # restarts of the server that are those of its process
 SNAPSHOTS = 4  # that are remembered
 DATA = ("timeline", "writes", "chunks")  # the keys that make a thread
 
@@ -72,8 +73,14 @@ def expire(simulation: Simulation) -> None:
 
 def expire_marks(simulation: Simulation, rng: Random) -> str:
     """What a sweep has found so far is gone: it expires some time after the last call."""
-    thread_id, keys = _drawn_thread(simulation, rng)
-    gone = [key for key in keys if key.endswith((b":live", b":copy"))]
+    marked = {
+        thread_id: [key for key in keys if key.endswith((b":live", b":copy"))]
+        for thread_id, keys in threads_of(simulation).items()
+    }
+    if not any(marked.values()):
+        return "there are no marks to expire"
+    thread_id = rng.choice([thread_id for thread_id, keys in marked.items() if keys])
+    gone = marked[thread_id]
     simulation.server.delete(gone)
     return f"the marks of {thread_id!r} expire: {gone}"
 
@@ -116,13 +123,19 @@ def evict_fields(simulation: Simulation, rng: Random) -> str:
     if len(gone) == len(fields):
         return "there are too few chunks to delete some"
     client.hdel(chunks[0], *gone)
-    simulation.oracle.damaged(thread_id)
+    simulation.oracle.damaged(thread_id, is_frayed=True)
     return f"of {chunks[0]!r}, {[field.hex() for field in gone]} are deleted"
 
 
 def restart(simulation: Simulation, rng: Random) -> str:
-    """The server's process ends, and another goes on with its data."""
-    simulation.server.restart(rng.getrandbits(30))
+    """The server's process ends, and another goes on with its data.
+
+    What clients notice of it is simulated anyway, so it is seldom done.
+    """
+    simulation.server.set_seed(rng.getrandbits(30))
+    simulation.server.forget_scripts()
+    if rng.random() < PROCESSES:
+        simulation.server.restart()
     return "the server is restarted"
 
 

@@ -24,8 +24,6 @@ from langgraph.pregel import _loop
 from langgraph.types import Command, Send, interrupt
 from typing_extensions import TypedDict
 
-from langgraph_checkpoint_redis.errors import ThreadDeletedError
-
 from .oracle import Failure
 from .savers import Simulated
 
@@ -154,9 +152,8 @@ def play(name: str, saver: Simulated, thread_id: str, run: str, rng: Random) -> 
     asked = name in {"fan out", "nested"} and graph.get_state(config).next
     given = Command(resume=text) if asked else _input(name, text)
     try:
-        graph.invoke(given, config, durability=rng.choice(["sync", "async", "exit"]))
-    except ThreadDeletedError:
-        raise
+        with saver.gate.graph():
+            graph.invoke(given, config, durability=rng.choice(["sync", "async", "exit"]))
     except (KeyError, IndexError) as error:  # a node found less than it was given
         raise Failure("delta", f"the graph {name!r} in {thread_id!r} read less: {error!r}") from error
 

@@ -42,9 +42,7 @@ KINDS = frozenset({*FATES, *EVENTS, *HABITS})
 STEPS, CHECKS = 60, 6  # weights of moves that are no fault
 SHORTEST_PHASE, LONGEST_PHASE = 15, 80  # moves
 INTENSITIES = (0.0, 0.0, 0.3, 1.0)  # of calm, and of ever wilder phases
-PROCESSES = frozenset({"restart", "failover"})  # cost the run a tenth of a second and more
 PICKS = 7  # as many as there are clients
-RARER = 8  # times, than their weight says
 
 
 class Move(NamedTuple):
@@ -87,5 +85,5 @@ def _weights(intensity: float, kinds: Collection[str]) -> dict[str, float]:
         weights["arrive"] = 3
     for kind, weight in {**FATES, **EVENTS}.items():
         if kind in kinds and intensity:
-            weights[kind] = weight * intensity / (RARER if kind in PROCESSES else 1)
+            weights[kind] = weight * intensity
     return weights

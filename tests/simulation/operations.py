@@ -76,14 +76,16 @@ class Put(Operation):
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
+        since: float | None = None,
     ) -> None:
+        """`since` is when the run began that made the id, if that was before the call."""
         super().__init__(oracle)
         at = config["configurable"]
         self.thread_id, self.keep_last = str(at["thread_id"]), keep_last
         self.thread = oracle.thread(self.thread_id)
         place = at.get("checkpoint_ns") or "", checkpoint["id"]
         self.row = self.thread.rows.get(place) or Row(
-            began_at=self.began_at,
+            began_at=self.began_at if since is None else since,
             namespace=place[0],
             parent_id=at.get("checkpoint_id") or "",
             checkpoint=copied(checkpoint),
@@ -93,7 +95,7 @@ class Put(Operation):
         self.thread.rows[place] = self.row
 
     def take_effect(self) -> None:
-        self.oracle.may_be_added(self.row)
+        self.oracle.may_be_added(self.thread, self.row)
         if self.keep_last:
             namespace = self.row.namespace
             others = [name for name in self.thread.namespaces() if ":" in name and not namespace]
@@ -101,8 +103,7 @@ class Put(Operation):
             self.oracle.may_be_removed(self.thread, rows)
 
     def succeed(self) -> None:
-        self.oracle.acknowledged(self.row, self.first_ran_at)
-        self.row.is_damaged = self.row.is_damaged and self.row.removed_at >= self.first_ran_at
+        self.oracle.acknowledged(self.thread, self.row, self.first_ran_at)
 
 
 class PutWrites(Operation):
@@ -146,7 +147,7 @@ class PutWrites(Operation):
             is_new = write.state is not State.PRESENT or write.number < 0
             if is_new and value not in write.values:
                 write.values.append(value)
-            self.oracle.may_be_added(write)
+            self.oracle.may_be_added(self.thread, write)
 
     def succeed(self) -> None:
         row = self.thread.rows.get(self.place)
@@ -154,7 +155,7 @@ class PutWrites(Operation):
         may_be_dropped = self.keep_last is not None and (row is None or not row.ran_at)
         for write, value in self.values:
             if not is_gone and not may_be_dropped:
-                self.oracle.acknowledged(write, self.first_ran_at)
+                self.oracle.acknowledged(self.thread, write, self.first_ran_at)
             if write.number < 0 and write.removed_at < self.first_ran_at:
                 write.values = [value]
 
@@ -181,7 +182,7 @@ class DeleteThread(Operation):
             if item.ran_at < self.first_ran_at:
                 item.state, item.is_damaged = State.ABSENT, False
         if not any(item.is_damaged for item in self.thread.items()):
-            self.thread.is_damaged = False
+            self.thread.is_damaged = self.thread.is_frayed = False
 
 
 class Prune(Operation):
@@ -259,12 +260,13 @@ class CopyThread(Operation):
 
     def take_effect(self) -> None:
         self.target.is_damaged |= self.source.is_damaged
+        self.target.is_frayed |= self.source.is_frayed
         self.target.is_index_unsure |= self.source.is_index_unsure
         for place, row in self.source.rows.items():
             if row.state is not State.ABSENT:
                 copy = self.target.rows.setdefault(place, self._new_row(row))
                 copy.is_damaged |= row.is_damaged
-                self.oracle.may_be_added(copy)
+                self.oracle.may_be_added(self.target, copy)
         for place, writes in self.source.writes.items():
             there = self.target.writes.setdefault(place, {})
             for key, write in writes.items():
@@ -286,7 +288,7 @@ class CopyThread(Operation):
     def _add_write(self, copy: Write, write: Write) -> None:
         copy.values += [value for value in write.values if value not in copy.values]
         copy.is_damaged |= write.is_damaged
-        self.oracle.may_be_added(copy)
+        self.oracle.may_be_added(self.target, copy)
 
     def succeed(self) -> None:
         for place, row in self.source.rows.items():
@@ -297,5 +299,5 @@ class CopyThread(Operation):
     def _keep(self, copy: Row | Write | None, original: Row | Write) -> None:
         was_there = original.state is State.PRESENT and original.acked_at < self.first_ran_at
         if copy and was_there and original.removed_at < self.first_ran_at:
-            self.oracle.acknowledged(copy, self.first_ran_at)
+            self.oracle.acknowledged(self.target, copy, self.first_ran_at)
             copy.began_at, copy.acked_at = original.began_at, original.acked_at

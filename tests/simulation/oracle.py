@@ -112,11 +112,16 @@ class Write(Item):
 
 @dataclass(eq=False)
 class Thread:
-    """All that was ever stored of a thread."""
+    """All that was ever stored of a thread.
+
+    It `is_frayed` if single chunks are gone: then what is put later and shares them may be damaged,
+    too. Servers evict whole keys, so this takes somebody's hand, and no put looks for it.
+    """
 
     rows: dict[Place, Row] = field(default_factory=dict)
     writes: dict[Place, dict[tuple[str, int], Write]] = field(default_factory=dict)
     is_damaged: bool = False
+    is_frayed: bool = False
     is_index_unsure: bool = False
 
     def items(self) -> Iterator[Item]:
@@ -164,7 +169,7 @@ class Saved(NamedTuple):
     """What the oracle knew when a dump was made."""
 
     items: dict[Item, tuple[State, bool, list[Any]]]
-    flags: dict[str, tuple[bool, bool]]
+    flags: dict[str, tuple[bool, bool, bool]]
 
 
 class Oracle:
@@ -184,8 +189,9 @@ class Oracle:
 
     # Changes
 
-    def may_be_added(self, item: Item) -> None:
+    def may_be_added(self, thread: Thread, item: Item) -> None:
         """A request was executed that may have added something."""
+        item.is_damaged |= thread.is_frayed
         item.ran_at = self.tick()
         if item.state is State.ABSENT:
             item.state = State.MAYBE
@@ -198,12 +204,13 @@ class Oracle:
                 if item.state is State.PRESENT:
                     item.state = State.MAYBE
 
-    def acknowledged(self, item: Item, since: float) -> None:
+    def acknowledged(self, thread: Thread, item: Item, since: float) -> None:
         """A call that began to be executed at a tick has returned: what it added is there.
 
         Unless something was executed since that may have removed it.
         """
         item.acked_at = self.tick()
+        item.is_damaged &= thread.is_frayed or item.removed_at >= since
         if item.removed_at < since:
             item.state = State.PRESENT
 
@@ -223,12 +230,13 @@ class Oracle:
             item.removed_at = self.tick()
             item.state = State.ABSENT
             item.is_damaged = False
-        thread.is_damaged = False
+        thread.is_damaged = thread.is_frayed = False
 
-    def damaged(self, thread_id: str) -> None:
+    def damaged(self, thread_id: str, *, is_frayed: bool = False) -> None:
         """Parts of a thread are gone: what there is reads as it was, or as an error."""
         thread = self.thread(thread_id)
         thread.is_damaged = True
+        thread.is_frayed |= is_frayed
         for item in thread.items():
             item.removed_at = self.tick()
             item.is_damaged = item.is_damaged or item.state is not State.ABSENT
@@ -243,14 +251,18 @@ class Oracle:
                 for thread in self.threads.values()
                 for item in thread.items()
             },
-            {name: (one.is_damaged, one.is_index_unsure) for name, one in self.threads.items()},
+            {
+                name: (one.is_damaged, one.is_frayed, one.is_index_unsure)
+                for name, one in self.threads.items()
+            },
         )
 
     def fell_back(self, saved: Saved, thread_id: str | None = None) -> None:
         """A thread, or everything, is as it was when this was saved."""
         for name in [thread_id] if thread_id else [*self.threads]:
             thread = self.thread(name)
-            thread.is_damaged, thread.is_index_unsure = saved.flags.get(name, (False, False))
+            flags = saved.flags.get(name, (False, False, False))
+            thread.is_damaged, thread.is_frayed, thread.is_index_unsure = flags
             if thread_id:  # the index did not fall back with it
                 thread.is_index_unsure = True
             for item in thread.items():

@@ -49,6 +49,12 @@ class Reader:
                 self._check_history(row, channel)
         self._check_verify()
 
+    def check_row(self, row: Row) -> None:
+        """The same for one checkpoint and its writes, and for what is the latest."""
+        self._check_alone(row)
+        if row.state is State.PRESENT:
+            self._check_latest(row.namespace)
+
     def _try(self, what: str, call: Callable[[], T], *, may_fail: bool) -> T | None:
         try:
             return call()

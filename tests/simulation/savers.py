@@ -46,13 +46,16 @@ class Gate:
     """What all requests of a run go through.
 
     `running` is the worker that runs; requests of the scheduler itself go straight to the server.
-    `calls` are the calls of workers that are under way, and `outcomes` counts how all ended.
+    `calls` are the calls of workers that are under way, `run_since` when those that run a graph have
+    begun, `acknowledged` those that have returned lately, and `outcomes` counts how all calls ended.
     """
 
     def __init__(self, server: Server, oracle: Oracle) -> None:
         self.server, self.oracle = server, oracle
         self.running: Worker | None = None
         self.calls: dict[Worker, Operation] = {}
+        self.run_since: dict[Worker | None, float] = {}
+        self.acknowledged: list[Operation] = []
         self.outcomes: dict[tuple[str, str], int] = {}
         self.refusals: dict[str, int] = {}
 
@@ -69,6 +72,16 @@ class Gate:
         """Nothing was opened."""
 
     @contextmanager
+    def graph(self) -> Iterator[None]:
+        """Let the oracle know that a graph runs: it may make ids long before it puts them."""
+        worker = self.running
+        self.run_since[worker] = self.oracle.tick()
+        try:
+            yield
+        finally:
+            del self.run_since[worker]
+
+    @contextmanager
     def call(self, operation: Operation) -> Iterator[None]:
         """Let the oracle know of a call, and how it ends."""
         worker = self.running
@@ -79,6 +92,7 @@ class Gate:
         try:
             yield
             operation.succeed()
+            self.acknowledged.append(operation)
         except Killed:
             outcome = "abandoned"
             raise
@@ -144,7 +158,8 @@ class Simulated(RedisSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         what = config, checkpoint, metadata, new_versions
-        call = operations.Put(self.gate.oracle, self.keep_last, *what)
+        since = self.gate.run_since.get(self.gate.running)
+        call = operations.Put(self.gate.oracle, self.keep_last, *what, since)
         with self.gate.call(call):
             return super().put(*what)
 

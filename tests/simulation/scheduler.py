@@ -17,7 +17,7 @@ from .clients import Client, Process, Theme, drawn_process
 from .faults import FAULTS, expire
 from .machines import drawn_tokens
 from .moves import FATES, PICKS, Move
-from .operations import Operation
+from .operations import DeleteRuns, Operation, Prune, Put, PutWrites, Repair
 from .oracle import Failure, Oracle, Saved
 from .reading import Reader, check_index
 from .savers import Gate, GivenUp
@@ -25,6 +25,8 @@ from .server import Dump, Server
 from .workers import Killed
 
 PROCESSES = ("plain", "plain", "plain", "encrypted")
+REMOVALS = (Prune, DeleteRuns, Repair)
+READ_BACK = 0.4  # of the calls that are acknowledged
 PATIENCE = 3000  # requests until all clients must have ended
 
 
@@ -101,7 +103,7 @@ class Simulation:
             self.result.trace.append(f"! {text}")
 
     def _step(self, move: Move, rng: Random) -> None:
-        client = self.clients[move.pick % len(self.clients)]
+        client = self._drawn_client(move, rng)
         if client.worker.is_idle:
             with self._running(client, move.seed):
                 client.begin(rng)
@@ -118,6 +120,26 @@ class Simulation:
         if fate == "abandon" and rng.random() < 0.6:
             self.result.trace.append(f"  {client.process.machine.name} is restarted")
             self._kill(client.process)
+        self._check_acknowledged(rng)
+
+    def _drawn_client(self, move: Move, rng: Random) -> Client:
+        """The client that a move names; but removals are worth to be left half done."""
+        if move.kind == "abandon" and rng.random() < 0.6:
+            for client in self.clients:
+                call = self.gate.calls.get(client.worker)
+                if isinstance(call, REMOVALS) and call.last_ran_at:
+                    return client
+        return self.clients[move.pick % len(self.clients)]
+
+    def _check_acknowledged(self, rng: Random) -> None:
+        """Read some of what was just acknowledged."""
+        calls, self.gate.acknowledged = self.gate.acknowledged, []
+        for call in calls:
+            if isinstance(call, Put | PutWrites) and rng.random() < READ_BACK:
+                row = call.thread.rows.get(call.row.place if isinstance(call, Put) else call.place)
+                if row:
+                    self.result.checks += 1
+                    Reader(self.gate, call.thread_id).check_row(row)
 
     def _kill(self, process: Process) -> None:
         for client in self.clients:

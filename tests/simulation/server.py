@@ -207,9 +207,8 @@ class Server:
         """Know no script any more."""
         self.client.script_flush()
 
-    def restart(self, seed: int) -> None:
+    def restart(self) -> None:
         """End the process, and start another with the same data."""
-        self.set_seed(seed)
         self.client.save()
         self._link.close()
         self.client.close()

@@ -18,7 +18,7 @@ def shrunk(result: Result, replay: Replay, *, seconds: float) -> Result:
     """
     deadline = time.monotonic() + seconds
     assert result.failure and result.failed_at is not None
-    best = _kept(result, replay(result.moves[: result.failed_at + 1])) or result
+    best = _shortest_beginning(result, replay)
     for client in sorted({move.pick for move in best.moves}):  # all moves of one client at a time
         if time.monotonic() > deadline:
             return best
@@ -35,6 +35,18 @@ def shrunk(result: Result, replay: Replay, *, seconds: float) -> Result:
                 start += size
         if not (found_any and size == 1):
             size //= 2
+    return best
+
+
+def _shortest_beginning(result: Result, replay: Replay) -> Result:
+    """The run up to the move that makes it fail, which is often seen much later."""
+    best, too_short = result, 0
+    while len(best.moves) - too_short > 1:
+        length = (too_short + len(best.moves)) // 2
+        if found := _kept(best, replay(best.moves[:length])):
+            best = found
+        else:
+            too_short = length
     return best
 
 
