@@ -46,7 +46,9 @@ def _arguments() -> argparse.Namespace:
     kinds = "; ".join(f"{name}: {', '.join(these)}" for name, these in _GROUPS.items())
     parser.add_argument("--seed", type=int, help="the first seed; without it, one of the time")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"moves of each run ({STEPS})")
-    parser.add_argument("--seconds", type=float, default=0, help="go on with the next seeds so long")
+    parser.add_argument(
+        "--seconds", type=float, default=0, help="go on with the next seeds so long"
+    )
     parser.add_argument("--faults", default="all", help=f"all, none, or some with commas. {kinds}")
     parser.add_argument("--without", nargs="*", default=(), help="kinds to leave out")
     parser.add_argument("--server", default=next(iter(available_servers())))

@@ -26,7 +26,7 @@ from .workers import Worker
 PLAIN, ENCRYPTED = ("a", "b"), ("e",)
 COPIES = ("c", "d")
 STOCK = 18  # texts
-LISTS = 6  # lists of them that come back again and again
+LISTS = 9  # lists of them that come back again and again
 FIRST = "2100-01-01T00:00:00+00:00"
 SNAPSHOT_EVERY = 3  # updates of the delta channel
 
@@ -41,22 +41,31 @@ class Theme(NamedTuple):
     removes: bool
     sweeps: bool
     races_runs: bool
-    has_graphs: bool
+    graphs: tuple[str, ...]
 
     @classmethod
-    def drawn(cls, rng: Random, kinds: Collection[str], *, graphs: bool) -> Theme:
+    def drawn(cls, rng: Random, kinds: Collection[str]) -> Theme:
         """A theme; what would be a fault is left out unless it is among the kinds."""
-        stock = ["".join(rng.choices(ascii_letters, k=rng.randint(20, 90))) for _ in range(STOCK)]
-        lists = [_part(rng, stock) for _ in range(LISTS)]
         has_deltas = rng.random() < 0.35
         removes = not has_deltas or "cut_deltas" in kinds
-        keeps_last = rng.random() < 0.5 and removes
-        has_graphs = graphs and rng.random() < 0.6 and removes
-        sweeps = removes and rng.random() < 0.4
-        races_runs = "race_runs" in kinds
-        return cls(
-            stock, lists, keeps_last, has_deltas, removes, sweeps, races_runs, has_graphs
-        )
+        sweeps = removes and not has_deltas and rng.random() < 0.5
+        keeps_last = removes and not sweeps and rng.random() < 0.5
+        cuts = removes and "cut_deltas" not in kinds
+        plays = not sweeps and rng.random() < 0.6
+        played = tuple(name for name in GRAPHS if plays and not (cuts and name == "delta"))
+        stock = [_text(rng) for _ in range(STOCK)]
+        lists = [_unshared(rng) if sweeps else _part(rng, stock) for _ in range(LISTS)]
+        races = "race_runs" in kinds
+        return cls(stock, lists, keeps_last, has_deltas, removes, sweeps, races, played)
+
+
+def _unshared(rng: Random) -> list[str]:
+    """A list that shares nothing with others: no row keeps its chunks but those that have it."""
+    return [_text(rng) for _ in range(rng.randint(6, 12))]
+
+
+def _text(rng: Random) -> str:
+    return "".join(rng.choices(ascii_letters, k=rng.randint(20, 90)))
 
 
 def _part(rng: Random, stock: list[str]) -> list[str]:
@@ -154,11 +163,11 @@ class Client:
     def _drawn_task(self, rng: Random) -> Callable[[Random], None]:
         tasks: dict[Callable[[Random], None], int] = {self.converse: 60, self.read: 6}
         if self.theme.removes:
-            often = 4 if self.theme.sweeps else 1
+            often = 2 if self.theme.sweeps else 1
             tasks |= {self.prune: 9 * often, self.delete_runs: 6 * often}
             tasks |= {self.delete_thread: 2, self.repair: 2}
             tasks |= {self.copy: 3, self.lease: 4}
-        if self.theme.has_graphs:
+        if self.theme.graphs:
             tasks[self.play] = 25
         return rng.choices([*tasks], [*tasks.values()])[0]
 
@@ -168,7 +177,8 @@ class Client:
         """Go on with a thread, for some steps of one run."""
         thread_id = rng.choice(self.process.threads)
         run = self._new_run(rng)
-        namespace = rng.choices(["", "sub", f"call:{rng.randint(1, 2)}"], [70, 15, 15])[0]
+        namespaces = ["", "sub", f"call:{rng.randint(1, 2)}"]
+        namespace = rng.choices(namespaces, [90 if self.theme.sweeps else 70, 15, 15])[0]
         self.doing = f"converse in {thread_id!r}, namespace {namespace!r}, run {run!r}"
         root = self._read(thread_id, "") if ":" in namespace else None
         seen = self._last.get((thread_id, namespace)) if rng.random() < 0.35 else None
@@ -244,7 +254,7 @@ class Client:
         return f"task-{self.number}-{rng.getrandbits(32):08x}"
 
     def _texts(self, rng: Random) -> list[str]:
-        if rng.random() < 0.7:
+        if self.theme.sweeps or rng.random() < 0.7:
             return rng.choice(self.theme.lists)
         return _part(rng, self.theme.stock)
 
@@ -258,7 +268,8 @@ class Client:
             changed["messages"] = self._texts(rng)
         if rng.random() < 0.15 or not seen:
             changed["docs"] = self._texts(rng)
-        version = self.saver.get_next_version(max(versions.values(), default=None), None)
+        newest: Any = max(versions.values(), default=None)
+        version = self.saver.get_next_version(newest, None)
         counters: dict[str, tuple[int, int]] = {}
         updates, steps = 0, 0
         if seen:
@@ -289,7 +300,7 @@ class Client:
 
     def play(self, rng: Random) -> None:
         """Run a graph."""
-        name = rng.choice([*GRAPHS])
+        name = rng.choice(self.theme.graphs)
         thread_id = f"{name}-{rng.choice(self.process.threads)}"
         run = self._new_run(rng)
         self.doing = f"run the graph {name!r} in {thread_id!r}, run {run!r}"
@@ -300,10 +311,12 @@ class Client:
 
     def _any_thread(self, rng: Random) -> str:
         names = self.process.threads
+        if self.theme.sweeps and rng.random() < 0.8:
+            return names[0]
         if self.process.threads != ENCRYPTED:
             names += COPIES
-        if self.theme.has_graphs and rng.random() < 0.4:
-            return f"{rng.choice([*GRAPHS])}-{rng.choice(self.process.threads)}"
+        if self.theme.graphs and rng.random() < 0.4:
+            return f"{rng.choice(self.theme.graphs)}-{rng.choice(self.process.threads)}"
         return rng.choice(names)
 
     def prune(self, rng: Random) -> None:
@@ -351,9 +364,7 @@ class Client:
         rng.choice([self.saver.list_all, self.saver.verify])(thread_id)
 
 
-def config(
-    thread_id: str, namespace: str = "", checkpoint_id: str | None = None
-) -> RunnableConfig:
+def config(thread_id: str, namespace: str = "", checkpoint_id: str | None = None) -> RunnableConfig:
     """The config of a checkpoint, or of the latest."""
     at = {"thread_id": thread_id, "checkpoint_ns": namespace}
     if checkpoint_id:

@@ -99,9 +99,7 @@ def _check_that_calls_are_whole(writes: Iterable[Write], seen: dict[Write, Any])
                 raise Failure("half", f"of a call, {_name(write)} is there and another is not")
 
 
-def compare_history(
-    thread: Thread, row: Row, channel: str, found: DeltaChannelHistory
-) -> None:
+def compare_history(thread: Thread, row: Row, channel: str, found: DeltaChannelHistory) -> None:
     """Compare what a delta channel reads as with what it was."""
     ways, is_whole = history(thread, row, channel, items_of)
     value = [*items_of(found.get("seed", ()))]

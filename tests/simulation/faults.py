@@ -85,6 +85,14 @@ def expire_marks(simulation: Simulation, rng: Random) -> str:
     return f"the marks of {thread_id!r} expire: {gone}"
 
 
+def expire_all_marks(simulation: Simulation) -> str:
+    """The same for all sweeps."""
+    found = threads_of(simulation).values()
+    gone = [key for keys in found for key in keys if key.endswith(b":live")]
+    simulation.server.delete(gone)
+    return f"the marks expire: {gone}" if gone else ""
+
+
 def expire_thread(simulation: Simulation, rng: Random) -> str:
     """All keys of a thread are gone at once."""
     thread_id, keys = _drawn_thread(simulation, rng)

@@ -150,12 +150,14 @@ def play(name: str, saver: Simulated, thread_id: str, run: str, rng: Random) -> 
     config: RunnableConfig = {"configurable": {"thread_id": thread_id}, "metadata": {"run_id": run}}
     text = f"{run} says {rng.choice(['little', 'much ' * 30])}"
     asked = name in {"fan out", "nested"} and graph.get_state(config).next
-    given = Command(resume=text) if asked else _input(name, text)
+    given: Any = Command(resume=text) if asked else _input(name, text)
     try:
         with saver.gate.graph():
             graph.invoke(given, config, durability=rng.choice(["sync", "async", "exit"]))
     except (KeyError, IndexError) as error:  # a node found less than it was given
-        raise Failure("delta", f"the graph {name!r} in {thread_id!r} read less: {error!r}") from error
+        raise Failure(
+            "delta", f"the graph {name!r} in {thread_id!r} read less: {error!r}"
+        ) from error
 
 
 def _input(name: str, text: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 from langgraph.checkpoint.base import id as ids
 
+_LAST = "_last_v6_timestamp"  # the last time that an id was made of
 NANOSECONDS = 1_000_000  # in a millisecond
 
 
@@ -35,14 +36,15 @@ class Machine:
     @contextmanager
     def running(self, now: int, seed: int) -> Iterator[None]:
         """Be the one that runs, at a time in milliseconds."""
+        assert _LAST in vars(ids), "LangGraph makes ids otherwise"
         random.seed(seed)
         clock = SimpleNamespace(time_ns=lambda: (now + self.skew) * NANOSECONDS)
         with patch.object(ids, "time", clock):
-            ids._last_v6_timestamp = self._last_id
+            vars(ids)[_LAST] = self._last_id
             try:
                 yield
             finally:
-                self._last_id = ids._last_v6_timestamp
+                self._last_id = vars(ids)[_LAST]
 
 
 @contextmanager

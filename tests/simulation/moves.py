@@ -17,7 +17,7 @@ FATES: Mapping[str, int] = {
     "repeat": 4,
     "delay": 5,
     "give_up": 2,
-    "abandon": 3,
+    "abandon": 5,
 }
 # What may happen between two requests.
 EVENTS: Mapping[str, int] = {

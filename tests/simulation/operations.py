@@ -281,9 +281,7 @@ class CopyThread(Operation):
 
     def _new_write(self, write: Write) -> Write:
         values = [*write.values]
-        return replace(
-            write, values=values, call=self, state=State.ABSENT, ran_at=0, removed_at=0
-        )
+        return replace(write, values=values, call=self, state=State.ABSENT, ran_at=0, removed_at=0)
 
     def _add_write(self, copy: Write, write: Write) -> None:
         copy.values += [value for value in write.values if value not in copy.values]

@@ -266,7 +266,7 @@ class Oracle:
             if thread_id:  # the index did not fall back with it
                 thread.is_index_unsure = True
             for item in thread.items():
-                item.removed_at = self.tick()
+                item.removed_at = item.ran_at = self.tick()
                 item.state, item.is_damaged, values = saved.items.get(
                     item, (State.ABSENT, False, [])
                 )

@@ -155,7 +155,9 @@ class Reader:
 
     def _check_verify(self) -> None:
         may_fail = self._thread.is_damaged
-        problems = self._try("verify", lambda: self.saver.verify(self._thread_id), may_fail=may_fail)
+        problems = self._try(
+            "verify", lambda: self.saver.verify(self._thread_id), may_fail=may_fail
+        )
         for problem in problems or ():
             self._check_problem(problem)
 

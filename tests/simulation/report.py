@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from .scheduler import Result
+
+T = TypeVar("T")
 
 
 def summary(results: Sequence[Result], seconds: float) -> str:
@@ -34,8 +37,8 @@ def _lines(results: Sequence[Result], seconds: float) -> Iterator[str]:
     yield f"failures  {_counts(failures)}"
 
 
-def _sum(counters: Sequence[Counter[str]] | Sequence[Counter[tuple[str, str]]]) -> Counter:  # type: ignore[type-arg]
-    total: Counter = Counter()  # type: ignore[type-arg] - of whatever the parts count
+def _sum(counters: Sequence[Counter[T]]) -> Counter[T]:
+    total = Counter[T]()
     for counter in counters:
         total.update(counter)
     return total

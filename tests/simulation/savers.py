@@ -37,6 +37,8 @@ from .workers import Killed, Worker
 
 T = TypeVar("T")
 
+SLOW = 4  # of so many lists, a serializer is slow with one
+
 
 class GivenUp(Exception):  # noqa: N818 - no fault of ours
     """A client has asked for long enough: its caller gets an error, and does not know more."""
@@ -270,7 +272,7 @@ class Serializer(SerializerProtocol):
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
         self._count += isinstance(obj, list)
-        if isinstance(obj, list) and self._count % 7 == 0:
+        if isinstance(obj, list) and self._count % SLOW == 0:
             self._gate.let_others_go_first()
         return self._inner.dumps_typed(obj)
 

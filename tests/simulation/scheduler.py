@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from langgraph_checkpoint_redis._scripts import Call, Request
 
 from .clients import Client, Process, Theme, drawn_process
-from .faults import FAULTS, expire
+from .faults import FAULTS, expire, expire_all_marks
 from .machines import drawn_tokens
 from .moves import FATES, PICKS, Move
 from .operations import DeleteRuns, Operation, Prune, Put, PutWrites, Repair
@@ -24,7 +24,7 @@ from .savers import Gate, GivenUp
 from .server import Dump, Server
 from .workers import Killed
 
-PROCESSES = ("plain", "plain", "plain", "encrypted")
+PROCESSES = ("plain", "plain", "encrypted", "plain")
 REMOVALS = (Prune, DeleteRuns, Repair)
 READ_BACK = 0.4  # of the calls that are acknowledged
 PATIENCE = 3000  # requests until all clients must have ended
@@ -57,11 +57,11 @@ class Simulation:
     """The state of a run."""
 
     def __init__(self, server: Server, seed: int, kinds: Collection[str]) -> None:
-        self.server, self.seed = server, seed
+        self.server, self.seed, self.kinds = server, seed, kinds
         self.oracle = Oracle()
         self.gate = Gate(server, self.oracle)
         rng = Random(f"clients {seed}")
-        self.theme = Theme.drawn(rng, kinds, graphs=True)
+        self.theme = Theme.drawn(rng, kinds)
         encryption = rng.choice(["same", "random"])
         self.processes = [
             drawn_process(
@@ -71,7 +71,7 @@ class Simulation:
                 self.theme,
                 kind if kind == "plain" else encryption,
             )
-            for number, kind in enumerate(PROCESSES)
+            for number, kind in enumerate(PROCESSES[: 3 if self.theme.sweeps else 4])
         ]
         runs: list[str] = []
         self.clients = [
@@ -117,7 +117,9 @@ class Simulation:
         outcome = self._outcome(fate, request, call, rng, name)
         with self._running(client, move.seed):
             client.worker.go_on(outcome)
-        if fate == "abandon" and rng.random() < 0.6:
+        if fate == "abandon" and isinstance(call, REMOVALS) and rng.random() < 0.7:
+            self._note("expire_marks", self._some_time_later())
+        if fate == "abandon" and rng.random() < 0.4:
             self.result.trace.append(f"  {client.process.machine.name} is restarted")
             self._kill(client.process)
         self._check_acknowledged(rng)
@@ -140,6 +142,10 @@ class Simulation:
                 if row:
                     self.result.checks += 1
                     Reader(self.gate, call.thread_id).check_row(row)
+
+    def _some_time_later(self) -> str:
+        """A removal was left half done, and some time later nothing tells of it any more."""
+        return expire_all_marks(self) if "expire_marks" in self.kinds else ""
 
     def _kill(self, process: Process) -> None:
         for client in self.clients:
@@ -213,7 +219,7 @@ class Simulation:
             if not busy:
                 break
             client = rng.choice(busy)
-            self._step(Move("step", client.number, rng.getrandbits(48)), rng)
+            self.make(Move("step", client.number, rng.getrandbits(48)))
         else:
             raise Failure("endless", f"{[client.doing for client in busy]} do not end")
         while self.late and rng.random() < 0.7:
@@ -242,7 +248,9 @@ def told(request: Request | None) -> str:
     if request is None:
         return "(serializing)"
     if isinstance(request, Call):
-        words = [str(arg)[:24] for arg in request.args[1:3]] if "thread" in request.script.name else []
+        words = (
+            [str(arg)[:24] for arg in request.args[1:3]] if "thread" in request.script.name else []
+        )
         return " ".join([request.script.name, request.keys[0].decode().rsplit(":", 1)[0], *words])
     return ", ".join(f"{command[0]!s} {_text(command[1])}" for command in request.each[:3])
 
@@ -251,9 +259,7 @@ def _text(argument: object) -> str:
     return argument.decode() if isinstance(argument, bytes) else str(argument)
 
 
-def run(
-    server: Server, seed: int, moves: Sequence[Move], kinds: Collection[str]
-) -> Result:
+def run(server: Server, seed: int, moves: Sequence[Move], kinds: Collection[str]) -> Result:
     """Make moves, and say what became of it."""
     server.reset()
     with drawn_tokens(seed):

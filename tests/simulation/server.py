@@ -121,7 +121,7 @@ class Server:
         self._stack = ExitStack()
         self._port = free_port()
         self.url = self._stack.enter_context(self._start(self._port))
-        self.client = redis.Redis.from_url(self.url)
+        self.client: Any = redis.Redis.from_url(self.url)
         self._link = RedisSaver(self.url)._link
         self.requests = 0
 

@@ -69,7 +69,9 @@ def _source(path: str) -> str:
 def _lowered(text: str, name: str, value: int) -> str:
     """Lua with another value for a constant, which must be defined exactly once."""
     # `local NAME = 1 * 2` and `local A, NAME = 1, 2`, with a comment behind it or not
-    definition = re.compile(rf"^(local )([\w, ]*\b{name}\b[\w, ]*) = ([^\n-]+?)( *--.*)?$", re.M)
+    definition = re.compile(
+        rf"^(local )([\w, ]*\b{name}\b[\w, ]*) = ([^\n-]+?)( *--.*)?$", re.MULTILINE
+    )
     found = definition.findall(text)
     assert len(found) == 1, f"{name} is defined {len(found)} times, not once"
     _, names, values, _ = found[0]
