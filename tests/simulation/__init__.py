@@ -16,11 +16,14 @@ takes.
 | `server.py` | the server: its clock, its order of hashes, its past states, its restarts |
 | `machines.py` | the clock and the random numbers of each client |
 | `workers.py` | worker threads of which one runs at a time |
-| `oracle.py`, `operations.py` | what must, may and must not be stored; what each call changes there |
+| `oracle.py` | what must, may and must not be stored |
+| `operations.py` | what each call of a saver changes there |
 | `savers.py` | savers whose calls the oracle sees |
 | `clients.py`, `graphs.py` | what clients do: bare calls, and runs of real graphs |
-| `reading.py` | reading everything with a fresh saver, and comparing it |
+| `reading.py`, `comparing.py` | reading everything with a fresh saver, and comparing it |
 | `faults.py` | what happens between requests |
 | `scheduler.py` | one run: moves, one after the other |
-| `shrink.py`, `report.py`, `__main__.py` | fewer moves that fail the same way; what is printed |
+| `simulating.py` | everything around a run, for any number of them |
+| `shrink.py` | the few moves that fail the same way |
+| `report.py`, `__main__.py` | what is printed; the command line |
 """

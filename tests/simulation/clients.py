@@ -163,10 +163,10 @@ class Client:
     def _drawn_task(self, rng: Random) -> Callable[[Random], None]:
         tasks: dict[Callable[[Random], None], int] = {self.converse: 60, self.read: 6}
         if self.theme.removes:
-            often = 2 if self.theme.sweeps else 1
-            tasks |= {self.prune: 9 * often, self.delete_runs: 6 * often}
-            tasks |= {self.delete_thread: 2, self.repair: 2}
-            tasks |= {self.copy: 3, self.lease: 4}
+            tasks |= {self.prune: 8, self.delete_runs: 5, self.delete_thread: 2, self.repair: 2}
+            tasks |= {self.copy: 3, self.lease: 1 if self.theme.sweeps else 4}
+        if self.theme.sweeps:
+            tasks |= {self.converse: 20, self.go_back: 20}
         if self.theme.graphs:
             tasks[self.play] = 25
         return rng.choices([*tasks], [*tasks.values()])[0]
@@ -187,6 +187,43 @@ class Client:
             seen = self._step(rng, thread_id, namespace, run, seen, root)
             self._last[thread_id, namespace] = seen
         self.runs.append(run)
+
+    def go_back(self, rng: Random) -> None:
+        """Put all that was said before once more, as undo and retries do.
+
+        This process may remember chunks that nothing in the thread refers to any more.
+        """
+        thread_id, run = self.process.threads[0], self._new_run(rng)
+        self.doing = f"go back in {thread_id!r}, run {run!r}"
+        seen = self._last.get((thread_id, "")) or self._read(thread_id, "")
+        for value in rng.sample(self.theme.lists, LISTS):
+            seen = self._put(thread_id, "", run, seen, {"messages": value})
+        self.runs.append(run)
+
+    def _put(
+        self, thread_id: str, namespace: str, run: str, seen: Seen | None, changed: dict[str, Any]
+    ) -> Seen:
+        """Put a checkpoint that goes on from another."""
+        values = {**seen.checkpoint["channel_values"]} if seen else {}
+        versions = {**seen.checkpoint["channel_versions"]} if seen else {}
+        newest: Any = max(versions.values(), default=None)
+        new = dict.fromkeys(changed, self.saver.get_next_version(newest, None))
+        checkpoint = self._checkpoint(values | changed, versions | new)
+        metadata = CheckpointMetadata(source="loop", step=self.turns, parents={}, run_id=run)
+        at = config(thread_id, namespace, seen.checkpoint["id"] if seen else None)
+        stored = self.saver.put(at, checkpoint, metadata, new)
+        return Seen(stored, checkpoint, metadata, seen.log if seen else [])
+
+    def _checkpoint(self, values: dict[str, Any], versions: dict[str, Any]) -> Checkpoint:
+        return Checkpoint(
+            v=4,
+            ts=FIRST,
+            id=str(uuid6(clock_seq=self.number)),
+            channel_values=values,
+            channel_versions=versions,
+            versions_seen={"node": {**versions}},
+            updated_channels=None,
+        )
 
     def _new_run(self, rng: Random) -> str:
         run = f"run {rng.getrandbits(24):06x}"
@@ -266,8 +303,8 @@ class Client:
         changed: dict[str, Any] = {"n": rng.randint(0, 9)}
         if rng.random() < 0.7:
             changed["messages"] = self._texts(rng)
-        if rng.random() < 0.15 or not seen:
-            changed["docs"] = self._texts(rng)
+        if rng.random() < (0.5 if self.theme.sweeps else 0.15) or not seen:
+            changed[rng.choice(["docs", "notes"])] = self._texts(rng)
         newest: Any = max(versions.values(), default=None)
         version = self.saver.get_next_version(newest, None)
         counters: dict[str, tuple[int, int]] = {}
@@ -287,16 +324,7 @@ class Client:
         values |= changed
         new = {channel: version for channel in changed} | ({"log": version} if said else {})
         versions |= new
-        checkpoint = Checkpoint(
-            v=4,
-            ts=FIRST,
-            id=str(uuid6(clock_seq=self.number)),
-            channel_values=values,
-            channel_versions=versions,
-            versions_seen={"node": {**versions}},
-            updated_channels=None,
-        )
-        return checkpoint, new, counters
+        return self._checkpoint(values, versions), new, counters
 
     def play(self, rng: Random) -> None:
         """Run a graph."""

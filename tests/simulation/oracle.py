@@ -1,4 +1,4 @@
-"""The oracle: what must, may and must not be stored, after all that was acknowledged and all faults.
+"""The oracle: what must, may and must not be stored, after all calls and all faults.
 
 A checkpoint or a write is PRESENT once it was acknowledged: then it must be read, exactly. It is
 MAYBE while a call that adds it is under way, or after one that may remove it was executed; then it

@@ -126,7 +126,7 @@ class Simulation:
 
     def _drawn_client(self, move: Move, rng: Random) -> Client:
         """The client that a move names; but removals are worth to be left half done."""
-        if move.kind == "abandon" and rng.random() < 0.6:
+        if move.kind == "abandon" and rng.random() < 0.9:
             for client in self.clients:
                 call = self.gate.calls.get(client.worker)
                 if isinstance(call, REMOVALS) and call.last_ran_at:

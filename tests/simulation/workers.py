@@ -1,4 +1,4 @@
-"""Worker threads that run in lock-step: one at a time, and only while the scheduler waits for it."""
+"""Worker threads in lock-step: one runs at a time, and only while the scheduler waits for it."""
 
 from __future__ import annotations
 
