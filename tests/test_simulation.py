@@ -1,6 +1,6 @@
-"""The simulator, for some seconds: nothing that was acknowledged is lost, whatever happens around it.
+"""The simulator, for some seconds: no fault takes back what was acknowledged.
 
-Three seeds stay, so that a change that breaks a promise is noticed at once; another comes with each
+Some seeds stay, so that a change that breaks a promise is noticed at once. Another comes with each
 day. `make simulate` runs more of them, and shrinks what fails.
 """
 
@@ -12,7 +12,7 @@ from datetime import date
 import pytest
 
 from .servers import any_binary
-from .simulation.moves import KINDS, kinds_of, moves
+from .simulation.moves import KINDS, Move, kinds_of, moves
 from .simulation.oracle import Failure
 from .simulation.report import story
 from .simulation.scheduler import Simulation
@@ -67,11 +67,11 @@ def test_a_loss_is_noticed_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of this would mean nothing."""
     make = Simulation.make
 
-    def losing(simulation: Simulation, move: object) -> None:
-        make(simulation, move)  # type: ignore[arg-type] - it is a move
-        keys = [key for key in simulation.server.keys() if key.endswith(b":timeline")]
-        if simulation.server.requests > 60:  # noqa: PLR2004 - in the middle of a run
-            simulation.server.delete(keys)
+    def losing(simulation: Simulation, move: Move) -> None:
+        make(simulation, move)
+        if simulation.server.requests > 60:
+            names = simulation.server.keys()
+            simulation.server.delete([name for name in names if name.endswith(b":timeline")])
 
     monkeypatch.setattr(Simulation, "make", losing)
     with simulator(any_binary(), kinds_of("none"), STEPS) as simulating:

@@ -114,7 +114,7 @@ def drawn_process(rng: Random, name: str, gate: Gate, theme: Theme, kind: str) -
         options["compression"] = "zlib"
     if rng.random() < 0.2:
         options["on_conflict"] = "error"
-    serde = rng.choice(["native", "plain"]) if kind == "plain" else kind
+    serde = kind if kind != "plain" or theme.sweeps else rng.choice(["native", "plain"])
     threads = ENCRYPTED if kind != "plain" else PLAIN[:1] if theme.sweeps else PLAIN
     return Process(Machine(name), gate, options, serde, threads, rng.random() < 0.3)
 
@@ -166,7 +166,7 @@ class Client:
             tasks |= {self.prune: 8, self.delete_runs: 5, self.delete_thread: 2, self.repair: 2}
             tasks |= {self.copy: 3, self.lease: 1 if self.theme.sweeps else 4}
         if self.theme.sweeps:
-            tasks |= {self.converse: 20, self.go_back: 20}
+            tasks |= {self.converse: 20, self.go_back: 20, self.read: 12}
         if self.theme.graphs:
             tasks[self.play] = 25
         return rng.choices([*tasks], [*tasks.values()])[0]
@@ -207,7 +207,7 @@ class Client:
         values = {**seen.checkpoint["channel_values"]} if seen else {}
         versions = {**seen.checkpoint["channel_versions"]} if seen else {}
         newest: Any = max(versions.values(), default=None)
-        new = dict.fromkeys(changed, self.saver.get_next_version(newest, None))
+        new: dict[str, Any] = dict.fromkeys(changed, self.saver.get_next_version(newest, None))
         checkpoint = self._checkpoint(values | changed, versions | new)
         metadata = CheckpointMetadata(source="loop", step=self.turns, parents={}, run_id=run)
         at = config(thread_id, namespace, seen.checkpoint["id"] if seen else None)
@@ -322,7 +322,7 @@ class Client:
         elif updates:
             counters["log"] = updates, steps + 1
         values |= changed
-        new = {channel: version for channel in changed} | ({"log": version} if said else {})
+        new = dict.fromkeys(changed, version) | ({"log": version} if said else {})
         versions |= new
         return self._checkpoint(values, versions), new, counters
 
@@ -389,7 +389,10 @@ class Client:
         """Look at a thread, with all that this process remembers."""
         thread_id = self._any_thread(rng)
         self.doing = f"read {thread_id!r}"
-        rng.choice([self.saver.list_all, self.saver.verify])(thread_id)
+        if rng.random() < 0.5:
+            self.saver.get_tuple(config(thread_id))
+        else:
+            rng.choice([self.saver.list_all, self.saver.verify])(thread_id)
 
 
 def config(thread_id: str, namespace: str = "", checkpoint_id: str | None = None) -> RunnableConfig:

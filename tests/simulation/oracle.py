@@ -18,7 +18,7 @@ from enum import Enum
 from math import inf
 from typing import Any, NamedTuple
 
-from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, empty_checkpoint
 
 Place = tuple[str, str]  # a namespace and the id of a checkpoint in it
 
@@ -61,8 +61,8 @@ class Row(Item):
 
     namespace: str = ""
     parent_id: str = ""
-    checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint())  # type: ignore[typeddict-item]
-    metadata: CheckpointMetadata = field(default_factory=lambda: CheckpointMetadata())
+    checkpoint: Checkpoint = field(default_factory=empty_checkpoint)
+    metadata: CheckpointMetadata = field(default_factory=CheckpointMetadata)
     new_versions: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -354,14 +354,13 @@ def history(
     is_whole, last = True, row
 
     def ending_with(value: Any) -> list[Step]:
-        return [Step(True, [items(value)]), *reversed(steps)]
+        return [Step(is_required=True, values=[items(value)]), *reversed(steps)]
 
     for ancestor in thread.ancestors(row):
         last = ancestor
         is_whole = is_whole and ancestor.state is State.PRESENT and not ancestor.is_damaged
-        for write in reversed(thread.writes_at(ancestor.place)):
-            if write.channel == channel:
-                steps.append(_step(write, ancestor))
+        writes = reversed(thread.writes_at(ancestor.place))
+        steps += [_step(write, ancestor) for write in writes if write.channel == channel]
         if channel in ancestor.values:
             return History([*ways, ending_with(ancestor.values[channel])], is_whole)
         if (kept := thread.kept_value(ancestor, channel)) is not None:

@@ -31,7 +31,7 @@ class Reader:
     def __init__(self, gate: Gate, thread_id: str) -> None:
         self._thread_id = thread_id
         self._thread: Thread = gate.oracle.thread(thread_id)
-        kind = "same" if thread_id.split("-")[-1].startswith("e") else "plain"
+        kind = "same" if thread_id.rsplit("-", 1)[-1].startswith("e") else "plain"
         self.saver = Simulated(gate, serde=serializer(gate, kind))
 
     def check(self) -> None:

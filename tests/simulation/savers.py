@@ -48,8 +48,9 @@ class Gate:
     """What all requests of a run go through.
 
     `running` is the worker that runs; requests of the scheduler itself go straight to the server.
-    `calls` are the calls of workers that are under way, `run_since` when those that run a graph have
-    begun, `acknowledged` those that have returned lately, and `outcomes` counts how all calls ended.
+    `calls` are the calls of workers that are under way, and `run_since` says when those that run a
+    graph have begun. `acknowledged` are calls that have returned lately; `outcomes` counts how all
+    calls ended, and `refusals` by which error of ours.
     """
 
     def __init__(self, server: Server, oracle: Oracle) -> None:

@@ -32,16 +32,16 @@ PATIENCE = 3000  # requests until all clients must have ended
 
 @dataclass
 class Result:
-    """What became of a run."""
+    """What became of a run; of its moves, so many were `made` when it failed or ended."""
 
     seed: int
     moves: list[Move]
     failure: Failure | None = None
-    failed_at: int | None = None
     trace: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
+    made: int = 0
     requests: int = 0
     checks: int = 0
 
@@ -266,14 +266,13 @@ def run(server: Server, seed: int, moves: Sequence[Move], kinds: Collection[str]
         simulation = Simulation(server, seed, kinds)
         result = simulation.result
         result.moves = [*moves]
-        number = 0
         try:
-            for number, move in enumerate(moves):
+            for move in moves:
                 simulation.make(move)
-            number = len(moves)
+                result.made += 1
             simulation.end()
         except Failure as failure:
-            result.failure, result.failed_at = failure, number
+            result.failure = failure
             result.trace.append(f"FAILURE {failure}")
         finally:
             simulation.stop()

@@ -29,17 +29,20 @@ SCANNED = 4  # fields in a reply of HSCAN, whatever it is asked for
 
 PREAMBLE = f"""
 local server = redis
+local function integer(number)
+  return string.format('%.0f', number)
+end
 local function simulated(call, name, ...)
   local command, args = string.upper(name), {{...}}
   local function clock()
     return tonumber(server.call('GET', '{_CLOCK.decode()}'))
   end
   local function at(milliseconds)
-    return string.format('%.0f', clock() + milliseconds)
+    return integer(clock() + milliseconds)
   end
   if command == 'TIME' then
     local now = clock()
-    return {{string.format('%.0f', math.floor(now / 1000)), string.format('%.0f', now % 1000 * 1000)}}
+    return {{integer(math.floor(now / 1000)), integer(now % 1000 * 1000)}}
   elseif command == 'PEXPIRE' then
     return call('PEXPIREAT', args[1], at(args[2]))
   elseif command == 'EXPIRE' then
@@ -91,7 +94,7 @@ local function simulated(call, name, ...)
       end
     end
     local next_place = places[{SCANNED} + 1]
-    return {{next_place and string.format('%.0f', next_place[1]) or '0', found}}
+    return {{next_place and integer(next_place[1]) or '0', found}}
   end
   return call(name, ...)
 end
@@ -116,14 +119,17 @@ class Server:
     """The server of a run, empty at its beginning."""
 
     def __init__(self, binary: Path, directory: Path) -> None:
-        settings = ("--dir", str(directory))
-        self._start = lambda port: running_server(binary, *settings, port=port)
-        self._stack = ExitStack()
-        self._port = free_port()
-        self.url = self._stack.enter_context(self._start(self._port))
+        self._binary, self._directory = binary, directory
+        self._stack, self._port = ExitStack(), free_port()
+        self.url = self._start()
         self.client: Any = redis.Redis.from_url(self.url)
-        self._link = RedisSaver(self.url)._link
+        self._link: Any = RedisSaver(self.url)._link
         self.requests = 0
+
+    def _start(self) -> str:
+        where = "--dir", str(self._directory)
+        server = running_server(self._binary, *where, port=self._port)
+        return self._stack.enter_context(server)
 
     def reset(self) -> None:
         """Forget everything, scripts too."""
@@ -195,7 +201,8 @@ class Server:
         with self.client.pipeline(transaction=False) as pipeline:
             for key in keys:
                 ask(pipeline, key)
-            return pipeline.execute()
+            found: list[Any] = pipeline.execute()
+            return found
 
     # The process
 
@@ -213,7 +220,7 @@ class Server:
         self._link.close()
         self.client.close()
         self._stack.close()
-        self._stack.enter_context(self._start(self._port))
+        self._start()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ def shrunk(result: Result, replay: Replay, *, seconds: float) -> Result:
     It takes some `seconds` at most, and then returns the shortest run so far.
     """
     deadline = time.monotonic() + seconds
-    assert result.failure and result.failed_at is not None
+    assert result.failure
     best = _shortest_beginning(result, replay)
     for client in sorted({move.pick for move in best.moves}):  # all moves of one client at a time
         if time.monotonic() > deadline:
@@ -55,6 +55,5 @@ def _kept(result: Result, shorter: Result) -> Result | None:
     assert result.failure
     if not shorter.failure or shorter.failure.kind != result.failure.kind:
         return None
-    if shorter.failed_at is not None:
-        shorter.moves = shorter.moves[: shorter.failed_at + 1]
+    shorter.moves = shorter.moves[: shorter.made + 1]
     return shorter
