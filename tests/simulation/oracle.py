@@ -296,12 +296,13 @@ class Oracle:
                 found[row] = None
             else:
                 kept.append(row)
+        beyond = {*found}
         for row in kept:
             for ancestor in self._needed(thread, row):
                 found.pop(ancestor, None)
         for namespace in thread.namespaces():
             if ":" in namespace:
-                self._go_with_root(thread, namespace, found)
+                found.update(dict.fromkeys(self._gone_with_root(thread, namespace, beyond)))
         wanted = {*namespaces}
         return [row for row in found if row.namespace in wanted]
 
@@ -313,13 +314,16 @@ class Oracle:
                 if channel in one.values or thread.kept_value(one, channel) is not None:
                     break
 
-    def _go_with_root(self, thread: Thread, namespace: str, found: dict[Row, None]) -> None:
-        """What a subgraph's call made goes with the root checkpoint that made the call."""
+    def _gone_with_root(self, thread: Thread, namespace: str, beyond: set[Row]) -> list[Row]:
+        """What a subgraph's call made goes with the root checkpoint that made the call.
+
+        It does so even if that stays, as a later one needs it.
+        """
         rows = [row for row in thread.there() if row.namespace == namespace]
         root = max(rows, key=lambda row: row.id).root
         root_row = thread.rows.get(("", root)) if root else None
-        if root and (root_row is None or root_row.state is not State.PRESENT or root_row in found):
-            found.update(dict.fromkeys(rows))
+        is_there = root_row and root_row.state is State.PRESENT and root_row not in beyond
+        return rows if root and not is_there else []
 
 
 def copied(item: Any) -> Any:
