@@ -27,7 +27,7 @@ PLAIN, ENCRYPTED = ("a", "b"), ("e",)
 COPIES = ("c", "d")
 STOCK = 18  # texts
 LISTS = 9  # lists of them that come back again and again
-LATELY = 8  # runs among which those are deleted that may still go on
+LATELY = 5  # runs among which those are deleted that may still go on
 FIRST = "2100-01-01T00:00:00+00:00"
 SNAPSHOT_EVERY = 3  # updates of the delta channel
 
@@ -164,7 +164,12 @@ class Client:
     def _drawn_task(self, rng: Random) -> Callable[[Random], None]:
         tasks: dict[Callable[[Random], None], int] = {self.converse: 60, self.read: 6}
         if self.theme.removes:
-            tasks |= {self.prune: 8, self.delete_runs: 5, self.delete_thread: 2, self.repair: 2}
+            tasks |= {
+                self.prune: 8,
+                self.delete_runs: 15 if self.theme.races_runs else 5,
+                self.delete_thread: 2,
+                self.repair: 2,
+            }
             tasks |= {self.copy: 3, self.lease: 1 if self.theme.sweeps else 4}
         if self.theme.sweeps:
             tasks |= {self.converse: 20, self.go_back: 20, self.read: 12}
@@ -228,7 +233,7 @@ class Client:
 
     def _new_run(self, rng: Random) -> str:
         run = f"run {rng.getrandbits(24):06x}"
-        if self.theme.races_runs and rng.random() < 0.5:
+        if self.theme.races_runs:
             self.runs.append(run)  # to be deleted while it goes on
         return run
 
