@@ -18,8 +18,8 @@ CLIENT_TESTS := $(addprefix tests/test_,clients.py urls.py errors.py acl.py tls.
 OLDEST_TESTS := $(addprefix tests/test_,graphs.py messages.py conformance.py errors.py clients.py urls.py cluster.py sentinel.py tls.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-faults simulate simulate-long test-moving test-servers test-clients test-containers
-.PHONY: test-oldest lint check format bench bench-quick release-check docs docs-serve notebook clean
+.PHONY: help demo test test-slow test-faults test-moving test-servers test-clients test-containers
+.PHONY: simulate simulate-long test-oldest lint check format bench bench-quick release-check docs docs-serve notebook clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile

@@ -24,7 +24,7 @@ TODAY = date.today().toordinal()  # noqa: DTZ011 - any date will do
 MILD = "lost_request,lost_reply,repeat"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def wild() -> Iterator[Simulator]:
     """A simulator of all faults."""
     with simulator(any_binary(), KINDS, STEPS) as simulating:
