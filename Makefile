@@ -20,7 +20,8 @@ OLDEST_TESTS := $(addprefix tests/test_,graphs.py messages.py conformance.py err
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-faults test-moving test-servers test-clients test-containers
-.PHONY: test-oldest test-newest lint check format bench bench-quick release-check docs docs-serve notebook clean
+.PHONY: simulate simulate-long test-oldest test-newest lint check format bench bench-quick release-check docs
+.PHONY: docs-serve notebook clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +37,13 @@ test-slow: $(VENV)/.test ## run the tests that take long
 
 test-faults: $(VENV)/.test ## kill, stop and cut off servers for 13 minutes, and look what is lost
 	$(BIN)/python -m tests.faults $(ARGS)
+
+simulate: $(VENV)/.test ## simulate clients, faults and a server; SEED=7: one run, STEPS=500: longer, SECONDS=60: more
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS)) \
+	  --seconds $(or $(SECONDS),$(if $(SEED),0,60)) $(ARGS)
+
+simulate-long: ## the same for ten minutes
+	@$(MAKE) simulate SECONDS=600
 
 test-servers: $(VENV)/.test $(VENV)/.servers ## run all tests on each server found, one after the other
 	@set -e; export PYTHONPATH=$(abspath $(SERVERS)) LD_LIBRARY_PATH=$(abspath $(SERVERS)/openssl); \

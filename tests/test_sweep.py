@@ -278,7 +278,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _in_small_steps(script: Script) -> Script:
-    source, changes = re.subn(r"(local STEPS =|'COUNT',) \d+", r"\1 2", script.source)
+    source, changes = re.subn(r"(local STEPS =|local SCANNED =) \d+", r"\1 2", script.source)
     assert changes == 2
     return Script(script.name, source)
 

@@ -56,6 +56,7 @@ local function unused(names, continued)
 end
 
 local FREED = 16 * 1024 * 1024 -- bytes that a call frees, about
+local SCANNED = 100 -- chunks that it looks at in between
 
 local freed = 0
 local function free(names)
@@ -89,7 +90,7 @@ end
 local function free_by_cursor(run, continued)
   local cursor = string.match(position, '^' .. run .. ' (%d+)$') or '0'
   repeat
-    local reply = redis.pcall('HSCAN', CHUNKS, cursor, 'COUNT', 100, 'NOVALUES')
+    local reply = redis.pcall('HSCAN', CHUNKS, cursor, 'COUNT', SCANNED, 'NOVALUES')
     if reply.err then -- the server is older than that option
       return free_at_once(continued)
     end

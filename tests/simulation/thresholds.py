@@ -1,0 +1,80 @@
+"""Thresholds so low that threads of a dozen rows take the paths of those with thousands.
+
+What belongs here: changing constants of modules and of scripts, for as long as a run lasts. Each
+one that is named here must be there exactly once, or the simulator would no longer do what it says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from hashlib import sha1
+from importlib.resources import files
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+from langgraph_checkpoint_redis import _chunks, _clients, _operations, _options, _scripts
+from langgraph_checkpoint_redis._scripts import Script
+
+_LUA = files("langgraph_checkpoint_redis") / "lua"
+_INCLUDE = re.compile(r"^ *-- include (\w+)\n", re.MULTILINE)
+
+# Constants of Lua, by the file in `lua/` or `lua/include/` that defines them.
+OF_SCRIPTS: Mapping[str, Mapping[str, int]] = {
+    "include/walk": {"STEPS": 5},
+    "include/slices": {"SLICE": 3},
+    "include/sweep": {"FREED": 2000, "SCANNED": 2},
+    "include/trim": {"QUICK": 40},
+    "include/reply": {"BUDGET": 700, "MANY": 6, "LARGE": 300},
+    "scan": {"ROWS": 4, "CHUNKS_AT_A_TIME": 4},
+}
+# Constants of modules.
+OF_MODULES: Mapping[ModuleType, Mapping[str, Any]] = {
+    _operations: {"PAGE": 3, "ANCESTORS": 2, "FETCHED": 5},
+    _chunks: {"LITERAL": 12, "PIECE": 40, "DEEP": 300, "SMALL": 20},
+    _options: {"KNOWN_BYTES": 60_000},
+    # A client whose connection breaks asks again at once, and never gives up by itself.
+    _clients: {"FIRST_PAUSE": 0.0, "LONGEST_PAUSE": 0.0, "SECONDS_TO_RECOVER": 1e9},
+}
+
+
+@contextmanager
+def low_thresholds(preamble: str) -> Iterator[None]:
+    """Lower all thresholds, and let scripts begin with `preamble`."""
+    with ExitStack() as stack:
+        for module, constants in OF_MODULES.items():
+            for name, value in constants.items():
+                stack.enter_context(patch.object(module, name, value))  # fails for unknown names
+        for script in _all_scripts():
+            source = preamble + _source(script.name)
+            sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
+            assert script.sha != sha  # it is computed by now, and so can be replaced
+            stack.enter_context(patch.dict(vars(script), {"source": source, "sha": sha}))
+        yield
+
+
+def _all_scripts() -> list[Script]:
+    return [found for found in vars(_scripts).values() if isinstance(found, Script)]
+
+
+def _source(path: str) -> str:
+    """A script with lower thresholds, and with its includes in place."""
+    text = _LUA.joinpath(f"{path}.lua").read_text(encoding="utf-8")
+    for name, value in OF_SCRIPTS.get(path, {}).items():
+        text = _lowered(text, name, value)
+    return _INCLUDE.sub(lambda match: _source(f"include/{match[1]}"), text)
+
+
+def _lowered(text: str, name: str, value: int) -> str:
+    """Lua with another value for a constant, which must be defined exactly once."""
+    # `local NAME = 1 * 2` and `local A, NAME = 1, 2`, with a comment behind it or not
+    definition = re.compile(
+        rf"^(local )([\w, ]*\b{name}\b[\w, ]*) = ([^\n-]+?)( *--.*)?$", re.MULTILINE
+    )
+    found = definition.findall(text)
+    assert len(found) == 1, f"{name} is defined {len(found)} times, not once"
+    _, names, values, _ = found[0]
+    new = dict(zip(names.split(", "), values.split(", "), strict=True)) | {name: str(value)}
+    return definition.sub(rf"\g<1>\g<2> = {', '.join(new.values())}\g<4>", text)

@@ -1,0 +1,92 @@
+"""The simulator, for some seconds: no fault takes back what was acknowledged.
+
+Some seeds stay, so that a change that breaks a promise is noticed at once. Another comes with each
+day. `make simulate` runs more of them, and shrinks what fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+import pytest
+
+from .servers import any_binary
+from .simulation.moves import KINDS, Move, kinds_of, moves
+from .simulation.oracle import Failure
+from .simulation.report import story
+from .simulation.scheduler import Simulation
+from .simulation.simulating import Simulator, simulator
+
+ON_ONE_SERVER = True
+STEPS = 250
+TODAY = date.today().toordinal()  # noqa: DTZ011 - any date will do
+MILD = "lost_request,lost_reply,repeat"
+
+
+@pytest.fixture
+def wild() -> Iterator[Simulator]:
+    """A simulator of all faults."""
+    with simulator(any_binary(), KINDS, STEPS) as simulating:
+        yield simulating
+
+
+def _check(simulating: Simulator, seed: int, faults: str) -> None:
+    print(f"seed {seed}")  # noqa: T201 - pytest shows it if the test fails
+    result = simulating.run(seed)
+    if result.failure:
+        shorter = simulating.shrink(result, seconds=20)
+        command = f"make simulate SEED={seed} STEPS={STEPS} ARGS='--faults {faults}'"
+        pytest.fail(story(shorter, command), pytrace=False)
+    assert result.checks
+    assert result.requests > STEPS
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, TODAY])
+def test_no_fault_takes_back_what_was_acknowledged(wild: Simulator, seed: int) -> None:
+    """A conversation would lose a turn, or never be readable again, after a bad day."""
+    _check(wild, seed, "all")
+
+
+@pytest.mark.parametrize("faults", ["none", MILD])
+def test_clients_that_share_threads_lose_nothing(faults: str) -> None:
+    """Two runs of a thread at the same time would spoil each other, with no fault at all."""
+    with simulator(any_binary(), kinds_of(faults), STEPS) as simulating:
+        for seed in (11, 12, TODAY):
+            _check(simulating, seed, faults)
+
+
+def test_a_seed_does_the_same_each_time(wild: Simulator) -> None:
+    """A failure that was seen once could not be looked into."""
+    first, second = wild.run(7), wild.run(7)
+    assert first.trace == second.trace
+    assert first.requests == second.requests
+
+
+def test_a_loss_is_noticed_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of this would mean nothing."""
+    make = Simulation.make
+
+    def losing(simulation: Simulation, move: Move) -> None:
+        make(simulation, move)
+        if simulation.server.requests > 60:
+            names = simulation.server.keys()
+            simulation.server.delete([name for name in names if name.endswith(b":timeline")])
+
+    monkeypatch.setattr(Simulation, "make", losing)
+    with simulator(any_binary(), kinds_of("none"), STEPS) as simulating:
+        result = simulating.run(1)
+        assert isinstance(result.failure, Failure)
+        shorter = simulating.shrink(result, seconds=10)
+    assert shorter.failure
+    assert shorter.failure.kind == result.failure.kind
+    assert len(shorter.moves) < len(result.moves)
+
+
+def test_kinds_of_faults_are_chosen_by_name() -> None:
+    """Somebody who looks for one fault would be shown all others."""
+    assert kinds_of("none") == frozenset()
+    assert kinds_of("all", ["clock"]) == KINDS - {"clock"}
+    with pytest.raises(ValueError, match="no such kinds"):
+        kinds_of("earthquake")
+    assert {move.kind for move in moves(1, 500, ["clock"])} == {"step", "check", "clock"}
