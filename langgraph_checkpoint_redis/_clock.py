@@ -13,7 +13,7 @@ import time
 
 from langgraph.checkpoint.base import id as generator
 
-AHEAD = 3600.0  # seconds by which an id that was read may set the generator forward
+AHEAD = 24 * 3600  # seconds by which an id that was read may set the generator forward
 
 _UUID6 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-6[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _EPOCH = 0x01B21DD213814000  # 100 ns intervals between the epochs of UUIDs and of Unix

@@ -91,7 +91,7 @@ class AsyncRedisSaver(
         allow_plaintext: With an encrypting `serde`, whether to read what was stored without it, as
             long as there is any; otherwise that is an `UnencryptedError`.
         on_clock_skew: What to do with a checkpoint whose id, a time, sorts before its parent's, as
-            the clock of this machine is more than an hour behind: `"warn"` with `ClockWarning`
+            the clock of this machine is more than a day behind: `"warn"` with `ClockWarning`
             and store it, or `"error"` for `ClockError`. Smaller differences are made up for.
 
     Raises:
