@@ -40,6 +40,8 @@ from ._chunks import Chunks, Cut, Rope, cut, digest_of, join, rows_of
 from ._compression import content_of
 from ._config import Place
 from ._damage import seal_of, unsealed
+from ._decoding import raise_interruption
+from ._encryption import loaded
 from .errors import ConfigError, UnknownFormatError
 
 FORMAT = 1
@@ -269,7 +271,7 @@ class Record(NamedTuple):
     def metadata(self, serde: SerializerProtocol, thread_id: str) -> CheckpointMetadata:
         """The metadata, as it was put."""
         _, _, type_, data, own_thread = self.tail
-        stored = serde.loads_typed((type_.decode(), data))
+        stored = loaded(serde, (type_.decode(), data))
         if own_thread:
             stored["thread_id"] = thread_id
         return cast("CheckpointMetadata", stored)
@@ -277,7 +279,7 @@ class Record(NamedTuple):
     def checkpoint(self, serde: SerializerProtocol, values: Mapping[str, Any]) -> Checkpoint:
         """The checkpoint, as it was put, with these values."""
         type_, data, *_ = self.tail
-        lean = serde.loads_typed((type_.decode(), data))
+        lean = loaded(serde, (type_.decode(), data))
         versions = self.versions()
         for seen in lean.get("versions_seen", {}).values():
             for channel, version in seen.items():
@@ -347,8 +349,8 @@ def chunks(
         if chunk is not None:
             try:
                 found[name] = checked(name, chunk)
-            except ValueError:
-                continue  # as if it were missing: whoever needs it names the place
+            except ValueError as error:  # as if it were missing: whoever needs it names the place
+                raise_interruption(error)
     return found
 
 

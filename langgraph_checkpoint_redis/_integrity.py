@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from . import _codec, _config
 from ._chunks import references
 from ._damage import Reading, place_of
+from ._decoding import raise_interruption
 from ._driving import AsyncDriver, Driver
 from ._keys import ThreadKeys
 from ._operations import Operations
@@ -82,7 +83,8 @@ class _Chunks:
         self._below.clear()
         try:
             content = _codec.checked(digest, chunk)
-        except ValueError:
+        except ValueError as error:
+            raise_interruption(error)
             self.damaged[digest] = sha1(chunk, usedforsecurity=False).hexdigest().encode()
             return
         self.damaged.pop(digest, None)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import signal
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import msgpack
@@ -12,13 +17,20 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR
 
-from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver, UnknownFormatError, _codec
+from langgraph_checkpoint_redis import (
+    ConfigError,
+    CorruptThreadError,
+    RedisSaver,
+    UnknownFormatError,
+    _codec,
+)
 from langgraph_checkpoint_redis._chunks import cut, digest_of, join
 from langgraph_checkpoint_redis._compression import content_of
 from langgraph_checkpoint_redis._compression import stored as stored_chunk
@@ -31,6 +43,10 @@ many = settings(
     deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 pure = settings(deadline=None, max_examples=60)
+
+
+class SoftTimeLimitExceededError(Exception):
+    """As libraries for workers define it; it has nothing to do with any decoder."""
 
 
 def thread(**configurable: Any) -> RunnableConfig:
@@ -416,9 +432,21 @@ def test_an_error_of_the_serializer_is_named_and_its_cause_is_kept(
     assert isinstance(raised.value.__cause__, AssertionError)
 
 
-@pytest.mark.parametrize("error", [ConnectionError("key service"), MemoryError()], ids=repr)
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(ConnectionError("key service"), TimeoutError(), MemoryError(), RecursionError()),
+        *(
+            SoftTimeLimitExceededError(),
+            asyncio.CancelledError(),
+            KeyboardInterrupt(),
+            ConfigError(),
+        ),
+    ],
+    ids=repr,
+)
 def test_an_error_that_may_pass_is_not_called_damage(
-    client: redis.Redis, prefix: str, stored: Stored, error: Exception
+    client: redis.Redis, prefix: str, stored: Stored, error: BaseException
 ) -> None:
     """A key service that does not answer for a while would look like a lost thread."""
 
@@ -426,5 +454,147 @@ def test_an_error_that_may_pass_is_not_called_damage(
         def loads_typed(self, data: tuple[str, bytes]) -> Any:
             raise error
 
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error)) as raised:
         RedisSaver(client, prefix=prefix, serde=Failing()).get_tuple(stored.places[0])
+    assert raised.value is error
+
+
+# Signals: their handlers raise whatever they like, wherever the program is
+
+
+class Interrupting(JsonPlusSerializer):
+    """Gets a signal while it reads."""
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        signal.raise_signal(signal.SIGUSR1)
+        return super().loads_typed(data)
+
+
+class Wrapping(Interrupting):
+    """Has an error of its own for whatever it meets."""
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        try:
+            return super().loads_typed(data)
+        except Exception:  # noqa: BLE001 - as careless serializers do
+            raise ValueError("cannot be read")  # noqa: B904 - as above
+
+
+class Limit:
+    """A time limit, whose handler may have many forms."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def strike(self, number: int, frame: FrameType | None) -> None:
+        raise self.error
+
+    def strike_at_any(self, *_: object) -> None:
+        raise self.error
+
+    def strike_and_end(self, *_: object) -> None:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        raise self.error
+
+    __call__ = strike
+
+
+HANDLERS: dict[str, Callable[[Limit], Any]] = {
+    "a method": lambda limit: limit.strike,
+    "one for all signals": lambda limit: limit.strike_at_any,
+    "a partial": lambda limit: partial(Limit.strike, limit),
+    "an object": lambda limit: limit,
+    "one that is called once": lambda limit: limit.strike_and_end,
+}
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Puts the handlers of signals back that a test sets. None strikes in a finalizer."""
+    gc.disable()
+    before = {each: signal.getsignal(each) for each in (signal.SIGUSR1, signal.SIGALRM)}
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    gc.enable()
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("handler", HANDLERS)
+@pytest.mark.parametrize("serde_class", [Interrupting, Wrapping])
+@pytest.mark.parametrize(
+    "error", [SoftTimeLimitExceededError(), ValueError("time"), KeyError("time")], ids=repr
+)
+def test_what_a_signal_raises_while_a_thread_is_read_passes(
+    saver_on: Callable[..., Saver],
+    server: str,
+    prefix: str,
+    stored: Stored,
+    error: Exception,
+    serde_class: type[Interrupting],
+    handler: str,
+) -> None:
+    """A worker's time limit would look like a lost thread, which operators are told to repair."""
+    reading = saver_on(server, prefix=prefix, serde=serde_class())
+    for _ in range(2):
+        signal.signal(signal.SIGUSR1, HANDLERS[handler](Limit(error)))
+        with pytest.raises(type(error)) as raised:
+            reading.get_tuple(stored.places[0])
+        assert raised.value is error
+
+
+@pytest.mark.usefixtures("signals")
+def test_an_error_of_decoding_in_the_handler_of_another_error_is_damage(
+    client: redis.Redis, prefix: str, stored: Stored
+) -> None:
+    """Who looks at a thread because a time limit struck would not be told that it is damaged."""
+    client.hset(stored.keys.chunks, mapping=dict.fromkeys(stored.chunks, b"\0damaged"))
+    signal.signal(signal.SIGUSR1, Limit(ValueError("time")).strike)
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+    except ValueError:
+        with pytest.raises(CorruptThreadError):
+            RedisSaver(client, prefix=prefix).get_tuple(stored.places[0])
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize(
+    "kind", [SoftTimeLimitExceededError, ValueError, LookupError, TimeoutError]
+)
+def test_a_time_limit_is_not_called_damage_wherever_it_strikes(
+    client: redis.Redis, prefix: str, kind: type[Exception]
+) -> None:
+    """A worker's time limit would now and then look like a lost thread."""
+    messages = [HumanMessage(f"{number} " * 50) for number in range(400)]
+    versions: Any = {"messages": "1"}
+    checkpoint = generate_checkpoint(
+        channel_values={"messages": messages}, channel_versions=versions
+    )
+    at = RedisSaver(client, prefix=prefix).put(thread(), checkpoint, generate_metadata(), versions)
+    replies: list[Any] = []
+
+    def ask(request: Any) -> Any:
+        replies.append(first._reply(request))
+        return replies[-1]
+
+    first = RedisSaver(client, prefix=prefix)
+    first._run(first._operations.get_tuple(at), ask)
+    is_running, struck = False, 0
+
+    def strike(*_: object) -> None:
+        if is_running:
+            raise kind("time")
+
+    signal.signal(signal.SIGALRM, strike)
+    for number in range(150):
+        fresh, answers = RedisSaver(client, prefix=prefix), iter(replies)
+        is_running = True
+        with suppress(kind):
+            signal.setitimer(signal.ITIMER_REAL, 0.0002 + number * 0.00005)
+            fresh._run(fresh._operations.get_tuple(at), lambda _: next(answers))  # noqa: B023 - called here
+            is_running = False
+        struck += is_running
+        is_running = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    assert struck

@@ -34,7 +34,7 @@ from langgraph_checkpoint_redis import (
     _clients,
     errors,
 )
-from langgraph_checkpoint_redis._encryption import PlaintextFound
+from langgraph_checkpoint_redis._encryption import CiphertextFound, PlaintextFound
 from langgraph_checkpoint_redis._keys import Keyspace
 from langgraph_checkpoint_redis._setup import check
 from langgraph_checkpoint_redis.cli._session import CommandError
@@ -315,7 +315,7 @@ def made(kind: type[Exception]) -> Exception:
     return kind(*(required[1:] or ["what happened"]))
 
 
-RAISED = [*ERRORS.values(), ChangedError, CommandError, PlaintextFound]
+RAISED = [*ERRORS.values(), ChangedError, CommandError, PlaintextFound, CiphertextFound]
 PROCESSES: dict[str, Callable[[Any], Any]] = {
     "pickle": lambda error: pickle.loads(pickle.dumps(error)),  # noqa: S301 - made here
     "an old pickle": lambda error: pickle.loads(pickle.dumps(error, 0)),  # noqa: S301 - made here
