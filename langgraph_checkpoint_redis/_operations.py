@@ -101,7 +101,7 @@ class Operations(NamedTuple):
     ) -> Operation[RunnableConfig]:
         """Store a checkpoint; the one that `config` names is its parent."""
         parent = _config.place(config)
-        checkpoint_id = _config.text('checkpoint["id"]', checkpoint["id"])
+        checkpoint_id = _config.checkpoint_id(checkpoint, metadata, new_versions)
         metadata = get_checkpoint_metadata(config, metadata)
         run = _config.run_id(metadata)
         own_ttl = _config.own_ttl(config)
@@ -150,6 +150,7 @@ class Operations(NamedTuple):
         _config.text("task_path", task_path, empty=True)
         own_ttl = _config.own_ttl(config)
         confirm = self._confirm(config)
+        writes = _config.writes(writes)
         if not writes:
             return
         name = f"{place.namespace}\0{place.checkpoint_id}\0{task_id}".encode()
