@@ -60,7 +60,7 @@ def text(name: str, value: object, *, empty: bool = False) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         raise ConfigError(f"{name} must be valid Unicode: {value!r:.200}") from error
-    return value
+    return value if type(value) is str else str.__str__(value)  # an enumeration formats as its name
 
 
 def texts(name: str, values: Sequence[str]) -> list[str]:
@@ -274,7 +274,7 @@ def _check_name(name: str, value: object) -> None:
     if len(value) <= LONG:
         if len(good_names) >= MET:
             good_names.clear()
-        good_names.add(str(value))
+        good_names.add(str.__str__(value))
 
 
 def is_unicode(value: str) -> bool:

@@ -146,8 +146,8 @@ class Operations(NamedTuple):
     ) -> Operation[None]:
         """Store writes of a task."""
         place = _config.written_place(config)
-        _config.text("task_id", task_id)
-        _config.text("task_path", task_path, empty=True)
+        task_id = _config.text("task_id", task_id)
+        task_path = _config.text("task_path", task_path, empty=True)
         own_ttl = _config.own_ttl(config)
         confirm = self._confirm(config)
         writes = _config.writes(writes)
