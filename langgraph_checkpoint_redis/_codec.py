@@ -121,9 +121,11 @@ def _unpacked_version(data: bytes) -> Any:
     return msgpack.unpackb(data, max_array_len=2, max_map_len=0, max_ext_len=0)
 
 
-def full_version(lean: Any) -> Version:
-    """The version that `lean_version` shortened."""
-    return _version_text(*lean) if isinstance(lean, list | tuple) else lean
+def full_version(lean: Any) -> Any:
+    """Return the version that `lean_version` shortened."""
+    if isinstance(lean, list | tuple):
+        return _version_text(*lean) if lean else None
+    return lean
 
 
 # Values.
@@ -293,14 +295,16 @@ def _lean(checkpoint: Checkpoint) -> dict[str, Any]:
 _ABSENT = object()
 
 
-def _lean_seen(channel: str, version: Version, current: object) -> Any:
+def _lean_seen(channel: str, version: Version | None, current: object) -> Any:
     """Return a version that a node has seen as it is stored: `None` for the channel's current one.
 
     Equal numbers may be of other types, and zeros have signs.
     """
     if type(version) is str and channel in good_names and len(version) < LONG:
         return None if type(current) is str and current == version else _lean_text(version)
-    _config.version('a node of checkpoint["versions_seen"]', channel, version)
+    _config.seen_version(channel, version)
+    if version is None:
+        return ()  # as `None` stands for the current one
     is_current = type(current) is type(version) and current == version and version
     return None if is_current else lean_version(version)
 
@@ -351,7 +355,7 @@ class Record(NamedTuple):
         versions = self.versions()
         for seen in lean.get("versions_seen", {}).values():
             for channel, version in seen.items():
-                seen[channel] = versions[channel] if version is None else full_version(version)
+                seen[channel] = versions.get(channel) if version is None else full_version(version)
         return cast(
             "Checkpoint",
             {

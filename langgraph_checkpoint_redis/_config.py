@@ -223,6 +223,11 @@ def version(name: str, channel: object, value: object) -> None:
         )
 
 
+def seen_version(channel: object, value: object) -> None:
+    """Check a version that a node has seen; `None` is one of a channel that has none."""
+    version('a node of checkpoint["versions_seen"]', channel, "" if value is None else value)
+
+
 def writes(value: object) -> list[tuple[str, Any]]:
     """Return the writes of a task, each a channel and a value."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):

@@ -17,7 +17,7 @@ from hashlib import sha1
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from . import _codec, _config
-from ._chunks import references
+from ._chunks import check_levels, references
 from ._damage import Reading, place_of
 from ._decoding import raise_interruption
 from ._driving import AsyncDriver, Driver
@@ -98,6 +98,7 @@ class _Chunks:
         if not rope:
             return frozenset()
         size, *levels = rope
+        check_levels(levels)
         found, lacking = len(literal), frozenset[bytes]()
         for level, digests in enumerate(levels):
             more, lost = self._sum(level, digests)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -29,7 +30,9 @@ from langgraph_checkpoint_redis import (
     CorruptThreadError,
     RedisSaver,
     UnknownFormatError,
+    _chunks,
     _codec,
+    _compression,
 )
 from langgraph_checkpoint_redis._chunks import cut, digest_of, join
 from langgraph_checkpoint_redis._compression import content_of
@@ -388,17 +391,88 @@ def test_only_the_named_content_comes_out_of_chunks(chunk: bytes, way: bytes) ->
     assert _codec.chunks([b"n" * 16], [[way + chunk]]) == {}
 
 
-@pytest.mark.parametrize("size", [3, 10**6, -1, 10**30])
-def test_nodes_of_nodes_do_not_grow_without_end(size: int) -> None:
-    """A few hundred bytes would fill the memory of whoever reads them."""
-    chunks = {digest_of(b"x"): b"x"}
-    digest = digest_of(b"x")
-    for _ in range(12):
-        node = digest * 12
+@contextmanager
+def little_memory(most: int) -> Iterator[None]:
+    """A block that takes so many bytes at most."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
+
+
+def repeating(piece: bytes, times: int, levels: int) -> tuple[dict[bytes, bytes], bytes]:
+    """Chunks of nodes, each of which has the one below several times, and the digest of the top."""
+    digest = digest_of(piece)
+    chunks = {digest: piece}
+    for _ in range(levels):
+        node = digest * times
         digest = digest_of(node)
         chunks[digest] = node
-    with pytest.raises(LookupError):
-        join(min(size, 10**6), b"", [b""] * 12 + [digest], chunks)
+    return chunks, digest
+
+
+@pytest.mark.parametrize("size", [3, 10**6, -1, 2**50, 12**12])
+@pytest.mark.parametrize(("times", "levels"), [(12, 12), (2, 30), (1, 33), (2, 32)])
+def test_nodes_of_nodes_do_not_grow_without_end(
+    monkeypatch: pytest.MonkeyPatch, size: int, times: int, levels: int
+) -> None:
+    """A few hundred bytes would fill the memory of whoever reads them."""
+    monkeypatch.setattr(_chunks, "FEW", 2**12)  # so that it is soon tried
+    chunks, digest = repeating(b"x", times, levels)
+    rope = [b""] * levels + [digest]
+    with little_memory(5_000_000), pytest.raises(LookupError):
+        join(size, b"", rope, chunks)
+    with little_memory(5_000_000), pytest.raises(LookupError):
+        _codec.pieces_of([b"", b"", size, *rope], chunks)
+
+
+def test_a_long_value_is_not_made_of_few_pieces() -> None:
+    """A chunk of some kilobytes that is repeated would fill the memory of whoever reads it."""
+    chunks, digest = repeating(bytes(65_536), 12, 4)
+    size = 65_536 * 12**4
+    with little_memory(100_000_000), pytest.raises(LookupError, match="too few pieces"):
+        join(size, b"", [b""] * 4 + [digest], chunks)
+
+
+@pytest.mark.parametrize(("constant", "most"), [("SMALL", 10_000), ("FEW", 10)])
+def test_a_value_that_repeats_itself_is_stored_so_that_it_can_be_read(
+    client: redis.Redis, prefix: str, monkeypatch: pytest.MonkeyPatch, constant: str, most: int
+) -> None:
+    """A state of many equal rows would be refused as one that asks for much memory."""
+    monkeypatch.setattr(_chunks, constant, most)
+    monkeypatch.setattr(_codec, "FEW", 10)
+    value = ["a" * 600] * 1000
+    versions: Any = {"c": "1"}
+    checkpoint = generate_checkpoint(channel_values={"c": value}, channel_versions=versions)
+    at = RedisSaver(client, prefix=prefix).put(thread(), checkpoint, generate_metadata(), versions)
+    found = RedisSaver(client, prefix=prefix).get_tuple(at)
+    assert found
+    assert found.checkpoint["channel_values"] == {"c": value}
+
+
+@pytest.mark.parametrize(
+    "item", [b"\xdd\0\x0f\xff\xff", b"\xdc\xff\xff", b"\xdf\0\x0f\xff\xff", b"\xde\xff\xff"]
+)
+def test_lists_in_a_row_have_no_more_items_than_the_row(item: bytes) -> None:
+    """A row of a few kilobytes, lists within lists, would fill the memory of whoever reads it."""
+    row = b"\0id\0" + item * 400 + b"\xc0" * 2**20
+    for read in (read_record, read_writes):
+        with little_memory(50_000_000):
+            assert decoded(row + seal_of(row), read) is None
+
+
+@pytest.mark.parametrize("compression", ["zlib", "zstd"])
+def test_a_compressed_chunk_does_not_stand_for_any_number_of_bytes(
+    monkeypatch: pytest.MonkeyPatch, compression: Any
+) -> None:
+    """Some megabytes of zeros that somebody packed would fill the memory of whoever reads them."""
+    packed = stored_chunk(bytes(100_000), compression)
+    monkeypatch.setattr(_compression, "LARGEST", 99_999)
+    with pytest.raises(ValueError, match="too tightly"):
+        content_of(packed)
+    assert content_of(stored_chunk(bytes(100_000), compression)) == bytes(100_000)
 
 
 @pure
