@@ -21,6 +21,8 @@ from langgraph_checkpoint_redis._keys import Keyspace
 from .driving import Saver
 from .strategies import METADATA, effort, nested, texts, values
 
+ON_ONE_SERVER = True  # what is refused and read is up to Python
+
 SERDE = JsonPlusSerializer()
 
 
