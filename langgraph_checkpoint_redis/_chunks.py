@@ -29,12 +29,20 @@ LITERAL = 64  # bytes: up to this a value stands in its row, which costs less th
 PIECE = 512  # bytes: an item of this size is a piece of its own, smaller ones go together
 DEEP = 8192  # bytes: items of this size are cut inside, as are containers that are most of a value
 DEPTH = 8  # containers within containers that are cut inside
-SMALL = 128  # bytes: a piece below this is always sent
+SENT = 128  # bytes: a piece below this is always sent
 TINY = 24  # bytes: containers whose items are smaller on average are not worth cutting
+SOME = 1000  # items, of which any may be smaller
 NODE_MIN, NODE_MAX = 4, 12  # references in a node
 DIGEST = 16  # bytes
 
 _NODE_SIZES = range(NODE_MIN * DIGEST, NODE_MAX * DIGEST + 1, DIGEST)
+
+# What a value may ask for before it is joined. A value may be FEW pieces and SMALL bytes long,
+# whatever it is made of; a larger one at most REPEATED times what is stored of it.
+LEVELS = 32
+FEW = 2**18
+SMALL = 2**26  # bytes
+REPEATED = 16
 
 Chunks = Mapping[bytes, bytes]
 _NONE: Chunks = {}
@@ -134,7 +142,7 @@ def _is_short_write(data: bytes) -> bool:
 def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> Rope:
     """The rope that reads so; `LookupError` says why it cannot be read."""
     try:
-        rows = rows_of(size, levels, chunks)
+        rows = rows_of(levels, chunks)
         contents = [literal, *[chunks[piece] for row in rows[:1] for piece in row]]
     except KeyError as error:
         raise LookupError(f"chunk {error.args[0].hex()} is missing or damaged") from error
@@ -142,23 +150,39 @@ def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> 
         raise LookupError("a node is damaged") from error
     if (found := sum(map(len, contents))) != size:
         raise LookupError(f"a value of {size} bytes reads as {found} bytes")
+    if size > SMALL and size > REPEATED * _distinct(rows[0] if rows else (), chunks):
+        raise LookupError("a value repeats too few pieces")
     return Rope(b"".join(contents), len(literal), tuple(levels), rows)
 
 
-def rows_of(size: int, levels: Sequence[bytes], chunks: Chunks) -> tuple[tuple[bytes, ...], ...]:
-    """All digests of each level of a rope of this size, whose nodes are among `chunks`.
+def rows_of(levels: Sequence[bytes], chunks: Chunks) -> tuple[tuple[bytes, ...], ...]:
+    """Return all digests of each level of a rope, whose nodes are among `chunks`.
 
     Raises `KeyError` for a node that is not, `LookupError` or `struct.error` for one that is wrong.
+    Nodes of nodes may grow without end, so each level is measured before it is put together.
     """
+    check_levels(levels)
     rows: list[tuple[bytes, ...]] = []
     row: tuple[bytes, ...] = ()
     for level in reversed(levels):
         nodes = [chunks[node] for node in row]
-        if sum(map(len, nodes)) > DIGEST * size:  # nodes of nodes may grow without end
-            raise LookupError("a value has more pieces than bytes")
+        length = sum(map(len, nodes))
+        if length > DIGEST * FEW and length > REPEATED * _distinct(row, chunks):
+            raise LookupError("a value repeats too few nodes")
         row = references(b"".join([*nodes, level]))
         rows.append(row)
     return tuple(rows[::-1])
+
+
+def check_levels(levels: Sequence[bytes]) -> None:
+    """Raise `LookupError` for more levels of nodes than a value can have."""
+    if len(levels) > LEVELS:
+        raise LookupError(f"a value has {len(levels)} levels of nodes, more than {LEVELS}")
+
+
+def _distinct(digests: Iterable[bytes], chunks: Chunks) -> int:
+    """Return the length of some chunks, each counted once."""
+    return sum(len(chunks[digest]) for digest in {*digests})
 
 
 def references(digests: bytes) -> tuple[bytes, ...]:
@@ -181,7 +205,7 @@ def small_pieces(names: Iterable[bytes], known: Chunks) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     for name in names:
         content = known.get(name)
-        if content and len(content) < SMALL and not is_node(name, content):
+        if content and len(content) < SENT and not is_node(name, content):
             found[name] = content
     return found
 
@@ -189,6 +213,17 @@ def small_pieces(names: Iterable[bytes], known: Chunks) -> dict[bytes, bytes]:
 def is_node(name: bytes, content: bytes) -> bool:
     """Return whether a chunk is a node by its name, which tells it from a piece of its size."""
     return len(content) in _NODE_SIZES and digest_of(content) == name
+
+
+def uncut(data: bytes) -> Cut:
+    """Return a rope of a single piece."""
+    piece = piece_name(data)
+    return Cut(Rope(data, 0, (piece,), ((piece,),)), {}, {piece: data})
+
+
+def is_large(rope: Rope) -> bool:
+    """Return whether a rope might ask for more than `join` gives."""
+    return len(rope.data) > SMALL or len(rope.pieces) > FEW
 
 
 def pack_ropes(ropes: Iterable[Sequence[bytes]]) -> bytes:
@@ -312,13 +347,19 @@ def _items(data: bytes) -> list[int]:
 
 
 def _row(data: bytes) -> list[int]:
-    """Where items begin that follow one another, and the end."""
+    """Return where items begin that follow one another, and the end.
+
+    It is given up where the items are too small on average to be worth cutting, as `_items` does:
+    any byte below 128 is an item, and each item that is looked at takes time.
+    """
     unpacker = _unpacker(data)
     bounds = [0]
     try:
         while bounds[-1] < len(data):
             unpacker.skip()
             bounds.append(unpacker.tell())
+            if len(bounds) > SOME and TINY * len(bounds) > bounds[-1]:
+                return [0, len(data)]
     except (UnpackException, ValueError):
         return [0, len(data)]  # what came before merely looked like items
     return bounds

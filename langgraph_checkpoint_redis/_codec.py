@@ -36,10 +36,13 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from ._chunks import Chunks, Cut, Rope, cut, is_name_of, join, rows_of
+from . import _config
+from ._chunks import FEW, Chunks, Cut, Rope, cut, is_large, is_name_of, join, rows_of, uncut
 from ._compression import content_of
-from ._config import Place
+from ._config import Place, good_names
 from ._damage import seal_of, unsealed
+from ._decoding import raise_interruption
+from ._encryption import loaded
 from .errors import ConfigError, UnknownFormatError
 
 FORMAT = 1
@@ -74,6 +77,9 @@ def next_version(current: Version | None) -> Version:
 
 
 # A checkpoint names the same few versions many times, and so does the next one: hence the caches.
+# They have only text, since numbers can be equal and of other types, or have another sign.
+
+LONG = 100  # characters of a version that is not worth a place there
 
 
 @lru_cache(maxsize=10_000, typed=True)
@@ -81,10 +87,20 @@ def _version_text(number: int, fraction: float) -> str:
     return f"{number:032}.{fraction:016}"
 
 
-@lru_cache(maxsize=10_000, typed=True)
 def lean_version(version: Version) -> Any:
-    """A version of LangGraph's format as its two numbers, others as they are."""
-    if isinstance(version, str) and len(version) > 33 and version[32] == ".":  # noqa: PLR2004
+    """Return a version of LangGraph's format as its two numbers, others as they are."""
+    return _lean_text(version) if type(version) is str and len(version) < LONG else version
+
+
+def _packed_version(version: Version) -> bytes:
+    return _packed_text(version) if type(version) is str and len(version) < LONG else pack(version)
+
+
+@lru_cache(maxsize=10_000)
+def _lean_text(version: str) -> Any:
+    if not _config.is_unicode(version):
+        raise ConfigError(f"versions of channels must be valid Unicode: {version!r:.200}")
+    if len(version) > 33 and version[32] == ".":  # noqa: PLR2004 - where LangGraph's dot is
         try:
             number, fraction = int(version[:32]), float(version[33:])
         except ValueError:
@@ -96,14 +112,20 @@ def lean_version(version: Version) -> Any:
     return version
 
 
-@lru_cache(maxsize=10_000, typed=True)
-def _packed_version(version: Version) -> bytes:
-    return pack(lean_version(version))
+@lru_cache(maxsize=10_000)
+def _packed_text(version: str) -> bytes:
+    return pack(_lean_text(version))
 
 
-def full_version(lean: Any) -> Version:
-    """The version that `lean_version` shortened."""
-    return _version_text(*lean) if isinstance(lean, list | tuple) else lean
+def _unpacked_version(data: bytes) -> Any:
+    return msgpack.unpackb(data, max_array_len=2, max_map_len=0, max_ext_len=0)
+
+
+def full_version(lean: Any) -> Any:
+    """Return the version that `lean_version` shortened."""
+    if isinstance(lean, list | tuple):
+        return _version_text(*lean) if lean else None
+    return lean
 
 
 # Values.
@@ -131,10 +153,36 @@ def encode(
     written: Rope | None = None,
 ) -> Value:
     """Serialize a value and cut it, as `cut` does, unless it was `written` just so before."""
-    type_, data = serde.dumps_typed(value)
+    type_, data = serialized(serde, value)
     if written and written.data == data:
         return Value(type_, Cut(written, {}, {}))
-    return Value(type_, cut(bytes(data), before, known))
+    found = cut(data, before, known)
+    if len(data) > FEW and is_large(found.rope) and not _can_be_joined(found, known):
+        found = uncut(data)
+    return Value(type_, found)
+
+
+def _can_be_joined(found: Cut, known: Chunks) -> bool:
+    """Return whether readers take a value as it was cut: it may repeat very few pieces."""
+    rope, chunks = found.rope, {**known, **found.nodes, **found.pieces}
+    try:
+        join(len(rope.data), rope.literal, rope.levels, chunks)
+    except LookupError:
+        return False
+    return True
+
+
+def serialized(serde: SerializerProtocol, value: object) -> tuple[str, bytes]:
+    """Return what a serializer writes: the name of the type, and bytes that stay as they are.
+
+    Raises `ConfigError` for what could not be read back as it was written.
+    """
+    typed = serde.dumps_typed(value)
+    if type(typed) is tuple and len(typed) == 2:  # noqa: PLR2004 - as the interface says
+        type_, data = typed
+        if type(type_) is str and type_ and type(data) is bytes:
+            return type_, data
+    return _config.serialized(typed)
 
 
 def typed(
@@ -157,7 +205,7 @@ def typed(
 def pieces_of(entry: Sequence[Any], chunks: Chunks) -> Sequence[bytes]:
     """The digests of all pieces of an entry's value; raises what `rows_of` does."""
     _, _, *rope = entry
-    return rows_of(rope[0], rope[1:], chunks)[0] if rope[1:] else ()
+    return rows_of(rope[1:], chunks)[0] if rope[1:] else ()
 
 
 # Checkpoints.
@@ -175,24 +223,30 @@ class Draft(NamedTuple):
 
 def head(draft: Draft, values: Mapping[str, Value]) -> bytes:
     """The part of a checkpoint that scripts read, with `values` for those of its channels."""
-    root = draft.metadata.get("parents", {}).get("")
     return pack(
         [
             FORMAT,
             draft.parent.checkpoint_id,
             draft.run or False,
-            root if draft.parent.namespace and isinstance(root, str) else False,
+            _root(draft) if draft.parent.namespace else False,
             _delta_channels(draft) or False,
             _channels(draft, values),
         ]
     )
 
 
+def _root(draft: Draft) -> str | bool:
+    """Return the root checkpoint that made the call, or `False` for what LangGraph does not say."""
+    parents: object = draft.metadata.get("parents")
+    root = parents.get("") if isinstance(parents, dict) else None
+    return root if isinstance(root, str) and _config.is_unicode(root) else False
+
+
 def _delta_channels(draft: Draft) -> list[str]:
     """Delta channels written since they were stored; those without a version never were."""
-    counters = draft.metadata.get("counters_since_delta_snapshot")
+    counters: object = draft.metadata.get("counters_since_delta_snapshot")
     versions = draft.checkpoint["channel_versions"]
-    return [channel for channel in counters if channel in versions] if counters else []
+    return [each for each in counters if each in versions] if isinstance(counters, dict) else []
 
 
 def _channels(draft: Draft, values: Mapping[str, Value]) -> list[Any]:
@@ -211,11 +265,12 @@ def _channels(draft: Draft, values: Mapping[str, Value]) -> list[Any]:
 def tail(serde: SerializerProtocol, draft: Draft) -> bytes:
     """The serialized part of a checkpoint. A thread id in the metadata is left to the reader."""
     stored: dict[str, Any] = {**draft.metadata}
-    own_thread = stored.get("thread_id") == draft.parent.thread_id
+    own: object = stored.get("thread_id")
+    own_thread = type(own) is str and own == draft.parent.thread_id
     if own_thread:
         del stored["thread_id"]
     lean = _lean(draft.checkpoint)
-    return pack([*serde.dumps_typed(lean), *serde.dumps_typed(stored), own_thread])
+    return pack([*serialized(serde, lean), *serialized(serde, stored), own_thread])
 
 
 def _lean(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -227,12 +282,31 @@ def _lean(checkpoint: Checkpoint) -> dict[str, Any]:
     if "versions_seen" in lean:
         lean["versions_seen"] = {
             node: {
-                channel: None if versions.get(channel) == version else lean_version(version)
+                channel: None
+                if (current := versions.get(channel, _ABSENT)) is version
+                else _lean_seen(channel, version, current)
                 for channel, version in seen.items()
             }
             for node, seen in lean["versions_seen"].items()
         }
     return lean
+
+
+_ABSENT = object()
+
+
+def _lean_seen(channel: str, version: Version | None, current: object) -> Any:
+    """Return a version that a node has seen as it is stored: `None` for the channel's current one.
+
+    Equal numbers may be of other types, and zeros have signs.
+    """
+    if type(version) is str and channel in good_names and len(version) < LONG:
+        return None if type(current) is str and current == version else _lean_text(version)
+    _config.seen_version(channel, version)
+    if version is None:
+        return ()  # as `None` stands for the current one
+    is_current = type(current) is type(version) and current == version and version
+    return None if is_current else lean_version(version)
 
 
 class Record(NamedTuple):
@@ -256,7 +330,7 @@ class Record(NamedTuple):
     def versions(self) -> ChannelVersions:
         """The version of each channel."""
         return {
-            channel.decode(): full_version(msgpack.unpackb(version))
+            channel.decode(): full_version(_unpacked_version(version))
             for channel, version, _ in _triples(self.channels)
         }
 
@@ -269,7 +343,7 @@ class Record(NamedTuple):
     def metadata(self, serde: SerializerProtocol, thread_id: str) -> CheckpointMetadata:
         """The metadata, as it was put."""
         _, _, type_, data, own_thread = self.tail
-        stored = serde.loads_typed((type_.decode(), data))
+        stored = loaded(serde, (type_.decode(), data))
         if own_thread:
             stored["thread_id"] = thread_id
         return cast("CheckpointMetadata", stored)
@@ -277,11 +351,11 @@ class Record(NamedTuple):
     def checkpoint(self, serde: SerializerProtocol, values: Mapping[str, Any]) -> Checkpoint:
         """The checkpoint, as it was put, with these values."""
         type_, data, *_ = self.tail
-        lean = serde.loads_typed((type_.decode(), data))
+        lean = loaded(serde, (type_.decode(), data))
         versions = self.versions()
         for seen in lean.get("versions_seen", {}).values():
             for channel, version in seen.items():
-                seen[channel] = versions[channel] if version is None else full_version(version)
+                seen[channel] = versions.get(channel) if version is None else full_version(version)
         return cast(
             "Checkpoint",
             {
@@ -347,8 +421,8 @@ def chunks(
         if chunk is not None:
             try:
                 found[name] = checked(name, chunk)
-            except ValueError:
-                continue  # as if it were missing: whoever needs it names the place
+            except ValueError as error:  # as if it were missing: whoever needs it names the place
+                raise_interruption(error)
     return found
 
 
@@ -377,13 +451,23 @@ def _known(data: list[Any]) -> list[Any]:
 
 
 def _unpacker(data: bytes) -> Any:
-    unpacker = msgpack.Unpacker(raw=True, max_buffer_size=len(data))
+    """Return an iterator over the values that follow one another, without maps and extensions.
+
+    They are skipped once before they are read. A list takes memory for as many items as it says to
+    have, and a list within a list again; skipping takes none, and finds those that are not there.
+    """
+    whole = msgpack.Unpacker(raw=True, max_buffer_size=len(data))
+    whole.feed(data)
+    while whole.tell() < len(data):
+        whole.skip()
+    unpacker = msgpack.Unpacker(raw=True, max_buffer_size=len(data), max_map_len=0, max_ext_len=0)
     unpacker.feed(data)
     return unpacker
 
 
 def _unpacked(data: bytes) -> Any:
-    return msgpack.unpackb(data, raw=True)
+    (found,) = _unpacker(data)
+    return found
 
 
 def _triples(flat: Sequence[Any]) -> Iterator[tuple[Any, Any, Any]]:

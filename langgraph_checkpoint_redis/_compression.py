@@ -32,6 +32,8 @@ PLAIN, ZLIB, ZSTD = b"\0", b"\1", b"\2"
 # How many bytes one may stand for at most, so that no damaged or hostile chunk fills the memory:
 # about what zlib comes to. What Zstandard would pack tighter is left to zlib.
 TIGHTEST = 1100
+# Bytes that a compressed chunk may stand for in any case: what a server takes of a chunk as it is.
+LARGEST = 2**29
 
 # What LangChain's messages have in common, most of a short one. Never to change: it is part of
 # the format.
@@ -79,7 +81,7 @@ def check(compression: Compression | None) -> None:
 
 def stored(content: bytes, compression: Compression | None) -> bytes:
     """A piece as it is stored."""
-    if compression and len(content) >= SMALLEST:
+    if compression and SMALLEST <= len(content) <= LARGEST:
         packed = _PACK[compression](content)
         if len(content) > TIGHTEST * len(packed):
             packed = _deflated(content)
@@ -108,9 +110,11 @@ def _deflated(content: bytes) -> bytes:
 def _inflated(packed: bytes) -> bytes:
     inflate = zlib.decompressobj(zdict=DICTIONARY)
     try:
-        content = inflate.decompress(packed)
+        content = inflate.decompress(packed, 1 + min(LARGEST, TIGHTEST * (1 + len(packed))))
     except zlib.error as error:
         raise ValueError(str(error)) from error
+    if len(content) > LARGEST or inflate.unconsumed_tail:
+        raise ValueError("chunk is packed too tightly")
     if not inflate.eof:
         raise ValueError("chunk is cut short")
     return content
@@ -135,7 +139,7 @@ class _Zstd(local):
 
     def decompress(self, packed: bytes) -> bytes:
         try:
-            if zstandard.frame_content_size(packed) > TIGHTEST * (1 + len(packed)):
+            if zstandard.frame_content_size(packed) > min(LARGEST, TIGHTEST * (1 + len(packed))):
                 raise ValueError("chunk is packed too tightly")
             return self._decompress(packed)
         except zstandard.ZstdError as error:

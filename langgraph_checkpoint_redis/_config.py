@@ -6,8 +6,9 @@ there are only `Place`s and strings that are known to be good.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -63,7 +64,7 @@ def text(name: str, value: object, *, empty: bool = False) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         raise ConfigError(f"{name} must be valid Unicode: {value!r:.200}") from error
-    return value
+    return value if type(value) is str else str.__str__(value)  # an enumeration formats as its name
 
 
 def identifier(name: str, value: object) -> str:
@@ -75,7 +76,7 @@ def identifier(name: str, value: object) -> str:
         try:
             value = str(value)
         except ValueError as error:  # Python does not write out ints of thousands of digits
-            raise ConfigError(f"{name} must not be {_shown(value)}") from error
+            raise ConfigError(f"{name} must not be {_brief(value)}") from error
     return text(name, value)
 
 
@@ -193,6 +194,145 @@ def limit(value: int | None) -> int | None:
     return max(value, 0)
 
 
+# What a checkpoint and writes consist of
+
+LONG = 200  # characters: longer names are looked at each time
+MET = 10_000  # names
+
+good_names: set[str] = set()  # that were looked at, as the same few come again and again
+
+
+def checkpoint_id(checkpoint: Any, metadata: object, new_versions: object) -> str:
+    """Return the id of a checkpoint whose parts can be stored and read back as they are.
+
+    The versions in `versions_seen` are checked by `version` where they are shortened.
+    """
+    if not type(checkpoint) is type(metadata) is type(new_versions) is dict:
+        _mapping("checkpoint", checkpoint)
+        _mapping("metadata", metadata)
+        _mapping("new_versions", new_versions)
+    try:
+        id_, values = checkpoint["id"], checkpoint["channel_values"]
+        versions = checkpoint["channel_versions"]
+    except KeyError as error:
+        raise ConfigError(f"checkpoint[{error.args[0]!r}] is missing") from error
+    _mapping('checkpoint["channel_values"]', values)
+    _check_versions(_mapping('checkpoint["channel_versions"]', versions))
+    _check_seen(checkpoint.get("versions_seen", {}))
+    return text('checkpoint["id"]', id_)
+
+
+def _check_versions(versions: Mapping[Any, Any]) -> None:
+    _check_names('checkpoint["channel_versions"]', versions)
+    try:
+        is_good = "".join(versions.values()).isascii()  # nearly always, and known at once
+    except TypeError:
+        is_good = False
+    if not is_good:
+        for channel, value in versions.items():
+            version('checkpoint["channel_versions"]', channel, value)
+
+
+def _check_seen(seen: Any) -> None:
+    _check_names('checkpoint["versions_seen"]', _mapping('checkpoint["versions_seen"]', seen))
+    for channels in seen.values():
+        if type(channels) is not dict:
+            _mapping('each node of checkpoint["versions_seen"]', channels)
+
+
+def version(name: str, channel: object, value: object) -> None:
+    """Check a version of a channel; `name` is what errors call the versions."""
+    if channel not in good_names:
+        _check_name(name, channel)
+    if isinstance(value, str):
+        is_good = value.isascii() or is_unicode(value)
+    elif isinstance(value, int):
+        is_good = -(2**63) <= value < 2**64
+    else:
+        is_good = isinstance(value, float) and not isnan(value)
+    if not is_good:
+        raise ConfigError(
+            f"{name}[{channel!r:.200}] must be a valid str, an int of 64 bits or a float, "
+            f"not {_brief(value)}"
+        )
+
+
+def seen_version(channel: object, value: object) -> None:
+    """Check a version that a node has seen; `None` is one of a channel that has none."""
+    version('a node of checkpoint["versions_seen"]', channel, "" if value is None else value)
+
+
+def writes(value: object) -> list[tuple[str, Any]]:
+    """Return the writes of a task, each a channel and a value."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise ConfigError(f"writes must be a list of (channel, value), not {_brief(value)}")
+    found = [*value]
+    for write in found:
+        if not isinstance(write, tuple | list) or len(write) != 2:  # noqa: PLR2004 - as it says
+            raise ConfigError(f"each of writes must be (channel, value), not {_brief(write)}")
+        if write[0] not in good_names:
+            _check_name("the channel of each of writes", write[0])
+    return found
+
+
+def serialized(typed: object) -> tuple[str, bytes]:
+    """Return what a serializer wrote, if it can be read back as it is."""
+    if not isinstance(typed, tuple | list) or len(typed) != 2:  # noqa: PLR2004 - as it says
+        raise ConfigError(f"serde.dumps_typed must return (type, bytes), not {_brief(typed)}")
+    type_, data = typed
+    if not isinstance(type_, str) or not type_ or not is_unicode(type_):
+        raise ConfigError(
+            "serde.dumps_typed must return (type, bytes), the type a str that is not empty, "
+            f"not {_brief(type_)}"
+        )
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise ConfigError(
+            f"serde.dumps_typed must return (type, bytes), not a {type(data).__name__} as bytes"
+        )
+    return type_, bytes(data)
+
+
+def _mapping(name: str, value: object) -> Mapping[Any, Any]:
+    # In two steps, as other mappings are slow to recognize.
+    if not isinstance(value, dict) and not isinstance(value, Mapping):
+        raise ConfigError(f"{name} must be a dict, not {_brief(value)}")
+    return value
+
+
+def _check_names(name: str, named: Mapping[Any, Any]) -> None:
+    if not named.keys() <= good_names:
+        for each in named:
+            _check_name(f"each name in {name}", each)
+
+
+def _check_name(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} must be a str, not {_brief(value)}")
+    if not is_unicode(value):
+        raise ConfigError(f"{name} must be valid Unicode: {value!r:.200}")
+    if len(value) <= LONG:
+        if len(good_names) >= MET:
+            good_names.clear()
+        good_names.add(str.__str__(value))
+
+
+def is_unicode(value: str) -> bool:
+    """Return whether a text can be stored, which half of an emoji cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _brief(value: object) -> str:
+    """Return a value and its class, as errors show it. An int may be too long for Python."""
+    try:
+        return f"{type(value).__name__}: {value!r:.200}"
+    except ValueError:
+        return type(value).__name__
+
+
 def filters(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Metadata to compare with; none for `None`."""
     if value is not None and not isinstance(value, Mapping):
@@ -225,17 +365,9 @@ def keep_last(value: int | None) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_KEPT:
         raise ConfigError(
-            f"keep_last must be an int from 1 to {MOST_KEPT}, or None for all, not {_shown(value)}"
+            f"keep_last must be an int from 1 to {MOST_KEPT}, or None for all, not {_brief(value)}"
         )
     return value
-
-
-def _shown(value: object) -> str:
-    """Return a value as errors show it; that of an int may be too long for Python."""
-    try:
-        return f"{value!r:.200}"
-    except ValueError:
-        return f"a very large {type(value).__name__}"
 
 
 def strategy(value: str) -> str:
@@ -252,9 +384,9 @@ def milliseconds(name: str, value: object) -> int:
     """A time in seconds, or a timedelta, in milliseconds: at least one."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise ConfigError(f"{name} must be seconds (above 0) or a timedelta, not {_shown(value)}")
+        raise ConfigError(f"{name} must be seconds (above 0) or a timedelta, not {_brief(value)}")
     if seconds > LONGEST:
-        raise ConfigError(f"{name} must be at most {LONGEST} seconds, not {_shown(value)}")
+        raise ConfigError(f"{name} must be at most {LONGEST} seconds, not {_brief(value)}")
     return max(round(seconds * 1000), 1)
 
 

@@ -11,18 +11,14 @@ from __future__ import annotations
 from hashlib import sha1
 from types import TracebackType
 
-from ._encryption import PlaintextFound
-from .errors import CorruptThreadError, RedisSaverError, UnencryptedError
+from ._decoding import is_of_decoding, raise_interruption
+from ._encryption import CiphertextFound, PlaintextFound
+from .errors import CorruptThreadError, EncryptedThreadError, UnencryptedError
 
 SEAL = 4  # bytes
 
-# What is no sign of damage, wherever it comes from: a key service that does not answer, say.
-_PASSING = (RedisSaverError, OSError, MemoryError)
-_OURS = (
-    ValueError,
-    LookupError,
-    PlaintextFound,
-)  # whose messages say it all; those of their subclasses do not
+# Errors whose messages say it all; those of their subclasses do not.
+_OURS = (ValueError, LookupError, PlaintextFound, CiphertextFound)
 
 
 def seal_of(content: bytes) -> bytes:
@@ -47,20 +43,27 @@ def place_of(row: bytes) -> tuple[str, str]:
 def tell_damage(
     error: BaseException | None, thread_id: str, key: bytes, at: bytes | tuple[str, str]
 ) -> None:
-    """Raise an error of ours for one that reading raised, unless that is no sign of damage.
+    """Raise an error of ours for one that reading raised, unless it says nothing of the thread.
 
-    `at` is the row that was read, or the namespace and the checkpoint id.
+    What a signal handler raised passes. `at` is the row that was read, or the namespace and the
+    checkpoint id.
     """
-    if isinstance(error, Exception) and not isinstance(error, _PASSING):
-        place = place_of(at) if isinstance(at, bytes) else at
-        reason = str(error) if type(error) in _OURS else f"{type(error).__name__}: {error}"
-        is_plaintext = isinstance(error, PlaintextFound)
-        raised = UnencryptedError if is_plaintext else CorruptThreadError
-        raise raised(thread_id, *place, key.decode(), reason) from error
+    if error is None or not is_of_decoding(error):
+        return
+    raise_interruption(error)
+    place = place_of(at) if isinstance(at, bytes) else at
+    reason = str(error) if type(error) in _OURS else f"{type(error).__name__}: {error}"
+    raise _kind_of(error)(thread_id, *place, key.decode(), reason) from error
+
+
+def _kind_of(error: BaseException) -> type[CorruptThreadError]:
+    if isinstance(error, CiphertextFound):
+        return EncryptedThreadError
+    return UnencryptedError if isinstance(error, PlaintextFound) else CorruptThreadError
 
 
 class Reading:
-    """A block in which whatever goes wrong is an error of ours, naming what was being read."""
+    """A block in which errors of decoding become errors of ours, which name what was being read."""
 
     __slots__ = ("key", "place", "thread_id")
 

@@ -17,8 +17,9 @@ from hashlib import sha1
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from . import _codec, _config
-from ._chunks import references
+from ._chunks import check_levels, references
 from ._damage import Reading, place_of
+from ._decoding import raise_interruption
 from ._driving import AsyncDriver, Driver
 from ._keys import ThreadKeys
 from ._operations import Operations
@@ -82,7 +83,8 @@ class _Chunks:
         self._below.clear()
         try:
             content = _codec.checked(digest, chunk)
-        except ValueError:
+        except ValueError as error:
+            raise_interruption(error)
             self.damaged[digest] = sha1(chunk, usedforsecurity=False).hexdigest().encode()
             return
         self.damaged.pop(digest, None)
@@ -96,6 +98,7 @@ class _Chunks:
         if not rope:
             return frozenset()
         size, *levels = rope
+        check_levels(levels)
         found, lacking = len(literal), frozenset[bytes]()
         for level, digests in enumerate(levels):
             more, lost = self._sum(level, digests)

@@ -14,16 +14,17 @@ serializer of LangGraph as it comes; all else goes through the serializer.
 
 from __future__ import annotations
 
-import marshal
+import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import msgpack
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from ._shapes import MARSHAL, MESSAGES, Template, fields_of, is_made_of, is_plain, made, shape
+from ._decoding import raise_interruption
+from ._shapes import MESSAGES, Template, copied, fields_of, is_made_of, key_of, made, shape
 
 PYDANTIC = 5  # the extension of msgpack that the serializer writes messages as
 
@@ -32,6 +33,12 @@ WRITTEN, READ = 150, 500  # bytes that a message takes beside its content, twice
 SHAPE = 200  # bytes that a shape takes, likewise
 MET = 100_000  # messages that were met once, of which nothing but that is known
 SERIALIZERS = 100  # a graph that is compiled may have one of its own
+
+# What the list of messages of most states begins with: an array, then an extension. Such a list is
+# taken apart first, and its messages are made behind the decoder, which replaces what its hook
+# raises by an error of its own: also what the handler of a signal raised, a time limit, say.
+_EXTENSIONS = re.compile(rb"(?s)(?:[\x91-\x9f]|\xdc..|\xdd....)[\xc7-\xc9]")
+_MISSING = object()  # has no key
 
 Hook: TypeAlias = Callable[[int, bytes], Any]
 Item = TypeVar("Item")
@@ -109,14 +116,21 @@ class RememberingSerializer(SerializerProtocol):
         self._serde, self._original = serde, hook
         self._written, self._read, self._shapes = messages.written, messages.read, messages.shapes
         self._reader = JsonPlusSerializer(__unpack_ext_hook__=self._extension)
+        self._opener = JsonPlusSerializer(__unpack_ext_hook__=slice)
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
-        """What the serializer writes. A list of one is mostly new, and not looked up."""
-        if type(obj) is list and len(obj) > 1 and {*map(type, obj)} <= MESSAGES.keys():
-            first = _keys(obj[:1])
-            parts = self._parts(obj, first) if self._written.is_met_again(*first) else ()
-            if parts and all(parts):
-                return "msgpack", _array_header(len(obj)) + b"".join(parts)
+        """Return what the serializer writes. A list of one is mostly new, and not looked up.
+
+        A list of messages is written as it is at one moment: the graph may go on with it meanwhile,
+        in another thread.
+        """
+        if type(obj) is list and {*map(type, obj[:1])} <= MESSAGES.keys():
+            obj = obj[:]
+            if len(obj) > 1 and {*map(type, obj)} <= MESSAGES.keys():
+                first = _keys(obj[:1])
+                parts = self._parts(obj, first) if self._written.is_met_again(*first) else ()
+                if parts and all(parts):
+                    return "msgpack", _array_header(len(obj)) + b"".join(parts)
         return self._serde.dumps_typed(obj)
 
     def _parts(self, messages: Sequence[Any], first: list[bytes]) -> list[bytes]:
@@ -128,16 +142,36 @@ class RememberingSerializer(SerializerProtocol):
         return [known(key) or self._new(messages[at], key) for at, key in enumerate(keys)]
 
     def _new(self, message: BaseMessage, key: bytes) -> bytes:
-        type_, data = self._serde.dumps_typed(message)
+        """Return a message as it stands in a list, and remember one that was met before.
+
+        What is remembered is what the serializer writes for a copy, which is what the key says and
+        stays so, whatever another thread does to the message.
+        """
+        copy = copied(key) if key and self._written.is_met_again(key) else None
+        type_, data = self._serde.dumps_typed(copy or message)
         if type_ != "msgpack":
             return b""
-        if key and self._written.is_met_again(key) and _is_known_by(message, key):
+        if copy:
             self._written.keep(key, data)
         return data
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
-        """What the serializer reads."""
-        return (self._reader if data[0] == "msgpack" else self._serde).loads_typed(data)
+        """Return what the serializer reads."""
+        if data[0] != "msgpack":
+            return self._serde.loads_typed(data)
+        if _EXTENSIONS.match(data[1]):
+            items = self._opened(data)
+            if {*map(type, items)} == {slice}:
+                return [self._extension(item.start, item.stop) for item in items]
+        return self._reader.loads_typed(data)
+
+    def _opened(self, data: tuple[str, bytes]) -> Sequence[Any]:
+        """Return the items of a list, with slices for objects; empty where these cannot stand."""
+        try:
+            return cast("list[Any]", self._opener.loads_typed(data))
+        except ValueError as error:  # the keys of a dictionary, say
+            raise_interruption(error)
+            return ()
 
     def _extension(self, code: int, data: bytes) -> Any:
         """What an extension of msgpack stands for, of which most are messages."""
@@ -156,12 +190,14 @@ class RememberingSerializer(SerializerProtocol):
         if not kind:
             return self._of_new_shape(data, key, fields)
         if len(data) <= LARGE and self._read.is_met_again(data):
-            self._read.keep(data, Template.of(kind, fields))
+            template = Template.of(kind, fields)
+            if template.mutable:
+                self._read.keep(data, template)
         return made(kind, fields)
 
     def _of_new_shape(self, data: bytes, key: bytes, fields: dict[str, Any]) -> Any:
         message = self._original(PYDANTIC, data)
-        is_known = len(key) <= LARGE and self._shapes.is_met_again(key)
+        is_known = 0 < len(key) <= LARGE and self._shapes.is_met_again(key)
         if is_known and is_made_of(message, fields):
             self._shapes.keep(key, type(message))
         return message
@@ -172,19 +208,10 @@ def _array_header(length: int) -> bytes:
 
 
 def _keys(messages: Iterable[Any]) -> list[bytes]:
-    """What messages are looked up by: class and fields; empty, where there is much, or objects."""
+    """Return what messages are looked up by: class and fields; empty, where there is much."""
     keys = []
     for message in messages:
-        whole = MESSAGES[type(message)], message.__dict__, message.__pydantic_extra__
-        try:
-            key = marshal.dumps(whole, MARSHAL)
-        except ValueError:
-            key = b""
+        extra = getattr(message, "__pydantic_extra__", _MISSING)
+        key = key_of((MESSAGES[type(message)], message.__dict__, extra))
         keys.append(key if len(key) <= LARGE else b"")
     return keys
-
-
-def _is_known_by(message: BaseMessage, key: bytes) -> bool:
-    """Whether this is all of a message, still: another thread may be changing it."""
-    is_whole = is_plain(message.__dict__) and is_plain(message.__pydantic_extra__)
-    return is_whole and _keys([message]) == [key]

@@ -111,7 +111,7 @@ class Operations(NamedTuple):
     ) -> Operation[RunnableConfig]:
         """Store a checkpoint; the one that `config` names is its parent."""
         parent = _config.place(config)
-        checkpoint_id = _config.text('checkpoint["id"]', checkpoint["id"])
+        checkpoint_id = _config.checkpoint_id(checkpoint, metadata, new_versions)
         metadata = get_checkpoint_metadata(config, metadata)
         run = _config.run_id(metadata)
         own_ttl = _config.own_ttl(config)
@@ -163,10 +163,11 @@ class Operations(NamedTuple):
     ) -> Operation[None]:
         """Store writes of a task."""
         place = _config.written_place(config)
-        _config.text("task_id", task_id)
-        _config.text("task_path", task_path, empty=True)
+        task_id = _config.text("task_id", task_id)
+        task_path = _config.text("task_path", task_path, empty=True)
         own_ttl = _config.own_ttl(config)
         confirm = self._confirm(config)
+        writes = _config.writes(writes)
         if not writes:
             return
         name = f"{place.namespace}\0{place.checkpoint_id}\0{task_id}".encode()

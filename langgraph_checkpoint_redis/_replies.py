@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from itertools import chain
 from typing import Any, NamedTuple
 
 from langgraph.checkpoint.base import CheckpointTuple, DeltaChannelHistory, PendingWrite
@@ -15,6 +14,8 @@ from ._chunks import Rope
 from ._codec import Record, Write
 from ._config import Place
 from ._damage import Reading, tell_damage
+from ._decoding import DECODING, raise_interruption
+from ._encryption import loaded
 from ._keys import ThreadKeys
 from ._known import Known, KnownThreads
 
@@ -80,13 +81,18 @@ class Reply(NamedTuple):
 
     def lacking(self, found: Found) -> list[bytes]:
         """The pieces of a checkpoint that are not known. Damage is told by whoever reads it."""
-        entries = [entry for _, entry in found.record.entries()]
+        with Reading(self.thread_id, self.keys.timeline, found.record.place):
+            entries = [entry for _, entry in found.record.entries()]
         entries += [write.entry for write in self.writes(found.writes)]
-        pieces: dict[bytes, None] = {}
-        for entry in entries:
-            with suppress(LookupError, struct.error):
-                pieces.update(dict.fromkeys(_codec.pieces_of(entry, self.known.chunks)))
+        pieces = dict.fromkeys(chain.from_iterable(map(self._pieces_of, entries)))
         return [piece for piece in pieces if piece not in self.known.chunks]
+
+    def _pieces_of(self, entry: Sequence[Any]) -> Sequence[bytes]:
+        try:
+            return _codec.pieces_of(entry, self.known.chunks)
+        except DECODING as error:
+            raise_interruption(error)
+            return ()
 
     def writes(self, rows: Iterable[bytes]) -> list[Write]:
         """The writes of some rows, in order."""
@@ -94,14 +100,15 @@ class Reply(NamedTuple):
         for row in rows:
             with Reading(self.thread_id, self.keys.writes, row):
                 found += _codec.stored_writes(row)
-        return sorted(found)
+        with Reading(self.thread_id, self.keys.writes, b""):  # what is forged may have no order
+            return sorted(found)
 
     def _value_and_rope(
         self, namespace: str, checkpoint_id: str, entry: Sequence[Any], before: Rope | None = None
     ) -> tuple[Any, Rope | None]:
         try:
             typed, rope = _codec.typed(entry, self.known.chunks, before)
-            return self.serde.loads_typed(typed), rope
+            return loaded(self.serde, typed), rope
         except Exception as error:  # a block of `Reading` takes longer
             if isinstance(error, LookupError):
                 self.threads.forget(self.thread_id)  # so that it is read anew when it is repaired

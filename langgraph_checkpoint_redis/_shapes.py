@@ -13,12 +13,14 @@ validators looks at their fields.
 from __future__ import annotations
 
 import marshal
-from collections.abc import Iterable
+import operator
 from typing import Any, NamedTuple
 
 import msgpack
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from ._decoding import raise_interruption
 
 # Each with a number that tells it from the others.
 MESSAGES: dict[type, int] = {AIMessage: 0, HumanMessage: 1, SystemMessage: 2, ToolMessage: 3}
@@ -42,15 +44,35 @@ STATE = {"__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydanti
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value consists of lists, dictionaries, text, numbers and the like alone."""
-    kind = type(value)
-    if kind is dict:
-        return not value or (_are_plain(value) and _are_plain(value.values()))
-    return _are_plain(value) if kind is list else kind in PLAIN
+    """Return whether a value consists of lists, dictionaries, text, numbers and the like alone.
+
+    It must not contain itself. Nothing recurses here: a user's data may be nested deeper than the
+    stack of Python is high.
+    """
+    containers: list[Any] = [value]
+    for container in containers:  # which grows meanwhile
+        kind = type(container)
+        if kind is dict:
+            if not {*map(type, container)} <= PLAIN:
+                return False
+            items = container.values()
+        elif kind is list:
+            items = container
+        else:
+            return kind in PLAIN
+        containers += [item for item in items if type(item) not in PLAIN]
+    return True
 
 
-def _are_plain(values: Iterable[Any]) -> bool:
-    return all(is_plain(value) for value in values if type(value) not in PLAIN)
+def key_of(value: Any) -> bytes:
+    """Return bytes that are equal for equal plain values only; empty, where there are objects.
+
+    The value is read in one step, in which no other thread can change it.
+    """
+    try:
+        return marshal.dumps(value, MARSHAL)
+    except ValueError:  # an object, or nested too deeply
+        return b""
 
 
 def beginnings() -> tuple[bytes, ...]:
@@ -69,12 +91,10 @@ def _validators(kind: Any) -> set[str]:
     return set[str]().union(*[getattr(found, name, {"unknown"}) for name in DECORATORS])
 
 
-def _refuse(*_: object) -> None:
-    raise ValueError("objects are not made here")
-
-
 BEGINNINGS = beginnings()
-PLAIN_READER = JsonPlusSerializer(__unpack_ext_hook__=_refuse)
+# Makes no objects: a number and bytes cannot be added. It is no function of Python, since in one of
+# those the handler of a signal could raise, and the decoder replaces what its hook raises.
+PLAIN_READER = JsonPlusSerializer(__unpack_ext_hook__=operator.add)
 
 
 def fields_of(data: bytes) -> tuple[str, dict[str, Any]] | None:
@@ -83,7 +103,8 @@ def fields_of(data: bytes) -> tuple[str, dict[str, Any]] | None:
         return None
     try:
         _, name, fields, _ = PLAIN_READER.loads_typed(("msgpack", data))
-    except ValueError:
+    except ValueError as error:
+        raise_interruption(error)
         return None
     return (name, fields) if type(fields) is dict else None
 
@@ -103,7 +124,7 @@ def shape(name: str, fields: dict[str, Any]) -> bytes:
         found["usage_metadata"] = {kind: _without_numbers(count) for kind, count in usage}
     if type(found.get("tool_calls")) is list:
         found["tool_calls"] = [ANY_CALL if _is_call(call) else call for call in found["tool_calls"]]
-    return marshal.dumps((name, found), MARSHAL)
+    return key_of((name, found))
 
 
 def _without_numbers(count: Any) -> Any:
@@ -123,13 +144,13 @@ def _is_call(call: Any) -> bool:
 
 def is_made_of(message: Any, fields: dict[str, Any]) -> bool:
     """Whether this is what `made` makes of these fields, to the last type and bit."""
-    if type(message) not in MESSAGES:
+    key = key_of(fields)
+    if type(message) not in MESSAGES or not (key and is_plain(fields)):
         return False
     state = message.__getstate__()  # all that there is, as Pydantic tells whoever pickles it
     return (
         state.keys() == STATE
-        and is_plain(state["__dict__"])
-        and marshal.dumps(state["__dict__"], MARSHAL) == marshal.dumps(fields, MARSHAL)
+        and key_of(state["__dict__"]) == key
         and state["__pydantic_fields_set__"] == fields.keys()
         and state["__pydantic_extra__"] == {}
         and state["__pydantic_private__"] is None
@@ -150,11 +171,28 @@ def made(kind: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
     return message
 
 
+_KINDS = [*MESSAGES]
+
+
+def copied(key: bytes) -> BaseMessage | None:
+    """Return a message of the class and the fields that a key says, if all of them are plain.
+
+    The key is that of the class's number, its fields and its extra fields.
+    """
+    number, fields, extra = marshal.loads(key)  # noqa: S302 - it was made here
+    if not (is_plain(fields) and is_plain(extra)):
+        return None  # bytes, say, which other objects have the same key as
+    message = made(_KINDS[number], fields)
+    _set(message, "__pydantic_extra__", extra)
+    return message
+
+
 class Template(NamedTuple):
     """What to make more messages of, each like the first one: their class and their fields.
 
     Those of the fields that can be changed within are `mutable`, marshalled, and `None` in
     `fields`. So the garbage collector, which looks at all that is kept, has little to look at.
+    `mutable` is empty if they are nested too deeply: then no message can be made.
     """
 
     kind: type[BaseMessage]
@@ -165,7 +203,7 @@ class Template(NamedTuple):
     def of(cls, kind: type[BaseMessage], fields: dict[str, Any]) -> Template:
         """A template that shares nothing with these fields that can be changed."""
         mutable = {name: value for name, value in fields.items() if type(value) not in PLAIN}
-        return cls(kind, fields | dict.fromkeys(mutable), marshal.dumps(mutable, MARSHAL))
+        return cls(kind, fields | dict.fromkeys(mutable), key_of(mutable))
 
     def made(self) -> BaseMessage:
         """A message that shares nothing with others that can be changed."""

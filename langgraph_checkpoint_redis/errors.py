@@ -9,7 +9,21 @@ from __future__ import annotations
 
 
 class RedisSaverError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package.
+
+    All of them can be pickled and copied, and keep their message and their attributes.
+    """
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return how to make an equal error without the arguments of its constructor."""
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[RedisSaverError], args: tuple[object, ...]) -> RedisSaverError:
+    """Make an error of its message. Its attributes follow, as `pickle` and `copy` set them."""
+    error = kind.__new__(kind, *args)
+    super(RedisSaverError, error).__init__(*args)  # some built-in bases keep more than `args`
+    return error
 
 
 class ConfigError(RedisSaverError, ValueError):
@@ -70,6 +84,14 @@ class MissingAncestorError(CorruptThreadError):
         if not is_written:
             reason += ": nothing was written"
         super().__init__(thread_id, namespace, checkpoint_id, key, reason)
+
+
+class EncryptedThreadError(CorruptThreadError):
+    """Something is encrypted, and the saver's serializer cannot decrypt it.
+
+    Nothing is damaged. Give the saver the serializer and the key that wrote the thread. The error
+    of the serializer or of the cipher is the cause of this one.
+    """
 
 
 class UnencryptedError(CorruptThreadError):
@@ -169,6 +191,8 @@ class ThreadNotFoundError(RedisSaverError):
     """There is no such thread."""
 
     def __init__(self, thread_id: str) -> None:
+        """Name the thread."""
+        self.thread_id = thread_id
         super().__init__(f"there is no thread {thread_id!r}")
 
 
@@ -176,6 +200,8 @@ class ThreadDeletedError(RedisSaverError):
     """A run that began before its thread was deleted has written to it."""
 
     def __init__(self, thread_id: str) -> None:
+        """Name the thread."""
+        self.thread_id = thread_id
         super().__init__(
             f"thread {thread_id!r} was deleted since this run began: nothing was written"
         )
@@ -185,6 +211,8 @@ class ThreadLeasedError(RedisSaverError):
     """Another has the lease of a thread."""
 
     def __init__(self, thread_id: str) -> None:
+        """Name the thread."""
+        self.thread_id = thread_id
         super().__init__(
             f"another has the lease of thread {thread_id!r}: nothing was written. If your own "
             "lease is held in another context, as by a generator that a web framework steps "
@@ -196,6 +224,8 @@ class LeaseLostError(RedisSaverError):
     """A lease has ended before its holder was done."""
 
     def __init__(self, thread_id: str) -> None:
+        """Name the thread."""
+        self.thread_id = thread_id
         super().__init__(
             f"the lease of thread {thread_id!r} has ended, and another may have written since: "
             "nothing was written"
@@ -247,6 +277,8 @@ class ConflictError(RedisSaverError):
     """A thread has moved on past the checkpoint that a run went on from."""
 
     def __init__(self, thread_id: str, parent: str, latest: str) -> None:
+        """Name the thread, the checkpoint that the run read, and the newest one."""
+        self.thread_id = thread_id
         self.parent, self.latest = parent, latest
         super().__init__(
             f"thread {thread_id!r} has moved on from {parent or 'its beginning'} to {latest} "
@@ -258,6 +290,7 @@ class DifferentThreadError(RedisSaverError):
     """The target of a move reads a thread otherwise than its source."""
 
     def __init__(self, thread_id: str, difference: str, *, copied: bool = False) -> None:
+        """Name the thread, and say how the two differ."""
         self.thread_id = thread_id
         if copied:
             message = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from math import log
@@ -349,3 +350,34 @@ def test_threads_and_runs_never_share_a_key(some: list[str]) -> None:
         for key in (*KEYSPACE.thread(name), KEYSPACE.copy_mark(name), KEYSPACE.run(name))
     ]
     assert len(set(keys)) == len(keys)
+
+
+def lookalikes(size: int) -> dict[str, bytes]:
+    """Bytes of a user's that look like many items of msgpack, or like deep ones."""
+    return {
+        "numbers": bytes(size),
+        "letters": b"\xa1a" * (size // 2),
+        "maps": b"\x81\xa1a" * (size // 3),
+        "extensions": b"\xc7\xff\x05" * (size // 3),
+        "lists within lists": b"\x91" * size,
+        "many of them": (b"\x91" * 500 + b"\xc0") * (size // 501),
+        "a long item, then numbers": b"\xc5\xff\xff" + b"\xc0" * (2**16 - 1) + bytes(size),
+    }
+
+
+@pytest.mark.parametrize("kind", lookalikes(0))
+def test_cutting_bytes_takes_about_the_time_of_cutting_messages(kind: str) -> None:
+    """A file that somebody uploads would hold up an agent for many seconds."""
+    size = 5_000_000
+    messages = msgpack.packb([{"content": f"{number:025}"} for number in range(size // 36)])
+    began = time.process_time()
+    cut(messages, None, {})
+    usual = time.process_time() - began
+    before = cut(b"\x92" + msgpack.packb(b"a" * 700) + msgpack.packb(b"b" * 700), None, {})
+    known = {**before.nodes, **before.pieces}
+    data = before.rope.data[:-703] + lookalikes(size)[kind]
+    began = time.process_time()
+    made = cut(data, before.rope, known)
+    assert time.process_time() - began < 3 * usual + 0.3
+    chunks = {**known, **made.nodes, **made.pieces}
+    assert join(len(data), made.rope.literal, made.rope.levels, chunks).data == data

@@ -27,12 +27,13 @@ import pytest
 import redis
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, ToolMessage
 from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.serde.base import CipherProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, Send, interrupt
 
 from examples.local_server import running_server
-from langgraph_checkpoint_redis import RedisSaver, ThreadDeletedError, cli
+from langgraph_checkpoint_redis import KeyRing, RedisSaver, ThreadDeletedError, cli
 from langgraph_checkpoint_redis.cli._output import ago, size, span
 
 from .commanding import Done, Run
@@ -533,6 +534,60 @@ def test_an_encrypted_thread_is_read_with_its_key(
     assert KEY[::-1] not in wrong.out + wrong.err
     monkeypatch.setenv("LANGGRAPH_AES_KEY", "short")
     assert run("state", "a").code == 2
+
+
+def cipher(key: str) -> CipherProtocol:
+    return EncryptedSerializer.from_pycryptodome_aes(key=key.encode()).cipher
+
+
+def test_a_thread_of_a_key_ring_is_read_with_its_keys(
+    run: Run, server: str, prefix: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who has several keys could not look at a thread, or make a backup of it."""
+    old, new, first = KEY, KEY[::-1], KEY.upper()
+    rings = {
+        "a": KeyRing({"2025": cipher(old)}),
+        "b": KeyRing({"2026": cipher(new), "2025": cipher(old)}),
+        "c": cipher(first),
+    }
+    for thread_id, ring in rings.items():
+        with RedisSaver.from_conn_string(
+            server, prefix=prefix, serde=EncryptedSerializer(ring)
+        ) as saver:
+            asked(saver, thread_id)
+    without = run("state", "a")
+    assert "log  (encrypted: msgpack+aes:2025, " in without.out
+    assert "KeyRing: '2025'" in without.err
+    assert "--aes-key-env NAME=VARIABLE" in without.err
+    for variable, key in (("NEW", new), ("OLD", old), ("FIRST", first)):
+        monkeypatch.setenv(variable, key)
+    keys = [
+        word for given in ("2026=NEW", "2025=OLD", "FIRST") for word in ("--aes-key-env", given)
+    ]
+    for thread_id in rings:
+        assert 'log  ["plan"]' in run(*keys, "state", thread_id).out
+    exported = run(*keys, "export", f"{tmp_path}/file")
+    assert (exported.code, exported.out) == (0, "3 threads exported; 9 checkpoints\n")
+    assert run(*keys, "import", f"{tmp_path}/file").code == 0
+    only_new = run("--aes-key-env", "2026=NEW", "state", "a")
+    assert "log  (encrypted with another key" in only_new.out
+    assert not any(key in only_new.out + only_new.err for key in (old, new, first))
+    unset = run("--aes-key-env", "2027=UNSET", "state", "a")
+    assert (unset.code, "UNSET must have the key '2027'" in unset.err) == (2, True)
+
+
+@pytest.mark.usefixtures("encrypted")
+def test_an_export_without_the_key_says_that_the_thread_is_encrypted(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who lacks a key would take the thread for damaged, and repair it."""
+    for key in ("", KEY[::-1]):
+        monkeypatch.setenv("LANGGRAPH_AES_KEY", key)
+        exported = run("export", f"{tmp_path}/file", "--yes")
+        assert exported.code == 1
+        assert "EncryptedThreadError" in exported.err
+        assert "the serializer and the key that wrote it" in exported.err
+        assert "orrupt" not in exported.err
 
 
 # diff

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import signal
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import msgpack
@@ -12,13 +18,22 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR
 
-from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver, UnknownFormatError, _codec
+from langgraph_checkpoint_redis import (
+    ConfigError,
+    CorruptThreadError,
+    RedisSaver,
+    UnknownFormatError,
+    _chunks,
+    _codec,
+    _compression,
+)
 from langgraph_checkpoint_redis._chunks import cut, digest_of, join
 from langgraph_checkpoint_redis._compression import content_of
 from langgraph_checkpoint_redis._compression import stored as stored_chunk
@@ -32,6 +47,10 @@ many = settings(
     deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 pure = settings(deadline=None, max_examples=60)
+
+
+class SoftTimeLimitExceededError(Exception):
+    """As libraries for workers define it; it has nothing to do with any decoder."""
 
 
 def thread(**configurable: Any) -> RunnableConfig:
@@ -373,17 +392,88 @@ def test_only_the_named_content_comes_out_of_chunks(chunk: bytes, way: bytes) ->
     assert _codec.chunks([b"n" * 16], [[way + chunk]]) == {}
 
 
-@pytest.mark.parametrize("size", [3, 10**6, -1, 10**30])
-def test_nodes_of_nodes_do_not_grow_without_end(size: int) -> None:
-    """A few hundred bytes would fill the memory of whoever reads them."""
-    chunks = {digest_of(b"x"): b"x"}
-    digest = digest_of(b"x")
-    for _ in range(12):
-        node = digest * 12
+@contextmanager
+def little_memory(most: int) -> Iterator[None]:
+    """A block that takes so many bytes at most."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
+
+
+def repeating(piece: bytes, times: int, levels: int) -> tuple[dict[bytes, bytes], bytes]:
+    """Chunks of nodes, each of which has the one below several times, and the digest of the top."""
+    digest = digest_of(piece)
+    chunks = {digest: piece}
+    for _ in range(levels):
+        node = digest * times
         digest = digest_of(node)
         chunks[digest] = node
-    with pytest.raises(LookupError):
-        join(min(size, 10**6), b"", [b""] * 12 + [digest], chunks)
+    return chunks, digest
+
+
+@pytest.mark.parametrize("size", [3, 10**6, -1, 2**50, 12**12])
+@pytest.mark.parametrize(("times", "levels"), [(12, 12), (2, 30), (1, 33), (2, 32)])
+def test_nodes_of_nodes_do_not_grow_without_end(
+    monkeypatch: pytest.MonkeyPatch, size: int, times: int, levels: int
+) -> None:
+    """A few hundred bytes would fill the memory of whoever reads them."""
+    monkeypatch.setattr(_chunks, "FEW", 2**12)  # so that it is soon tried
+    chunks, digest = repeating(b"x", times, levels)
+    rope = [b""] * levels + [digest]
+    with little_memory(5_000_000), pytest.raises(LookupError):
+        join(size, b"", rope, chunks)
+    with little_memory(5_000_000), pytest.raises(LookupError):
+        _codec.pieces_of([b"", b"", size, *rope], chunks)
+
+
+def test_a_long_value_is_not_made_of_few_pieces() -> None:
+    """A chunk of some kilobytes that is repeated would fill the memory of whoever reads it."""
+    chunks, digest = repeating(bytes(65_536), 12, 4)
+    size = 65_536 * 12**4
+    with little_memory(100_000_000), pytest.raises(LookupError, match="too few pieces"):
+        join(size, b"", [b""] * 4 + [digest], chunks)
+
+
+@pytest.mark.parametrize(("constant", "most"), [("SMALL", 10_000), ("FEW", 10)])
+def test_a_value_that_repeats_itself_is_stored_so_that_it_can_be_read(
+    client: redis.Redis, prefix: str, monkeypatch: pytest.MonkeyPatch, constant: str, most: int
+) -> None:
+    """A state of many equal rows would be refused as one that asks for much memory."""
+    monkeypatch.setattr(_chunks, constant, most)
+    monkeypatch.setattr(_codec, "FEW", 10)
+    value = ["a" * 600] * 1000
+    versions: Any = {"c": "1"}
+    checkpoint = generate_checkpoint(channel_values={"c": value}, channel_versions=versions)
+    at = RedisSaver(client, prefix=prefix).put(thread(), checkpoint, generate_metadata(), versions)
+    found = RedisSaver(client, prefix=prefix).get_tuple(at)
+    assert found
+    assert found.checkpoint["channel_values"] == {"c": value}
+
+
+@pytest.mark.parametrize(
+    "item", [b"\xdd\0\x0f\xff\xff", b"\xdc\xff\xff", b"\xdf\0\x0f\xff\xff", b"\xde\xff\xff"]
+)
+def test_lists_in_a_row_have_no_more_items_than_the_row(item: bytes) -> None:
+    """A row of a few kilobytes, lists within lists, would fill the memory of whoever reads it."""
+    row = b"\0id\0" + item * 400 + b"\xc0" * 2**20
+    for read in (read_record, read_writes):
+        with little_memory(50_000_000):
+            assert decoded(row + seal_of(row), read) is None
+
+
+@pytest.mark.parametrize("compression", ["zlib", "zstd"])
+def test_a_compressed_chunk_does_not_stand_for_any_number_of_bytes(
+    monkeypatch: pytest.MonkeyPatch, compression: Any
+) -> None:
+    """Some megabytes of zeros that somebody packed would fill the memory of whoever reads them."""
+    packed = stored_chunk(bytes(100_000), compression)
+    monkeypatch.setattr(_compression, "LARGEST", 99_999)
+    with pytest.raises(ValueError, match="too tightly"):
+        content_of(packed)
+    assert content_of(stored_chunk(bytes(100_000), compression)) == bytes(100_000)
 
 
 @pure
@@ -417,9 +507,21 @@ def test_an_error_of_the_serializer_is_named_and_its_cause_is_kept(
     assert isinstance(raised.value.__cause__, AssertionError)
 
 
-@pytest.mark.parametrize("error", [ConnectionError("key service"), MemoryError()], ids=repr)
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(ConnectionError("key service"), TimeoutError(), MemoryError(), RecursionError()),
+        *(
+            SoftTimeLimitExceededError(),
+            asyncio.CancelledError(),
+            KeyboardInterrupt(),
+            ConfigError(),
+        ),
+    ],
+    ids=repr,
+)
 def test_an_error_that_may_pass_is_not_called_damage(
-    client: redis.Redis, prefix: str, stored: Stored, error: Exception
+    client: redis.Redis, prefix: str, stored: Stored, error: BaseException
 ) -> None:
     """A key service that does not answer for a while would look like a lost thread."""
 
@@ -427,5 +529,147 @@ def test_an_error_that_may_pass_is_not_called_damage(
         def loads_typed(self, data: tuple[str, bytes]) -> Any:
             raise error
 
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error)) as raised:
         RedisSaver(client, prefix=prefix, serde=Failing()).get_tuple(stored.places[0])
+    assert raised.value is error
+
+
+# Signals: their handlers raise whatever they like, wherever the program is
+
+
+class Interrupting(JsonPlusSerializer):
+    """Gets a signal while it reads."""
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        signal.raise_signal(signal.SIGUSR1)
+        return super().loads_typed(data)
+
+
+class Wrapping(Interrupting):
+    """Has an error of its own for whatever it meets."""
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        try:
+            return super().loads_typed(data)
+        except Exception:  # noqa: BLE001 - as careless serializers do
+            raise ValueError("cannot be read")  # noqa: B904 - as above
+
+
+class Limit:
+    """A time limit, whose handler may have many forms."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def strike(self, number: int, frame: FrameType | None) -> None:
+        raise self.error
+
+    def strike_at_any(self, *_: object) -> None:
+        raise self.error
+
+    def strike_and_end(self, *_: object) -> None:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        raise self.error
+
+    __call__ = strike
+
+
+HANDLERS: dict[str, Callable[[Limit], Any]] = {
+    "a method": lambda limit: limit.strike,
+    "one for all signals": lambda limit: limit.strike_at_any,
+    "a partial": lambda limit: partial(Limit.strike, limit),
+    "an object": lambda limit: limit,
+    "one that is called once": lambda limit: limit.strike_and_end,
+}
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Puts the handlers of signals back that a test sets. None strikes in a finalizer."""
+    gc.disable()
+    before = {each: signal.getsignal(each) for each in (signal.SIGUSR1, signal.SIGALRM)}
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    gc.enable()
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("handler", HANDLERS)
+@pytest.mark.parametrize("serde_class", [Interrupting, Wrapping])
+@pytest.mark.parametrize(
+    "error", [SoftTimeLimitExceededError(), ValueError("time"), KeyError("time")], ids=repr
+)
+def test_what_a_signal_raises_while_a_thread_is_read_passes(
+    saver_on: Callable[..., Saver],
+    server: str,
+    prefix: str,
+    stored: Stored,
+    error: Exception,
+    serde_class: type[Interrupting],
+    handler: str,
+) -> None:
+    """A worker's time limit would look like a lost thread, which operators are told to repair."""
+    reading = saver_on(server, prefix=prefix, serde=serde_class())
+    for _ in range(2):
+        signal.signal(signal.SIGUSR1, HANDLERS[handler](Limit(error)))
+        with pytest.raises(type(error)) as raised:
+            reading.get_tuple(stored.places[0])
+        assert raised.value is error
+
+
+@pytest.mark.usefixtures("signals")
+def test_an_error_of_decoding_in_the_handler_of_another_error_is_damage(
+    client: redis.Redis, prefix: str, stored: Stored
+) -> None:
+    """Who looks at a thread because a time limit struck would not be told that it is damaged."""
+    client.hset(stored.keys.chunks, mapping=dict.fromkeys(stored.chunks, b"\0damaged"))
+    signal.signal(signal.SIGUSR1, Limit(ValueError("time")).strike)
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+    except ValueError:
+        with pytest.raises(CorruptThreadError):
+            RedisSaver(client, prefix=prefix).get_tuple(stored.places[0])
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize(
+    "kind", [SoftTimeLimitExceededError, ValueError, LookupError, TimeoutError]
+)
+def test_a_time_limit_is_not_called_damage_wherever_it_strikes(
+    client: redis.Redis, prefix: str, kind: type[Exception]
+) -> None:
+    """A worker's time limit would now and then look like a lost thread."""
+    messages = [HumanMessage(f"{number} " * 50) for number in range(400)]
+    versions: Any = {"messages": "1"}
+    checkpoint = generate_checkpoint(
+        channel_values={"messages": messages}, channel_versions=versions
+    )
+    at = RedisSaver(client, prefix=prefix).put(thread(), checkpoint, generate_metadata(), versions)
+    replies: list[Any] = []
+
+    def ask(request: Any) -> Any:
+        replies.append(first._reply(request))
+        return replies[-1]
+
+    first = RedisSaver(client, prefix=prefix)
+    first._run(first._operations.get_tuple(at), ask)
+    is_running, struck = False, 0
+
+    def strike(*_: object) -> None:
+        if is_running:
+            raise kind("time")
+
+    signal.signal(signal.SIGALRM, strike)
+    for number in range(150):
+        fresh, answers = RedisSaver(client, prefix=prefix), iter(replies)
+        is_running = True
+        with suppress(kind):
+            signal.setitimer(signal.ITIMER_REAL, 0.0002 + number * 0.00005)
+            fresh._run(fresh._operations.get_tuple(at), lambda _: next(answers))  # noqa: B023 - called here
+            is_running = False
+        struck += is_running
+        is_running = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    assert struck

@@ -14,7 +14,9 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMes
 from langchain_core.runnables import RunnableConfig
 from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
+from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import Command, Send, interrupt
@@ -24,6 +26,7 @@ from examples.local_server import running_server
 from langgraph_checkpoint_redis import (
     ConfigError,
     CorruptThreadError,
+    EncryptedThreadError,
     KeyRing,
     RedisSaver,
     RedisSaverError,
@@ -221,13 +224,84 @@ def test_a_bad_option_is_named() -> None:
         RedisSaver("redis://nowhere.invalid", allow_plaintext="no")  # type: ignore[arg-type]
 
 
-def test_a_wrong_key_says_what_it_was_tried_on(client: redis.Redis, prefix: str) -> None:
-    """A program with the key of another one would crash of a riddle."""
+class Foreign(CipherProtocol):
+    """A cipher of another library, whose errors are of no built-in class."""
+
+    def encrypt(self, plaintext: bytes) -> tuple[str, bytes]:
+        return "foreign", plaintext
+
+    def decrypt(self, ciphername: str, ciphertext: bytes) -> bytes:
+        raise InvalidTag
+
+
+class Own(EncryptedSerializer):
+    """An encrypting serializer that decrypts in its own way."""
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        if not self.cipher.decrypt("aes", data[1]):
+            raise ValueError("empty")
+        return super().loads_typed(data)
+
+
+class InvalidTag(Exception):  # noqa: N818 - as a library calls it
+    """What a library for ciphers raises for a wrong key."""
+
+
+InvalidTag.__module__ = "cryptography.exceptions"
+FOREIGN = EncryptedSerializer(Foreign())
+
+WITHOUT_THE_KEY: dict[str, tuple[SerializerProtocol, SerializerProtocol | None, str]] = {
+    "another key": (encrypting(OLD), encrypting(NEW), "MAC check failed"),
+    "no key": (encrypting(OLD), None, r"msgpack\+aes"),
+    "a ring without it": (
+        EncryptedSerializer(ring(OLD)),
+        EncryptedSerializer(ring(NEW)),
+        "no key '2025'",
+    ),
+    "no ring": (EncryptedSerializer(ring(OLD)), encrypting(OLD), "Unsupported cipher"),
+    "another library": (FOREIGN, FOREIGN, "InvalidTag"),
+    "a class of the user's": (encrypting(OLD), Own(encrypting(NEW).cipher), "MAC check failed"),
+}
+
+
+@pytest.mark.parametrize("case", WITHOUT_THE_KEY)
+def test_a_missing_key_is_told_from_damage(
+    client: redis.Redis, prefix: str, saver_on: Callable[..., Saver], server: str, case: str
+) -> None:
+    """A program with the key of another one would take threads for damaged, and repair them."""
+    writer, reader, said = WITHOUT_THE_KEY[case]
+    at, *_ = conversation(RedisSaver(client, prefix=prefix, serde=writer))
+    saver = saver_on(server, prefix=prefix, serde=reader)
+    calls: list[Callable[[], object]] = [
+        lambda: saver.get_tuple(at),
+        lambda: [*saver.list(at)],
+        lambda: [*saver.list(at, filter={"note": 1})],
+    ]
+    for call in calls:
+        with pytest.raises(EncryptedThreadError, match=said) as raised:
+            call()
+        assert "Give the saver the serializer and the key that wrote it" in str(raised.value)
+        assert "orrupt" not in str(raised.value)
+        assert raised.value.thread_id == "a"
+        assert raised.value.__cause__
+    if isinstance(reader, EncryptedSerializer):
+        with pytest.raises(EncryptedThreadError):
+            saver.reencrypt("a")
+    assert saver.verify("a") == []  # and it is not taken for damage
+
+
+def test_what_decrypts_but_makes_no_sense_is_damage(client: redis.Redis, prefix: str) -> None:
+    """Somebody would look for a key that they have."""
+
+    class Unreadable(JsonPlusSerializer):
+        def loads_typed(self, data: tuple[str, bytes]) -> Any:
+            raise ValueError("no sense")
+
     at, *_ = conversation(RedisSaver(client, prefix=prefix, serde=encrypting(OLD)))
-    saver = RedisSaver(client, prefix=prefix, serde=encrypting(NEW))
-    with pytest.raises(CorruptThreadError, match="MAC check failed"):
-        saver.get_tuple(at)
-    assert saver.verify("a") == []  # and is not taken for damage
+    serde = EncryptedSerializer(encrypting(OLD).cipher, Unreadable())
+    with pytest.raises(CorruptThreadError, match="no sense") as raised:
+        RedisSaver(client, prefix=prefix, serde=serde).get_tuple(at)
+    assert not isinstance(raised.value, EncryptedThreadError)
 
 
 def test_a_value_can_be_put_in_the_place_of_another(client: redis.Redis, prefix: str) -> None:
@@ -273,7 +347,7 @@ def test_a_thread_moves_to_a_new_key(
     assert all_of(both) == expected
     conversation(both)
     only_new = RedisSaver(client, prefix=prefix, serde=EncryptedSerializer(ring(NEW)))
-    with pytest.raises(CorruptThreadError, match="no key '2025'"):
+    with pytest.raises(EncryptedThreadError, match="no key '2025'"):
         only_new.get_tuple(places[0])
     for _ in range(2):
         both.reencrypt("a")

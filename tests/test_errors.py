@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import inspect
+import pickle
 import subprocess
 import sys
 from asyncio import AbstractEventLoop
@@ -31,8 +34,11 @@ from langgraph_checkpoint_redis import (
     _clients,
     errors,
 )
+from langgraph_checkpoint_redis._encryption import CiphertextFound, PlaintextFound
 from langgraph_checkpoint_redis._keys import Keyspace
 from langgraph_checkpoint_redis._setup import check
+from langgraph_checkpoint_redis.cli._session import CommandError
+from langgraph_checkpoint_redis.moving._stores import ChangedError
 
 from .driving import AwaitedSaver, Saver
 from .servers import any_binary
@@ -299,6 +305,42 @@ def test_an_error_class_is_public_documented_and_ours(name: str) -> None:
     assert name in langgraph_checkpoint_redis.__all__
     assert found.__doc__
     assert issubclass(found, Warning if name.endswith("Warning") else RedisSaverError)
+
+
+def made(kind: type[Exception]) -> Exception:
+    """An error of a class, each argument of its constructor the name of that argument."""
+    named = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = inspect.signature(kind.__init__).parameters.values()
+    required = [one.name for one in parameters if one.default is one.empty and one.kind is named]
+    return kind(*(required[1:] or ["what happened"]))
+
+
+RAISED = [*ERRORS.values(), ChangedError, CommandError, PlaintextFound, CiphertextFound]
+PROCESSES: dict[str, Callable[[Any], Any]] = {
+    "pickle": lambda error: pickle.loads(pickle.dumps(error)),  # noqa: S301 - made here
+    "an old pickle": lambda error: pickle.loads(pickle.dumps(error, 0)),  # noqa: S301 - made here
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+}
+
+
+@pytest.mark.parametrize("way", PROCESSES)
+@pytest.mark.parametrize("kind", RAISED, ids=lambda kind: kind.__name__)
+def test_an_error_survives_the_way_to_another_process(kind: type[Exception], way: str) -> None:
+    """A worker's error would reach its caller as a `TypeError`, and break the pool of workers."""
+    error = made(kind)
+    error.note = ["of the user"]  # type: ignore[attr-defined]
+    found = PROCESSES[way](error)
+    assert type(found) is kind
+    assert (str(found), found.args, vars(found)) == (str(error), error.args, vars(error))
+    assert getattr(found, "msg", None) == getattr(error, "msg", None)  # of an `ImportError`
+
+
+@pytest.mark.parametrize("kind", ERRORS.values(), ids=lambda kind: kind.__name__)
+def test_an_error_about_a_thread_names_it_in_an_attribute(kind: type[Exception]) -> None:
+    """A program would have to take the thread's id out of a sentence."""
+    takes = "thread_id" in inspect.signature(kind.__init__).parameters
+    assert getattr(made(kind), "thread_id", None) == ("thread_id" if takes else None)
 
 
 # Errors of the connection and of the server

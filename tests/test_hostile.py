@@ -299,7 +299,7 @@ def poisons(marker: str) -> dict[str, tuple[str, bytes]]:
         "pydantic 2": ext(5, "subprocess", "Popen", {"args": touch}, "model_validate_json"),
         "json": ("json", json.dumps(lc2).encode()),
         "json of langchain": ("json", json.dumps(lc1).encode()),
-        "no kind": ("", b""),
+        "no kind": (" ", b""),
         "another kind": ("\xff" * 9, b"x"),
     }
 

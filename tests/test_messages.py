@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+import threading
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
@@ -244,6 +248,172 @@ def test_a_message_that_changes_while_it_is_written_is_not_remembered(
         patch.setattr(HumanMessage, "model_dump", interrupted)
         serde.dumps_typed([AIMessage("first"), message])
     assert serde.dumps_typed(before) == PERMISSIVE.dumps_typed(before)
+
+
+@pytest.mark.parametrize("change", ["append", "pop", "clear", "reverse"])
+def test_a_list_that_changes_while_it_is_written_is_written_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Otherwise, a checkpoint would hold garbage if a node appends to its list meanwhile."""
+    serde = remembering()
+    messages: list[BaseMessage] = [HumanMessage(f"{number}") for number in range(5)]
+    expected = PERMISSIVE.dumps_typed([*messages])
+    original = HumanMessage.model_dump
+
+    def interrupted(self: HumanMessage, **options: Any) -> Any:
+        getattr(value, change)(*([AIMessage("more")] if change == "append" else []))
+        return original(self, **options)
+
+    monkeypatch.setattr(HumanMessage, "model_dump", interrupted)
+    for _ in range(TIMES):
+        value = [*messages]
+        assert serde.dumps_typed(value) == expected
+
+
+def test_a_list_that_another_thread_appends_to_can_always_be_read() -> None:
+    """Otherwise, one checkpoint in ten of a graph that appends in place would be lost."""
+    serde, ended = remembering(), threading.Event()
+    messages: list[BaseMessage] = [HumanMessage(f"{number}" * 100) for number in range(60)]
+    value = [*messages]
+
+    def append() -> None:
+        while not ended.wait(0.0001):
+            value.append(AIMessage("more"))
+
+    appending = threading.Thread(target=append)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.0001)
+    appending.start()
+    try:
+        for _ in range(300):
+            read = PERMISSIVE.loads_typed(serde.dumps_typed(value))
+            assert len(read) >= len(messages)
+            assert {*map(type, read)} <= {HumanMessage, AIMessage}
+            value[:] = messages
+    finally:
+        ended.set()
+        appending.join()
+        sys.setswitchinterval(interval)
+
+
+def test_a_message_that_is_another_only_while_it_is_written_is_remembered_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise, another thread's passing edit would be written for every message like it."""
+    serde, message = remembering(), HumanMessage("before")
+    original = HumanMessage.model_dump
+
+    def interrupted(self: HumanMessage, **options: Any) -> Any:
+        message.content = "for a moment"
+        try:
+            return original(self, **options)
+        finally:
+            message.content = "before"
+
+    before = [AIMessage("first"), HumanMessage("before")]
+    for _ in range(2):
+        serde.dumps_typed(before)
+    with monkeypatch.context() as patch:
+        patch.setattr(HumanMessage, "model_dump", interrupted)
+        for _ in range(TIMES):
+            serde.dumps_typed([AIMessage("first"), message])
+    assert serde.dumps_typed(before) == PERMISSIVE.dumps_typed(before)
+
+
+def at_depth(frames: int, call: Callable[[], None]) -> None:
+    """Call something with that many frames of Python below it."""
+    if frames:
+        at_depth(frames - 1, call)
+    else:
+        call()
+
+
+@pytest.mark.parametrize("levels", [30, 60])
+def test_a_deeply_nested_message_is_written_and_read_wherever_the_serializer_does(
+    levels: int,
+) -> None:
+    """Otherwise, a message would be refused, or be told as damage, when it comes a second time."""
+    nested: Any = 1
+    for _ in range(levels):
+        nested = {"a": [nested]}
+    value = [HumanMessage("a", additional_kwargs={"a": nested}), HumanMessage("b")]
+    serde = remembering()
+
+    def write_and_read() -> None:
+        typed = PERMISSIVE.dumps_typed(value)
+        for _ in range(TIMES):
+            assert serde.dumps_typed(value) == typed
+            assert PERMISSIVE.dumps_typed(serde.loads_typed(typed)) == typed
+
+    at_depth(sys.getrecursionlimit() - len(inspect.stack()) - 100, write_and_read)
+
+
+def without_extra(message: HumanMessage) -> None:
+    object.__delattr__(message, "__pydantic_extra__")
+
+
+def with_itself_inside(message: HumanMessage) -> None:
+    message.additional_kwargs["a"] = message.additional_kwargs
+
+
+def with_another_dict(message: HumanMessage) -> None:
+    object.__setattr__(message, "__dict__", OrderedDict(message.__dict__))
+
+
+def with_an_odd_name(message: HumanMessage) -> None:
+    message.__dict__[1] = "a"  # type: ignore[index]  # nobody would
+
+
+def without_content(message: HumanMessage) -> None:
+    del message.__dict__["content"]
+
+
+def too_deep(message: HumanMessage) -> None:
+    nested: Any = 1
+    for _ in range(5_000):
+        nested = [nested]
+    message.additional_kwargs["a"] = nested
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")  # of fields that are what they must not
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        without_extra,
+        with_itself_inside,
+        with_another_dict,
+        with_an_odd_name,
+        without_content,
+        too_deep,
+    ],
+)
+def test_a_message_that_was_tampered_with_is_left_to_the_serializer(
+    spoil: Callable[[HumanMessage], None],
+) -> None:
+    """Otherwise, a put would fail of an error that nobody can make sense of."""
+    serde, message = remembering(), HumanMessage("a")
+    spoil(message)
+    for value in [[message, AIMessage("b")], [AIMessage("b"), message]]:
+        expected = outcome(PERMISSIVE.dumps_typed, value)
+        for _ in range(TIMES):
+            assert outcome(serde.dumps_typed, value) == expected
+
+
+def test_messages_next_to_other_objects_are_read_as_the_serializer_does() -> None:
+    """Otherwise, a list that begins with a message would have to be one of messages."""
+    serde = remembering()
+    message, uuid = HumanMessage("a"), UUID(int=1)
+    for value in [
+        [message, {"a": AIMessage("b")}],
+        [message, uuid],
+        [uuid],
+        [message, {uuid: 1}],
+        [message, [message]],
+    ]:
+        typed = PERMISSIVE.dumps_typed(value)
+        expected = exactly(PERMISSIVE.loads_typed(typed))
+        for _ in range(TIMES):
+            assert exactly(serde.loads_typed(typed)) == expected
 
 
 def test_messages_of_other_classes_are_serialized_each_time() -> None:

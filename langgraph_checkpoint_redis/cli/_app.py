@@ -20,6 +20,7 @@ from . import change, diff, doctor, health, moving, prune, show, state, stats, t
 from ._output import say
 from ._session import FILE, LOCAL, CommandError, Session, hidden
 
+AES_KEY = "LANGGRAPH_AES_KEY"  # the name that LangGraph gives it
 ISSUE = 1  # what was asked for is not there, or a problem was found
 USAGE = 2  # the command cannot mean this
 SERVER = 3  # the server is out of reach, refuses, or is not fit
@@ -55,8 +56,14 @@ def _options(
         str, typer.Option(envvar="LANGGRAPH_REDIS_PREFIX", help="What all keys begin with.")
     ] = "lg",
     aes_key_env: Annotated[
-        str, typer.Option(metavar="NAME", help="The variable with the key of encrypted threads.")
-    ] = "LANGGRAPH_AES_KEY",
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]VARIABLE",
+            help="The variable with the key of encrypted threads; NAME is that of the key in a "
+            "KeyRing. Repeatable, the key to encrypt with first.",
+            show_default="LANGGRAPH_AES_KEY",
+        ),
+    ] = None,
     allow: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,7 +76,7 @@ def _options(
     ] = False,
 ) -> None:
     """Look at, check and tidy up the LangGraph threads in a Redis or Valkey server."""
-    context.obj = Session(url, prefix, aes_key_env, tuple(allow or ()))
+    context.obj = Session(url, prefix, tuple(aes_key_env or (AES_KEY,)), tuple(allow or ()))
 
 
 def run() -> None:

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import ormsgpack
-from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from langgraph_checkpoint_redis._encryption import KeyRing
 from langgraph_checkpoint_redis.errors import ConfigError, MissingLibraryError
 
 ANY = "all"
@@ -40,12 +41,13 @@ class Unreadable(dict[str, Any]):
 class Reader(SerializerProtocol):
     """Reads values and collects what could not be shown in full; writes nothing."""
 
-    def __init__(self, key: bytes | None, allow: Sequence[str]) -> None:
+    def __init__(self, cipher: CipherProtocol | None, allow: Sequence[str]) -> None:
         logging.getLogger("langgraph.checkpoint.serde").setLevel(logging.ERROR)  # see `remarks`
         plain = JsonPlusSerializer(allowed_msgpack_modules=_allowed(allow))
-        self._has_key = key is not None
-        self._inner: SerializerProtocol = plain if key is None else _decrypting(plain, key)
+        self._has_key = cipher is not None
+        self._inner = _decrypting(plain, cipher)
         self._as_data = set[str]()
+        self._names = set[str]()
         self._reasons = set[str]()
         self.close = register_serde_event_listener(self._note)
 
@@ -68,11 +70,12 @@ class Reader(SerializerProtocol):
 
     def _reason(self, type_: str, error: Exception) -> str:
         if "+" in type_:
+            self._names.add(type_.partition("+")[2].partition(":")[2])
             return "encrypted with another key" if self._has_key else "encrypted"
         return "of an unknown type" if isinstance(error, NotImplementedError) else "damaged"
 
-    def remarks(self, aes_key_env: str) -> list[str]:
-        """What to tell the user at the end."""
+    def remarks(self, variables: Sequence[str]) -> list[str]:
+        """What to tell the user at the end, with the variables that keys were looked for in."""
         remarks = []
         if self._as_data:
             names = sorted(self._as_data)
@@ -81,10 +84,18 @@ class Reader(SerializerProtocol):
                 f"shown as data, without importing them: {', '.join(names)}. "
                 f"If you trust this thread: langgraph-redis {allow} ..."
             )
-        if "encrypted" in self._reasons:
-            remarks.append(f"this is encrypted: put the key into {aes_key_env} to read it.")
-        if "encrypted with another key" in self._reasons:
-            remarks.append(f"this is encrypted with another key than that in {aes_key_env}.")
+        if in_ring := sorted(map(repr, self._names - {""})):
+            remarks.append(
+                f"this is encrypted with keys of a KeyRing: {', '.join(in_ring):.500}. "
+                "For each, put the key into a variable, and say --aes-key-env NAME=VARIABLE."
+            )
+        if "" in self._names:
+            variable = " or ".join(variables)
+            remarks.append(
+                f"this is encrypted with another key than that in {variable}."
+                if self._has_key
+                else f"this is encrypted: put the key into {variable} to read it."
+            )
         return remarks
 
 
@@ -98,7 +109,27 @@ def _allowed(allow: Sequence[str]) -> Any:
     return [(module, class_) for module, _, class_ in names]
 
 
-def cipher_key(variable: str) -> bytes | None:
+def cipher_of(variables: Sequence[str]) -> CipherProtocol | None:
+    """Return a cipher of the keys in environment variables, if there are any.
+
+    A variable is a plain name, or `NAME=VARIABLE` for the key of that name in a `KeyRing`. The
+    first one encrypts.
+    """
+    unnamed: CipherProtocol | None = None
+    named: dict[str, CipherProtocol] = {}
+    for each in variables:
+        name, is_named, variable = each.rpartition("=")
+        key = _key(variable)
+        if key and is_named:
+            named[name] = _aes(key)
+        elif key:
+            unnamed = _aes(key)
+        elif is_named:
+            raise ConfigError(f"{variable} must have the key {name!r}, and is not set")
+    return KeyRing(named, unnamed=unnamed) if named else unnamed
+
+
+def _key(variable: str) -> bytes | None:
     """The key in an environment variable, as LangGraph's own `LANGGRAPH_AES_KEY` has it."""
     key = os.environ.get(variable, "").encode()
     if key and len(key) not in (16, 24, 32):
@@ -106,17 +137,21 @@ def cipher_key(variable: str) -> bytes | None:
     return key or None
 
 
-def passing(key: bytes | None) -> SerializerProtocol:
+def _aes(key: bytes) -> CipherProtocol:
+    try:
+        return EncryptedSerializer.from_pycryptodome_aes(key=key).cipher
+    except ImportError as error:
+        raise MissingLibraryError("to decrypt threads: pip install pycryptodome") from error
+
+
+def passing(cipher: CipherProtocol | None) -> SerializerProtocol:
     """A serializer that passes objects on as the bytes that they are stored as, without imports.
 
     It is LangGraph's by name, so that files say what their values are.
     """
     plain = JsonPlusSerializer(allowed_msgpack_modules=None, __unpack_ext_hook__=ormsgpack.Ext)
-    return plain if key is None else _decrypting(plain, key)
+    return _decrypting(plain, cipher)
 
 
-def _decrypting(plain: SerializerProtocol, key: bytes) -> SerializerProtocol:
-    try:
-        return EncryptedSerializer.from_pycryptodome_aes(plain, key=key)
-    except ImportError as error:
-        raise MissingLibraryError("to decrypt threads: pip install pycryptodome") from error
+def _decrypting(plain: SerializerProtocol, cipher: CipherProtocol | None) -> SerializerProtocol:
+    return plain if cipher is None else EncryptedSerializer(cipher, plain)

@@ -26,7 +26,7 @@ from langgraph_checkpoint_redis.moving import opened
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import err, say
-from ._reading import Reader, cipher_key, passing
+from ._reading import Reader, cipher_of, passing
 
 OWN = ("redis", "unix", "embedded")  # what URLs of our savers begin with
 FOREIGN = "vendor+"  # a saver whose serializer is its own
@@ -53,7 +53,7 @@ class Session:
 
     url: str
     prefix: str
-    aes_key_env: str
+    aes_key_env: tuple[str, ...]
     allow: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class Session:
         From then on it is as patient with the server as any. What could not be shown in full is
         said at the end.
         """
-        reader = Reader(cipher_key(self.aes_key_env), self.allow)
+        reader = Reader(cipher_of(self.aes_key_env), self.allow)
         with self.client(), closing(reader):
             options: dict[str, Any] = {"prefix": self.prefix, "serde": reader, **more}
             with RedisSaver.from_conn_string(self.url, **options) as saver:
@@ -86,7 +86,7 @@ class Session:
         if url.startswith(OWN):
             options["prefix"] = prefix
         if not url.startswith(FOREIGN):
-            options["serde"] = passing(cipher_key(self.aes_key_env))
+            options["serde"] = passing(cipher_of(self.aes_key_env))
         with opened(url, **options) as saver:
             yield saver
 

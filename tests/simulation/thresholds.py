@@ -33,7 +33,7 @@ OF_SCRIPTS: Mapping[str, Mapping[str, int]] = {
 # Constants of modules.
 OF_MODULES: Mapping[ModuleType, Mapping[str, Any]] = {
     _operations: {"PAGE": 3, "ANCESTORS": 2, "FETCHED": 5},
-    _chunks: {"LITERAL": 12, "PIECE": 40, "DEEP": 300, "SMALL": 20},
+    _chunks: {"LITERAL": 12, "PIECE": 40, "DEEP": 300, "SENT": 20},
     _options: {"KNOWN_BYTES": 60_000},
     # A client whose connection breaks asks again at once, and never gives up by itself.
     _clients: {"FIRST_PAUSE": 0.0, "LONGEST_PAUSE": 0.0, "SECONDS_TO_RECOVER": 1e9},
