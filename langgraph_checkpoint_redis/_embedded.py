@@ -18,6 +18,7 @@ from typing import IO
 from urllib.parse import quote
 
 from . import _keeper
+from ._forks import reset_in_children
 from ._servers import first_server
 from .errors import ConfigError, EmbeddedServerError, MissingLibraryError
 
@@ -43,8 +44,13 @@ class EmbeddedServer:
         self._way = _Way(self._directory)
         self._socket = str(self._way.directory / _keeper.SOCKET)
         self._users: IO[bytes] | None = None
-        self._changing = Lock()
+        self.after_fork()
+        reset_in_children(self)
         self.url = f"unix://{quote(self._socket)}"
+
+    def after_fork(self) -> None:
+        """Hold no lock of a thread that only the parent process has."""
+        self._changing = Lock()
 
     def start(self) -> None:
         """Return when the server answers, whoever has started it."""

@@ -21,7 +21,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from concurrent.futures import CancelledError as FutureCancelledError
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar, cast
 
@@ -52,7 +51,6 @@ from ._reencryption import AsyncReencryption
 from ._scripts import Operation, Request
 from ._setup import check
 from ._thread_methods import AsyncThreadMethods
-from .errors import EventLoopError
 
 T = TypeVar("T")
 
@@ -202,7 +200,7 @@ class AsyncRedisSaver(
                 link = await self._connections.here()  # another one, if it was closed meanwhile
                 return await link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
-                patience = patience or Patience(self._connections.redis)
+                patience = patience or Patience(self._connections.redis, request.name)
                 await asyncio.sleep(patience.pause(error))
 
     async def _thread_ids(self) -> AsyncIterator[str]:
@@ -212,7 +210,7 @@ class AsyncRedisSaver(
             try:
                 key = await anext(keys, None)
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
-                patience = patience or Patience(self._connections.redis)
+                patience = patience or Patience(self._connections.redis, "SCAN")
                 await asyncio.sleep(patience.pause(error))
                 keys = self._timelines()  # anew: a cursor means nothing to another process
                 continue
@@ -240,15 +238,7 @@ class AsyncRedisSaver(
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine, waited for from a thread without a running event loop."""
-        try:
-            loop = self._connections.loop_for_waiting()
-        except EventLoopError:
-            coroutine.close()
-            raise
-        try:
-            return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
-        except FutureCancelledError as error:
-            raise EventLoopError("the event loop ended before the call did") from error
+        return self._connections.wait(coroutine)
 
     # LangGraph's interface
 

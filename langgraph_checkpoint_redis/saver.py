@@ -192,7 +192,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             try:
                 return self._link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
-                patience = patience or Patience(self._redis)
+                patience = patience or Patience(self._redis, request.name)
                 time.sleep(patience.pause(error))
 
     def _thread_ids(self) -> Iterator[str]:
@@ -202,7 +202,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             try:
                 key = next(keys, None)
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
-                patience = patience or Patience(self._redis)
+                patience = patience or Patience(self._redis, "SCAN")
                 time.sleep(patience.pause(error))
                 keys = self._timelines()  # anew: a cursor means nothing to another process
                 continue

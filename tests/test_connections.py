@@ -88,7 +88,10 @@ def test_what_is_no_reply_is_an_error(reader: Callable[[], Any]) -> None:
 )
 def test_requests_are_alike_with_and_without_hiredis(command: list[Any]) -> None:
     """What works for one user would fail for another."""
-    assert _resp._packed_here(tuple(command)) == _resp._packed(tuple(command))
+    with_hiredis = _resp.packed([tuple(command)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_resp, "_pack", None)
+        assert _resp.packed([tuple(command)]) == with_hiredis
 
 
 # Sharing
