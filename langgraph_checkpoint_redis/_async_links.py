@@ -266,6 +266,7 @@ class AsyncSentinelLink(AsyncOwnLink):
         self._primary: tuple[str, int] | None = None
         self._next_look = 0.0
         self._looking: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def _lines(self, url: Url, limit: int, *, shared: bool) -> Lines:
         pool, seconds = self._client.connection_pool, url.socket_timeout
@@ -284,6 +285,15 @@ class AsyncSentinelLink(AsyncOwnLink):
             self._next_look = time.monotonic() + SECONDS_TO_NOTICE
             if not self._looking or self._looking.done():
                 self._looking = asyncio.ensure_future(self._compare())
+            if self._timer:
+                self._timer.cancel()
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(SECONDS_TO_NOTICE, self._look_again)
+
+    def _look_again(self) -> None:
+        """Look again as long as there are calls: all of them may wait for a server."""
+        if self._shared.are_busy or self._lone.are_busy:
+            self._look_if_due()
 
     async def _compare(self) -> None:
         with suppress(RedisError, OSError):  # while no sentinel answers, there is no other primary
@@ -305,6 +315,8 @@ class AsyncSentinelLink(AsyncOwnLink):
 
     async def aclose(self) -> None:
         """Close the connections."""
+        if self._timer:
+            self._timer.cancel()
         if self._looking and self._looking.cancel():
             await asyncio.wait([self._looking])
         await super().aclose()

@@ -218,6 +218,11 @@ class Lines:
         self._opening = asyncio.Lock()
         self._is_closed = False
 
+    @property
+    def are_busy(self) -> bool:
+        """Whether an answer is waited for."""
+        return any(line.busy != IDLE for line in self._lines if line.is_open)
+
     async def ask(self, data: bytes, expected: int) -> list[Any]:
         """The replies to commands; errors of the server are among them.
 

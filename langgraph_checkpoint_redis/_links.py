@@ -17,8 +17,10 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import groupby
+from socket import SHUT_RDWR, socket
 from threading import Lock, Thread
 from typing import Any
+from weakref import ref
 
 import redis as redis_py
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -318,32 +320,41 @@ class SentinelLink(OwnLink):
     def after_fork(self) -> None:
         """Leave connections to the parent process."""
         super().after_fork()
+        self._open: set[ref[_Wire]] = set()
         self._primary: tuple[str, int] | None = None
         self._next_look = 0.0
+        self._is_looking = False
 
     def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
-        if time.monotonic() >= self._next_look:
-            self._look()
+        if self._primary and not self._is_looking and time.monotonic() >= self._next_look:
+            self._start_looking()
         idle = self._idle
         replies = super()._ask(commands)
         if idle is not self._idle:
             raise RedisConnectionError("the primary was replaced, or the saver closed, meanwhile")
         return replies
 
-    def _look(self) -> None:
+    def _start_looking(self) -> None:
         self._next_look = time.monotonic() + SECONDS_TO_NOTICE
-        if self._primary:
-            with suppress(RuntimeError):  # the interpreter is about to end
-                Thread(target=self._compare, args=[self._idle], daemon=True).start()
+        with suppress(RuntimeError):  # the interpreter is about to end
+            Thread(target=self._look, args=[self._idle], daemon=True).start()
 
-    def _compare(self, idle: deque[_Wire]) -> None:
-        with suppress(RedisError, OSError):  # while no sentinel answers, there is no other primary
-            primary = named_primary(self.client)
-            if idle is self._idle:
-                self._learn(primary)
-        if idle is not self._idle:  # closed meanwhile, perhaps
-            for sentinel in sentinels(self._client):
+    def _look(self, idle: deque[_Wire]) -> None:
+        """Ask the sentinels, and again as long as there are calls: all may wait for a server."""
+        self._is_looking = True
+        try:
+            while idle is self._idle:
+                with suppress(RedisError, OSError):  # no sentinel answers
+                    primary = named_primary(self.client)
+                    if idle is self._idle:
+                        self._learn(primary)
+                time.sleep(SECONDS_TO_NOTICE)
+                if not self._permits.queue:
+                    return
+            for sentinel in sentinels(self._client):  # the saver may have been closed meanwhile
                 sentinel.close()
+        finally:
+            self._is_looking = False
 
     def _check(self, wire: _Wire) -> None:
         try:
@@ -351,6 +362,7 @@ class SentinelLink(OwnLink):
         except BaseException:
             wire.close()
             raise
+        self._open.add(ref(wire, self._open.discard))
         self._learn(wire.address)
 
     def _learn(self, primary: tuple[str, int]) -> None:
@@ -358,6 +370,9 @@ class SentinelLink(OwnLink):
         if old and old != primary:
             report_failover(self._url.service, "{}:{}".format(*old), "{}:{}".format(*primary))
             self._leave()
+            for wire in [found() for found in [*self._open]]:
+                if wire and wire.address != primary:
+                    wire.hang_up()
 
 
 class _Wire:
@@ -431,6 +446,14 @@ class _Wire:
             return self._replies.feed(data)
         except (InvalidResponse, ValueError) as error:
             raise RedisConnectionError(f"the server sent what is no reply: {error}") from error
+
+    def hang_up(self) -> None:
+        """End the connection from another thread, so that a call that waits for it fails now."""
+        sock = self._connection._sock  # noqa: SLF001 - as above
+        if sock is not None:
+            with suppress(OSError):  # it has just been closed
+                # Not by the method of a socket with TLS: another thread reads from that.
+                socket.shutdown(sock, SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection."""
