@@ -11,6 +11,7 @@ import re
 import time
 from inspect import iscoroutinefunction
 from ssl import SSLCertVerificationError
+from threading import RLock
 from typing import Any
 
 from redis.client import NEVER_DECODE
@@ -121,9 +122,10 @@ def connection_limit(redis: Any) -> int:
 
 
 def reads_from_replicas(cluster: Any) -> bool:
-    """Whether the client of a cluster sends plain commands that read to replicas."""
+    """Whether the client of a cluster answers plain reads from replicas, or from a cache."""
     names = ("read_from_replicas", "load_balancing_strategy")
-    return any(getattr(cluster, name, None) for name in names)
+    has_cache = getattr(cluster.nodes_manager, "_cache", None) is not None
+    return has_cache or any(getattr(cluster, name, None) for name in names)
 
 
 def is_cluster(redis: Any) -> bool:
@@ -145,6 +147,21 @@ def socket_timeout(redis: Any) -> float | None:
     options = getattr(holder, "connection_kwargs", None)
     seconds: float | None = options.get("socket_timeout") if isinstance(options, dict) else None
     return seconds
+
+
+def unlock(client: Any) -> None:
+    """Replace the locks of a client in a forked process, where nobody releases them.
+
+    The libraries start afresh there by themselves, but take locks for it.
+    """
+    manager = getattr(client, "nodes_manager", None)
+    nodes = [*getattr(manager, "nodes_cache", {}).values()]
+    clients = [client, *[getattr(node, "redis_connection", None) for node in nodes]]
+    pools = [getattr(one, "connection_pool", None) for one in clients]
+    for holder in (*clients, manager, *pools):
+        for name in ("_lock", "_fork_lock", "_initialization_lock"):
+            if hasattr(getattr(holder, name, None), "acquire"):
+                setattr(holder, name, RLock())
 
 
 def sentinels(client: Any) -> list[Any]:

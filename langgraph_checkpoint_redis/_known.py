@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from threading import Lock
+from typing import Any
 
 from ._chunks import Chunks, Rope, pack_ropes
 from ._config import Place
@@ -86,6 +87,10 @@ class KnownThreads:
         self._threads: OrderedDict[str, Known] = OrderedDict()
         self._addressed: OrderedDict[Place, None] = OrderedDict()
         self._lock = Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Begin with nothing known in another process."""
+        return KnownThreads, (self._capacity,)
 
     def of(self, thread_id: str) -> Known:
         """What is known of a thread."""

@@ -40,6 +40,7 @@ from ._clients import (
     named_primary,
     reads_from_replicas,
     sentinels,
+    unlock,
 )
 from ._forks import reset_in_children
 from ._logging import report_failover, report_lost, report_reconnect
@@ -123,14 +124,16 @@ class ClientLink(Link):
         self._url = redis if isinstance(redis, Url) else None
         super().__init__(Permits(limit) if self._url else permits_of(redis, limit))
         self._client = None if self._url else redis
-        self.after_fork()
+        self._making = Lock()  # one that is left over would close what others are still using
         reset_in_children(self)
 
     def after_fork(self) -> None:
         """Leave a client that was made here to the parent process."""
-        self._making = Lock()  # one that is left over would close what others are still using
+        self._making = Lock()
         if self._url:
             self._client = None
+        else:
+            unlock(self._client)
 
     @property
     def client(self) -> Any:
@@ -200,7 +203,8 @@ class ClusterLink(ClientLink):
 
     def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
         if not reads_from_replicas(self.client) or not key_of(commands[0]):
-            return super()._ask(commands)
+            is_one = len(commands) == 1
+            return [self._ask_one(commands[0])] if is_one else self._ask_together(commands)
         groups = [[*group] for _, group in groupby(commands, key_of)]
         return [reply for group in groups for reply in self._ask_and_wait(group)]
 

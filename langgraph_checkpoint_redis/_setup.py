@@ -20,8 +20,10 @@ def check(options: Options) -> Operation[list[UserWarning]]:
     if version and tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
         raise UnsupportedServerError(f"Redis {version} is too old: 6.2 or newer is needed")
     warnings: list[UserWarning] = []
-    if evicting := _evicting(info, expires=bool(options.life.ttl)):
+    if evicting := _evicting(info):
         warnings.append(EvictionWarning(evicting))
+    if info.get("aof_enabled") == "0":
+        warnings += [DurabilityWarning(text) for text in (yield from _forgetting())]
     if confirm := options.confirm:
         warnings += [DurabilityWarning(text) for text in (yield from _lacking(confirm, info))]
     return warnings
@@ -32,16 +34,26 @@ def _info(*sections: bytes) -> dict[str, str]:
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-def _evicting(info: Mapping[str, str], *, expires: bool) -> str:
-    """Why the server may delete parts of threads, which may expire or not; empty if it will not."""
+def _evicting(info: Mapping[str, str]) -> str:
+    """Say why the server may delete parts of threads; empty if it will not.
+
+    Also of threads that never expire: some of their keys have times to live of their own.
+    """
     policy = info.get("maxmemory_policy", "")
-    kinds = ("allkeys", "volatile") if expires else ("allkeys",)
-    if not policy.startswith(kinds) or info.get("maxmemory") == "0":
+    if not policy.startswith(("allkeys", "volatile")) or info.get("maxmemory") == "0":
         return ""
     return (
         f"maxmemory-policy is {policy}: when its memory is full, this server deletes parts of "
         "checkpoints. Set it to noeviction."
     )
+
+
+def _forgetting() -> Operation[list[str]]:
+    """Say that a server without an append-only file has no snapshots either, if it tells."""
+    (found,) = yield Commands((("CONFIG", "GET", "save"),), may_fail=True)
+    if _words(found) != ["save", ""]:
+        return []
+    return ["this server keeps nothing over a restart: set appendonly to yes, or save snapshots"]
 
 
 def _lacking(confirm: Confirm, info: Mapping[str, str]) -> Operation[list[str]]:

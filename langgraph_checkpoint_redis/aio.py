@@ -35,12 +35,14 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis.asyncio import Redis, RedisCluster
+from typing_extensions import Self
 
 from . import _codec, _config, _lease
 from ._clients import Patience, checked, is_cluster, socket_timeout
 from ._compression import Compression
 from ._config import Duration
 from ._confirm import Confirm
+from ._copies import copied, restored, state_of
 from ._embedded import EmbeddedServer
 from ._integrity import AsyncIntegrity
 from ._listing import cursor
@@ -51,6 +53,7 @@ from ._reencryption import AsyncReencryption
 from ._scripts import Operation, Request
 from ._setup import check
 from ._thread_methods import AsyncThreadMethods
+from .errors import UnconfirmedError
 
 T = TypeVar("T")
 
@@ -117,6 +120,7 @@ class AsyncRedisSaver(
         """Nothing is sent before the first call, and no event loop is needed."""
         super().__init__(serde=serde)
         redis = checked(redis, asynchronous=True)
+        self._redis = redis
         self._connections = Connections(redis)
         options = Options.checked(
             keep_last=keep_last,
@@ -165,7 +169,7 @@ class AsyncRedisSaver(
             UnsupportedServerError: It is older than Redis 6.2.
 
         Warns `EvictionWarning` when the server deletes keys once its memory is full, and
-        `DurabilityWarning` when it cannot keep what `confirm` asks for.
+        `DurabilityWarning` when it writes nothing to disk or cannot keep what `confirm` asks for.
         """
         for warning in await self._run(check(self._shared.options)):
             warnings.warn(warning, stacklevel=2)
@@ -173,6 +177,24 @@ class AsyncRedisSaver(
     async def aclose(self) -> None:
         """Close the connections, if the saver was made from a URL."""
         await self._connections.close()
+
+    # Copies
+
+    def __copy__(self) -> Self:
+        """Return a saver that shares connections and memory with this one."""
+        return copied(self, {})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same: also a deep copy is a saver on the same server."""
+        return copied(self, memo, deeply=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what makes a saver of another process: no connections, and no memory."""
+        return state_of(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(restored(state))
+        self._connections = Connections(self._redis)
 
     # Driving operations
 
@@ -383,7 +405,11 @@ class AsyncRedisSaver(
         span = _config.milliseconds("ttl", ttl)
         with _lease.held(self._shared.threads, thread_id) as token:
             operations = self._operations
-            await self._run(operations.take_lease(thread_id, token, span))
+            try:
+                await self._run(operations.take_lease(thread_id, token, span))
+            except UnconfirmedError:
+                await self._run(operations.give_back_lease(thread_id, token))
+                raise
             try:
                 yield lambda: self._run(operations.renew_lease(thread_id, token, span))
             finally:
