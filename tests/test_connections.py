@@ -105,10 +105,15 @@ def test_a_library_in_c_is_given_nothing_but_bytes(
     saver: Saver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of other things it makes objects, and crashes if a signal handler raises meanwhile."""
-    packed: list[Any] = []
+    packed: list[tuple[Any, ...]] = []
     pack = _resp._pack
     assert pack
-    monkeypatch.setattr(_resp, "_pack", lambda command: [packed.append(command), pack(command)][1])
+
+    def watched(command: tuple[Any, ...]) -> bytes:
+        packed.append(command)
+        return pack(command)
+
+    monkeypatch.setattr(_resp, "_pack", watched)
     use(saver)
     assert packed
     assert {type(part) for command in packed for part in command} == {bytes}
