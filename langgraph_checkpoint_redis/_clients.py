@@ -164,6 +164,24 @@ def unlock(client: Any) -> None:
                 setattr(holder, name, RLock())
 
 
+def disown(client: Any) -> list[Any]:
+    """Take an asynchronous client's connections away in a forked process, and return them.
+
+    They are the parent's, which would get replies of the child. Collecting them would disturb the
+    event loop of the parent, so the caller keeps them.
+    """
+    kept: list[Any] = []
+    pool = getattr(client, "connection_pool", None)
+    nodes = getattr(getattr(client, "nodes_manager", None), "nodes_cache", {}).values()
+    for holder in (pool, *nodes):
+        for name in ("_available_connections", "_in_use_connections", "_connections", "_free"):
+            connections = getattr(holder, name, None)
+            if connections is not None:
+                kept.append(list(connections))
+                connections.clear()
+    return kept
+
+
 def sentinels(client: Any) -> list[Any]:
     """The clients that a client has beside itself, to ask where its server is."""
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary, WeakSet, finalize
 
 from ._async_links import AsyncLink, async_link
-from ._clients import SECONDS_TO_RECOVER
+from ._clients import SECONDS_TO_RECOVER, disown
 from ._forks import reset_in_children
 from ._urls import Url
 from .errors import EventLoopError
@@ -64,6 +64,8 @@ class Connections:
         """Leave alone what belongs to loops that run in the parent process."""
         # To collect it would wake the parent.
         self._inherited += [(loop, self._forgotten(loop)) for loop in [*self._loops]]
+        if not isinstance(self.redis, Url):
+            self._inherited += disown(self.redis)
         self._start()
 
     async def here(self) -> AsyncLink:

@@ -90,6 +90,32 @@ def test_a_process_may_fork_while_other_threads_are_in_calls(
     assert ran(server, prefix, SAVERS[made], FORKS_WHILE_THREADS_WORK) == "done"
 
 
+FORKS_WITH_A_CLIENT = """
+    import redis.asyncio
+
+    async def many():
+        found = await asyncio.gather(*(saver.aget_tuple(thread("1")) for _ in range(8)))
+        return all(one.metadata["run_id"] == "run 1" for one in found)
+
+    saver = AsyncRedisSaver(redis.asyncio.Redis.from_url(url), prefix=prefix)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(saver.aput(thread("1"), *chat(1)))
+    assert loop.run_until_complete(many())
+    children = [forked(lambda: asyncio.run(many())) for _ in range(3)]
+    assert loop.run_until_complete(many())
+    assert all(ended_well(child) for child in children)
+    assert loop.run_until_complete(many())
+    os._exit(print("done", flush=True) or 0)  # the loop and the client stay open
+    """
+
+
+def test_an_asynchronous_client_leaves_its_connections_to_the_parent(
+    server: str, prefix: str
+) -> None:
+    """The parent would get replies to requests of the child."""
+    assert ran(server, prefix, FORKS_WITH_A_CLIENT) == "done"
+
+
 FORKS_IN_A_CALL = """
     for number in range(3):
         saver.put(thread(str(number)), *chat(number))
