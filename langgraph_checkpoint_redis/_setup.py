@@ -23,7 +23,7 @@ def check(options: Options) -> Operation[list[UserWarning]]:
     if evicting := _evicting(info):
         warnings.append(EvictionWarning(evicting))
     if info.get("aof_enabled") == "0":
-        warnings += [DurabilityWarning(text) for text in (yield from _forgetting())]
+        warnings += [DurabilityWarning(text) for text in (yield from _forgetting(info))]
     if confirm := options.confirm:
         warnings += [DurabilityWarning(text) for text in (yield from _lacking(confirm, info))]
     return warnings
@@ -48,10 +48,9 @@ def _evicting(info: Mapping[str, str]) -> str:
     )
 
 
-def _forgetting() -> Operation[list[str]]:
+def _forgetting(info: Mapping[str, str]) -> Operation[list[str]]:
     """Say that a server without an append-only file has no snapshots either, if it tells."""
-    (found,) = yield Commands((("CONFIG", "GET", "save"),), may_fail=True)
-    if _words(found) != ["save", ""]:
+    if (yield from _setting("save", info)) != ["save", ""]:
         return []
     return ["this server keeps nothing over a restart: set appendonly to yes, or save snapshots"]
 
@@ -61,14 +60,23 @@ def _lacking(confirm: Confirm, info: Mapping[str, str]) -> Operation[list[str]]:
     lacking: list[str] = []
     if confirm.disk and info.get("aof_enabled") == "0":
         lacking.append("it has no append-only file (appendonly no)")
-    if confirm.disk:
-        (found,) = yield Commands((("CONFIG", "GET", "appendfsync"),), may_fail=True)
-        if "no" in _words(found):
-            lacking.append("it leaves it to the system when to write to the disk (appendfsync no)")
+    if confirm.disk and "no" in (yield from _setting("appendfsync", info)):
+        lacking.append("it leaves it to the system when to write to the disk (appendfsync no)")
     replicas = info.get("connected_slaves", "")
     if replicas.isdecimal() and int(replicas) < confirm.replicas:
         lacking.append(f"it has {replicas} replicas, not {confirm.replicas}")
     return [f"this server cannot confirm writes as confirm asks it to: {why}" for why in lacking]
+
+
+def _setting(name: str, info: Mapping[str, str]) -> Operation[list[str]]:
+    """Return a setting, name and value; nothing if the server does not tell.
+
+    Nor does a cluster: its clients do not know which node to ask, as the command has no key.
+    """
+    if "cluster" in (info.get("redis_mode"), info.get("server_mode")):
+        return []
+    (found,) = yield Commands((("CONFIG", "GET", name),), may_fail=True)
+    return _words(found)
 
 
 def _words(reply: Any) -> list[str]:
