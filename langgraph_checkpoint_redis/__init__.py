@@ -2,6 +2,7 @@
 
 __version__ = "0.1.0"  # first, as connections tell it to the server
 
+from . import _requirements  # noqa: F401 - second, as all others import LangGraph
 from ._confirm import Confirm
 from ._encryption import KeyRing
 from ._integrity import Problem

@@ -6,27 +6,36 @@ The connections that are ours are shared by calls, see `_lines.py`.
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
-from asyncio import Semaphore
 from collections.abc import Awaitable, Coroutine, Sequence
+from contextlib import suppress
+from itertools import groupby
 from typing import Any, TypeVar
 
 from redis import asyncio as redis_py
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 
 from ._clients import (
     CONNECTIONS,
     RAW,
+    SECONDS_TO_NOTICE,
+    check_role,
     connection_limit,
     is_cluster,
     is_error,
     is_unknown_script,
+    named_primary,
+    reads_from_replicas,
     sentinels,
     socket_timeout,
 )
-from ._lines import SECONDS_TO_FINISH, Lines
-from ._links import ASKING, REDIRECTIONS, key_of, known
-from ._resp import Command, packed
+from ._lines import Lines, finish
+from ._links import ASKING, READWRITE, REDIRECTIONS, cannot_confirm, key_of, known
+from ._logging import report_failover
+from ._permits import AsyncPermits, async_permits_of
+from ._resp import Command, in_bytes, packed
 from ._scripts import Request
 from ._urls import Url
 
@@ -72,8 +81,9 @@ class AsyncClientLink(AsyncLink):
     """A client, of which so many calls use a connection at a time."""
 
     def __init__(self, redis: Any) -> None:
-        self._limit = Semaphore(connection_limit(redis))
+        limit = connection_limit(redis)
         self._is_ours = isinstance(redis, Url)
+        self._permits = AsyncPermits(limit) if self._is_ours else async_permits_of(redis, limit)
         self._client = redis.client(redis_py) if self._is_ours else redis
 
     @property
@@ -83,18 +93,21 @@ class AsyncClientLink(AsyncLink):
 
     async def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
         try:
-            async with self._limit:
-                if len(commands) > 1:
-                    return await _finished(self._ask_together(commands))
-                return [await _finished(self._client.execute_command(*commands[0], **RAW))]
+            if len(commands) > 1:
+                return await self._finished(self._ask_together(commands))
+            return [await self._finished(self._ask_one(commands[0]))]
         except AttributeError as error:
             # redis-py's client of a cluster closes connections that other calls are using.
             if error.name != "writelines":
                 raise
             raise RedisConnectionError("the connection was closed while in use") from error
+
+    async def _ask_one(self, command: Command) -> Any:
+        try:
+            return await self._client.execute_command(*in_bytes(command), **RAW)
         except Exception as error:
-            if len(commands) == 1 and is_error(error, "ResponseError"):
-                return [error]
+            if is_error(error, "ResponseError"):
+                return error
             raise
 
     async def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
@@ -103,9 +116,30 @@ class AsyncClientLink(AsyncLink):
     async def _ask_together(self, commands: Sequence[Command]) -> Sequence[Any]:
         async with self._client.pipeline(transaction=False) as pipeline:
             for command in commands:
-                pipeline.execute_command(*command, **RAW)
+                pipeline.execute_command(*in_bytes(command), **RAW)
             replies: list[Any] = await pipeline.execute(raise_on_error=False)
             return replies
+
+    async def _finished(self, sending: Coroutine[Any, Any, T]) -> T:
+        """What was sent is not taken back: who cancels waits for it, as in `_lines.py`.
+
+        The permit belongs to what is sent, which ends with the connection, not to who waits for it.
+        """
+        turn = object()
+        try:
+            await self._permits.take(turn)
+            task = asyncio.ensure_future(sending)
+            task.add_done_callback(lambda _: self._permits.give_back(turn))
+        except BaseException:
+            sending.close()
+            self._permits.give_back(turn)
+            raise
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await finish(task)
+            task.cancel()
+            raise
 
     async def aclose(self) -> None:
         """Close the client, if it was made here."""
@@ -113,24 +147,32 @@ class AsyncClientLink(AsyncLink):
             await self._client.aclose()
 
 
-async def _finished(sending: Coroutine[Any, Any, T]) -> T:
-    """What was sent is not taken back: who cancels waits for it, as in `_lines.py`."""
-    task = asyncio.ensure_future(sending)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task], timeout=SECONDS_TO_FINISH)
-        task.cancel()
-        raise
+class AsyncServersLink(AsyncClientLink):
+    """A client that chooses one of several servers, as in `_links.py`."""
+
+    async def _ask_together(self, commands: Sequence[Command]) -> Sequence[Any]:
+        return [await self._ask_one(command) for command in commands]
+
+    async def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
+        raise cannot_confirm(self._client)
 
 
 class AsyncClusterLink(AsyncClientLink):
-    """The client of a cluster. It cannot wait for a write, which therefore goes to the node."""
+    """The client of a cluster.
+
+    It cannot wait for a write, and some read from replicas. Such requests go to the node itself.
+    """
 
     def __init__(self, redis: Any) -> None:
         super().__init__(redis)
         self._seconds = socket_timeout(redis)
         self._nodes: dict[str, Lines] = {}
+
+    async def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
+        if not reads_from_replicas(self._client) or not key_of(commands[0]):
+            return await super()._ask(commands)
+        groups = [[*group] for _, group in groupby(commands, key_of)]
+        return [reply for group in groups for reply in await self._ask_and_wait(group)]
 
     async def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
         await self._client.initialize()
@@ -142,7 +184,7 @@ class AsyncClusterLink(AsyncClientLink):
 
     async def _ask_node_of(self, commands: Sequence[Command]) -> Sequence[Any]:
         """Ask the node that has the keys, or that it leads to."""
-        client, key = self._client, key_of(commands)
+        client, key = self._client, key_of(commands[0])
         node, asking = client.get_node_from_key(key), False
         for _ in range(REDIRECTIONS):
             replies = await self._ask_node(node, commands, asking=asking)
@@ -159,7 +201,8 @@ class AsyncClusterLink(AsyncClientLink):
     async def _ask_node(
         self, node: Any, commands: Sequence[Command], *, asking: bool
     ) -> Sequence[Any]:
-        before = [ASKING] if asking else []
+        before = [*([READWRITE] if reads_from_replicas(self._client) else [])]
+        before += [ASKING] if asking else []
         data = packed([*before, *commands])
         replies = await self._lines_to(node).ask(data, len(before) + len(commands))
         return replies[len(before) :]
@@ -184,12 +227,14 @@ class AsyncOwnLink(AsyncLink):
 
     def __init__(self, url: Url) -> None:
         self._client = url.client(redis_py)
-        limit, seconds = connection_limit(url), url.socket_timeout
-        shared = min(SHARED, limit)
-        pool = self._client.connection_pool
-        self._shared = self._lone = Lines(pool, shared, seconds=seconds, shared=True)
+        limit, shared = connection_limit(url), min(SHARED, connection_limit(url))
+        self._shared = self._lone = self._lines(url, shared, shared=True)
         if limit > shared:
-            self._lone = Lines(pool, limit - shared, seconds=seconds, shared=False)
+            self._lone = self._lines(url, limit - shared, shared=False)
+
+    def _lines(self, url: Url, limit: int, *, shared: bool) -> Lines:
+        pool, seconds = self._client.connection_pool, url.socket_timeout
+        return Lines(pool, limit, seconds=seconds, shared=shared)
 
     @property
     def client(self) -> Any:
@@ -212,8 +257,75 @@ class AsyncOwnLink(AsyncLink):
             await client.aclose()
 
 
+class AsyncSentinelLink(AsyncOwnLink):
+    """Connections to the primary that sentinels name; it is looked after as in `_links.py`."""
+
+    def __init__(self, url: Url) -> None:
+        super().__init__(url)
+        self._service = url.service
+        self._primary: tuple[str, int] | None = None
+        self._next_look = 0.0
+        self._looking: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def _lines(self, url: Url, limit: int, *, shared: bool) -> Lines:
+        pool, seconds = self._client.connection_pool, url.socket_timeout
+        return Lines(pool, limit, seconds=seconds, shared=shared, check=self._check)
+
+    def _ask(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:
+        self._look_if_due()
+        return super()._ask(commands)
+
+    def _ask_and_wait(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:
+        self._look_if_due()
+        return super()._ask_and_wait(commands)
+
+    def _look_if_due(self) -> None:
+        if self._primary and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + SECONDS_TO_NOTICE
+            if not self._looking or self._looking.done():
+                self._looking = asyncio.ensure_future(self._compare())
+            if self._timer:
+                self._timer.cancel()
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(SECONDS_TO_NOTICE, self._look_again)
+
+    def _look_again(self) -> None:
+        """Look again as long as there are calls: all of them may wait for a server."""
+        if self._shared.are_busy or self._lone.are_busy:
+            self._look_if_due()
+
+    async def _compare(self) -> None:
+        with suppress(RedisError, OSError):  # while no sentinel answers, there is no other primary
+            await self._learn(await named_primary(self._client))
+
+    async def _check(self, connection: Any) -> None:
+        """Refuse a new connection to a server that is no primary."""
+        await connection.send_command("ROLE")
+        with suppress(ResponseError):  # the user may not ask for it
+            check_role(await connection.read_response(disable_decoding=True))
+        await self._learn((connection.host, connection.port))
+
+    async def _learn(self, primary: tuple[str, int]) -> None:
+        old, self._primary = self._primary, primary
+        if old and old != primary:
+            report_failover(self._service, "{}:{}".format(*old), "{}:{}".format(*primary))
+            await self._shared.leave()
+            await self._lone.leave()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._timer:
+            self._timer.cancel()
+        if self._looking and self._looking.cancel():
+            await asyncio.wait([self._looking])
+        await super().aclose()
+
+
 def async_link(redis: Any) -> AsyncLink:
     """The link of a saver that was made from a client or a URL, in the running event loop."""
     if is_cluster(redis):
         return AsyncClusterLink(redis)
-    return AsyncOwnLink(redis) if isinstance(redis, Url) else AsyncClientLink(redis)
+    if isinstance(redis, Url):
+        return AsyncSentinelLink(redis) if redis.kind == "sentinel" else AsyncOwnLink(redis)
+    return AsyncClientLink(redis) if hasattr(redis, "connection_pool") else AsyncServersLink(redis)

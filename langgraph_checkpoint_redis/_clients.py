@@ -11,6 +11,7 @@ import re
 import time
 from inspect import iscoroutinefunction
 from ssl import SSLCertVerificationError
+from threading import RLock
 from typing import Any
 
 from redis.client import NEVER_DECODE
@@ -27,6 +28,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from ._logging import report_retry
 from ._refusals import refusal
 from ._urls import Url, parsed
 from .errors import ConfigError
@@ -34,6 +36,8 @@ from .errors import ConfigError
 CONNECTIONS = 64  # that one saver uses at a time; a client's pool refuses more than 100 by default
 SECONDS_TO_RECOVER = 10.0  # that a server may take to restart, to fail over or to move a slot
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5  # seconds between one try and the next
+
+SECONDS_TO_NOTICE = 1.0  # after which sentinels are asked again which server is the primary
 
 RAW: dict[str, Any] = {NEVER_DECODE: True}  # replies are bytes, whatever `decode_responses` says
 
@@ -48,15 +52,21 @@ PASSING = (
     ClusterError,  # a slot that took longer to move than redis-py waits
     RedisClusterException,  # no node can be reached
 )
-# The same by its words: a script runs for long, a primary waits for its replicas.
-_PASSES = re.compile(r"\b(BUSY|NOREPLICAS) ")
+# The same by its code: a script runs for long, a primary waits for its replicas.
+_PASSING_CODES = ("BUSY", "NOREPLICAS")
 _LASTING = (AuthenticationError, AuthorizationError)
 
 # What passes, but comes as an error like any other.
 _UNRECOGNIZED: dict[str, type[Exception]] = {
-    "-READONLY ": ReadOnlyError,  # in a script, before Redis 7: not where redis-py looks for it
-    "MASTERDOWN ": MasterDownError,  # redis-py 5 looks for it in clusters only
+    "READONLY": ReadOnlyError,  # in a script, before Redis 7: not where redis-py looks for it
+    "MASTERDOWN": MasterDownError,  # redis-py 5 looks for it in clusters only
 }
+# Where a server puts the code of an error: first, and before Redis 7 behind the place in a script.
+# Anywhere else, it may echo words of a caller.
+_CODE = re.compile(
+    r"(?:(?:ERR )?Error running script \(call to f_[0-9a-f]{40}\): "
+    r"@user_script:\d+: (?:@user_script: ?\d+: )?-)?([A-Z]+)(?: |$)"
+)
 
 
 def checked(redis: Any, *, asynchronous: bool) -> Any:
@@ -73,6 +83,11 @@ def checked(redis: Any, *, asynchronous: bool) -> Any:
             "redis must be an asynchronous client (redis.asyncio) for AsyncRedisSaver, and a "
             f"synchronous one for RedisSaver, not {type(redis).__module__}.{type(redis).__name__}"
         )
+    if getattr(getattr(redis, "connection_pool", None), "is_master", True) is False:
+        raise ConfigError(
+            "redis must be a client of the primary (Sentinel.master_for), not of its replicas "
+            "(slave_for): a replica refuses writes and may lack the newest checkpoints"
+        )
     return redis
 
 
@@ -80,9 +95,16 @@ def connection_limit(redis: Any) -> int:
     """How many connections to use at a time, so that further calls wait instead of failing."""
     if isinstance(redis, Url):
         return min(CONNECTIONS, int(redis.options.get("max_connections", CONNECTIONS)))
-    if is_cluster(redis):
-        return CONNECTIONS
-    return min(CONNECTIONS, int(redis.connection_pool.max_connections))
+    # The client of a cluster, or of several servers, has no pool of its own.
+    pool = getattr(redis, "connection_pool", None)
+    return min(CONNECTIONS, int(getattr(pool, "max_connections", CONNECTIONS)))
+
+
+def reads_from_replicas(cluster: Any) -> bool:
+    """Whether the client of a cluster answers plain reads from replicas, or from a cache."""
+    names = ("read_from_replicas", "load_balancing_strategy")
+    has_cache = getattr(cluster.nodes_manager, "_cache", None) is not None
+    return has_cache or any(getattr(cluster, name, None) for name in names)
 
 
 def is_cluster(redis: Any) -> bool:
@@ -106,10 +128,56 @@ def socket_timeout(redis: Any) -> float | None:
     return seconds
 
 
+def unlock(client: Any) -> None:
+    """Replace the locks of a client in a forked process, where nobody releases them.
+
+    The libraries start afresh there by themselves, but take locks for it.
+    """
+    manager = getattr(client, "nodes_manager", None)
+    nodes = [*getattr(manager, "nodes_cache", {}).values()]
+    clients = [client, *[getattr(node, "redis_connection", None) for node in nodes]]
+    pools = [getattr(one, "connection_pool", None) for one in clients]
+    for holder in (*clients, manager, *pools):
+        for name in ("_lock", "_fork_lock", "_initialization_lock"):
+            if hasattr(getattr(holder, name, None), "acquire"):
+                setattr(holder, name, RLock())
+
+
+def disown(client: Any) -> list[Any]:
+    """Take an asynchronous client's connections away in a forked process, and return them.
+
+    They are the parent's, which would get replies of the child. Collecting them would disturb the
+    event loop of the parent, so the caller keeps them.
+    """
+    kept: list[Any] = []
+    pool = getattr(client, "connection_pool", None)
+    nodes = getattr(getattr(client, "nodes_manager", None), "nodes_cache", {}).values()
+    for holder in (pool, *nodes):
+        for name in ("_available_connections", "_in_use_connections", "_connections", "_free"):
+            connections = getattr(holder, name, None)
+            if connections is not None:
+                kept.append(list(connections))
+                connections.clear()
+    return kept
+
+
 def sentinels(client: Any) -> list[Any]:
     """The clients that a client has beside itself, to ask where its server is."""
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     return manager.sentinels if manager else []
+
+
+def named_primary(client: Any) -> Any:
+    """Ask the sentinels of a client for the address of the primary; awaitable if the client is."""
+    pool = client.connection_pool
+    return pool.sentinel_manager.discover_master(pool.service_name)
+
+
+def check_role(role: Any) -> None:
+    """Raise an error that passes if a server that sentinels named says it is no primary."""
+    name = role[0] if isinstance(role, (list, tuple)) and role else b"master"
+    if name not in (b"master", "master"):
+        raise RedisConnectionError("the server that the sentinels name is not a primary")
 
 
 def is_error(reply: object, name: str) -> bool:
@@ -130,7 +198,7 @@ def is_unknown_script(reply: object) -> bool:
 def must_leave(error: Exception) -> bool:
     """Whether a server is a replica, or has lost its own: another one may be the primary now."""
     kinds = (ReadOnlyError, MasterDownError)
-    return isinstance(_recognized(error), kinds) or "NOREPLICAS " in str(error)
+    return isinstance(_recognized(error), kinds) or _code(error) == "NOREPLICAS"
 
 
 def explained(error: Exception) -> Exception:
@@ -140,12 +208,14 @@ def explained(error: Exception) -> Exception:
 
 def _recognized(error: Exception) -> Exception:
     """An error of the server with the class that redis-py has for it."""
-    text = str(error)
-    for words, known in _UNRECOGNIZED.items():
-        if words in text and not isinstance(error, known):
-            recognized: Exception = known(text)
-            return recognized
-    return error
+    known = _UNRECOGNIZED.get(_code(error))
+    return known(str(error)) if known and not isinstance(error, known) else error
+
+
+def _code(error: BaseException) -> str:
+    """Return the code of an error of the server, unless redis-py has made a class of it; or ""."""
+    found = _CODE.match(str(error)) if is_error(error, "ResponseError") else None
+    return found[1] if found else ""
 
 
 class Patience:
@@ -154,8 +224,10 @@ class Patience:
     Only for clients that we made: others have the patience that they were given.
     """
 
-    def __init__(self, redis: Any) -> None:
+    def __init__(self, redis: Any, what: str) -> None:
+        """`what` is the name of the script or command, for the log."""
         self._is_ours = isinstance(redis, Url)
+        self._what, self._attempt = what, 1
         self._deadline = time.monotonic() + SECONDS_TO_RECOVER
         self._pause = 0.0  # at first none: a connection may have been closed while it was idle
 
@@ -167,14 +239,17 @@ class Patience:
         if not self._is_ours or _will_last(explanation) or self._is_over():
             raise explanation
         pause, self._pause = self._pause, min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
-        return pause * random.uniform(0.5, 1)  # noqa: S311 - not all clients at once, no secret
+        pause *= random.uniform(0.5, 1)  # noqa: S311 - not all clients at once, no secret
+        self._attempt += 1
+        report_retry(self._what, self._attempt, pause, error)
+        return pause
 
     def _is_over(self) -> bool:
         return time.monotonic() + self._pause > self._deadline
 
 
 def _will_last(error: BaseException) -> bool:
-    passes = isinstance(error, PASSING) or _PASSES.search(str(error))
+    passes = isinstance(error, PASSING) or _code(error) in _PASSING_CODES
     return not passes or _has_lasting_cause(error)
 
 

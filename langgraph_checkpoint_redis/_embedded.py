@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from . import _keeper, _sockets
 from ._config import home_expanded
+from ._forks import reset_in_children
 from ._servers import first_server
 from .errors import ConfigError, EmbeddedServerError, MissingLibraryError
 
@@ -49,8 +50,13 @@ class EmbeddedServer:
         self._socket = str(self._way.directory / _keeper.SOCKET)
         self._users: IO[bytes] | None = None
         self._is_used = False
-        self._changing = Lock()
+        self.after_fork()
+        reset_in_children(self)
         self.url = f"unix://{quote(self._socket)}"
+
+    def after_fork(self) -> None:
+        """Hold no lock of a thread that only the parent process has."""
+        self._changing = Lock()
 
     def start(self) -> None:
         """Return when the server answers, whoever has started it."""

@@ -311,12 +311,13 @@ class _IntegrityOperations(Operations):
     ) -> Operation[list[_Finding]]:
         """Those of some problems that there still are; they are removed, if `how` says so."""
         keys, confirmed = self._keys(thread_id), list[_Finding]()
+        confirm = self.shared.options.confirm if how[-1] else None
         for start in range(0, len(findings), AT_A_TIME):
             some = findings[start : start + AT_A_TIME]
             args: list[Argument] = [*how]
             for problem, row, why in some:
                 args += 1 + (problem.key.encode() == keys.writes), row, why
-            replies = yield DROP(keys, args)
+            replies = yield DROP(keys, args, confirm)
             confirmed += [one for one, reply in zip(some, replies, strict=True) if reply]
         return confirmed
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from threading import Lock
+from typing import Any
 
 from ._chunks import Chunks, Rope, pack_ropes
 from ._config import Place
+from ._forks import reset_in_children
 
 # Bytes that things take in memory, roughly: a thread, a chunk beside its content, a rope, a run.
 THREAD, CHUNK, ROPE, RUN = 1000, 150, 500, 150
@@ -76,10 +78,19 @@ class KnownThreads:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
+        self.after_fork()
+        reset_in_children(self)
+
+    def after_fork(self) -> None:
+        """Know nothing: another thread may have been about to change what was known."""
         self._size = 0
         self._threads: OrderedDict[str, Known] = OrderedDict()
         self._addressed: OrderedDict[Place, None] = OrderedDict()
         self._lock = Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Begin with nothing known in another process."""
+        return KnownThreads, (self._capacity,)
 
     def of(self, thread_id: str) -> Known:
         """What is known of a thread."""
@@ -98,29 +109,29 @@ class KnownThreads:
             return
         with self._lock:
             new = known.missing(chunks)
-            known.chunks.update(new)
             self._grow(thread_id, known, sum(map(len, new.values())) + CHUNK * len(new))
+            known.chunks.update(new)
 
     def learn_ropes(
         self, thread_id: str, known: Known, namespace: str, ropes: Mapping[str, Rope]
     ) -> None:
         """Remember the last values of channels, whose chunks are known."""
         with self._lock:
-            last, grown = known.ropes.setdefault(namespace, {}), 0
-            for channel, rope in ropes.items():
-                if (before := last.get(channel)) is not rope:
-                    last[channel] = rope
-                    grown += _size(rope) - _size(before)
-                    known.packed.pop(namespace, None)
-            self._grow(thread_id, known, grown)
+            last = known.ropes.setdefault(namespace, {})
+            new = {name: rope for name, rope in ropes.items() if last.get(name) is not rope}
+            if new:
+                grown = sum(_size(new[name]) - _size(last.get(name)) for name in new)
+                self._grow(thread_id, known, grown)
+                last.update(new)
+                known.packed.pop(namespace, None)
 
     def learn_runs(self, thread_id: str, runs: Iterable[str]) -> None:
         """Remember that the index of runs leads to a thread from these."""
         known = self.of(thread_id)
         with self._lock:
             new = {*runs} - known.runs
-            known.runs |= new
             self._grow(thread_id, known, RUN * len(new))
+            known.runs |= new
 
     def address(self, place: Place) -> None:
         """Remember that a checkpoint was read by its id."""
@@ -141,8 +152,12 @@ class KnownThreads:
                 self._size -= known.size
 
     def _grow(self, thread_id: str, known: Known, size: int) -> None:
-        known.size += size
+        # If an exception of a signal handler strikes here, too much is counted, never too little,
+        # and only until nothing is left.
         if self._threads.get(thread_id) is known:
             self._size += size
-        while self._size > self._capacity:
+        known.size += size
+        while self._size > self._capacity and self._threads:
             self._size -= self._threads.popitem(last=False)[1].size
+        if not self._threads:
+            self._size = 0

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
-from .errors import ConfigError
+from .errors import ConfigError, UnconfirmedError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -169,6 +169,9 @@ class Lease(_Lease["RedisSaver"]):
         """
         try:
             self.run(self._taking())
+        except UnconfirmedError:
+            self.run(self._giving_back())
+            raise
         except Exception:
             raise
         except BaseException:  # Ctrl-C, say: the server may have given the lease already
@@ -218,6 +221,9 @@ class AsyncLease(_Lease["AsyncRedisSaver"]):
         """
         try:
             await self.run(self._taking())
+        except UnconfirmedError:
+            await self._give_back()
+            raise
         except Exception:
             raise
         except BaseException:  # cancelled: the server may have given the lease already

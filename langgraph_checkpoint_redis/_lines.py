@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future, Transport
 from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -20,10 +22,12 @@ from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ._clients import must_leave
-from ._resp import in_resp2, replies
+from ._logging import report_lost, report_reconnect
+from ._resp import in_resp2, packed, replies
 
 PATIENCE = 0.005  # seconds that a shared line may take for an answer before another is opened
 IDLE = -1.0  # instead of such seconds: the clock of some event loops stands still within a step
+PING = packed([("PING",)])
 SECONDS_TO_FINISH = 1.0  # that a cancelled call waits for what it has sent
 
 
@@ -57,10 +61,23 @@ class Answer:
         if not self.is_over:
             self.future = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.wait([self.future], timeout=SECONDS_TO_FINISH)
+            await finish(self.future)
         finally:
             if not (self.future.cancel() or self.future.cancelled()):
                 self.future.exception()  # nobody wants that either
+
+
+async def finish(future: Future[Any]) -> None:
+    """Wait some time for what was sent by a call that is cancelled, and perhaps cancelled again.
+
+    Some libraries repeat a cancellation in each step until the task has ended: that must not keep
+    it from waiting.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + SECONDS_TO_FINISH
+    while not future.done() and (left := deadline - loop.time()) > 0:
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([future], timeout=left)
 
 
 class Line(asyncio.Protocol):
@@ -76,7 +93,7 @@ class Line(asyncio.Protocol):
         self._replies = replies()
         self._answers: deque[Answer] = deque()
         self._unsent: list[bytes] = []
-        self._heard, self._unheard_bytes = 0.0, 0
+        self._heard, self._unheard_bytes = self._loop.time(), 0
         self._turn_began = 0.0
         self._is_watched = False
         self.is_open = True  # until it fails, or is closed
@@ -94,9 +111,16 @@ class Line(asyncio.Protocol):
         """For how many seconds it has been at the answer that is next; `IDLE` if there is none."""
         return self._loop.time() - self._turn_began if self._answers else IDLE
 
+    def is_due(self, interval: float) -> bool:
+        """Whether it has been idle for so many seconds that it may be dead without a sign."""
+        return not self._answers and self._loop.time() - self._heard > interval
+
     def ask(self, data: bytes, expected: int) -> Answer:
         """Send commands that have so many replies: at once if nothing else is on the way."""
         answer = Answer(self._loop.create_future(), expected)
+        if not self.is_open:
+            answer.fail(RedisConnectionError("the connection was closed"))
+            return answer
         self._answers.append(answer)
         self._unsent.append(data)
         if len(self._answers) == 1:
@@ -152,6 +176,8 @@ class Line(asyncio.Protocol):
         if self.is_open:
             self.is_open = False
             self._transport.abort()
+            if self._answers:
+                report_lost(len(self._answers), error)
         while self._answers:
             self._answers.popleft().fail(type(error)(*error.args))
 
@@ -168,16 +194,34 @@ class Lines:
     enough.
     """
 
-    def __init__(self, source: Any, limit: int, *, seconds: float | None, shared: bool) -> None:
-        """`source` is a pool of redis-py, or a node of a cluster; `seconds` are as of `Line`."""
+    def __init__(
+        self,
+        source: Any,
+        limit: int,
+        *,
+        seconds: float | None,
+        shared: bool,
+        check: Callable[[Any], Awaitable[None]] | None = None,
+    ) -> None:
+        """`source` is a pool of redis-py, or a node of a cluster; `seconds` are as of `Line`.
+
+        `check` refuses a new connection of redis-py that leads to a wrong server.
+        """
+        self._check = check
         self._source = source
         self._limit = limit
         self._seconds = seconds
         self._are_shared = shared
         self._patience = PATIENCE if shared else IDLE
+        self._checks_after: float = source.connection_kwargs.get("health_check_interval") or 0
         self._lines: list[Line] = []
         self._opening = asyncio.Lock()
         self._is_closed = False
+
+    @property
+    def are_busy(self) -> bool:
+        """Whether an answer is waited for."""
+        return any(line.busy != IDLE for line in self._lines if line.is_open)
 
     async def ask(self, data: bytes, expected: int) -> list[Any]:
         """The replies to commands; errors of the server are among them.
@@ -185,7 +229,10 @@ class Lines:
         What was sent is not taken back: who cancels waits for it, so that nothing is carried out
         behind the back of what comes next.
         """
-        answer = (self._line() or await self._another()).ask(data, expected)
+        line = self._line() or await self._another()
+        if self._checks_after and line.is_due(self._checks_after):
+            await line.ask(PING, 1).future
+        answer = line.ask(data, expected)
         try:
             return await answer.future
         except asyncio.CancelledError:
@@ -223,6 +270,8 @@ class Lines:
         connection = self._source.connection_class(**in_resp2(self._source.connection_kwargs))
         try:
             await connection.connect()
+            if self._check:
+                await self._check(connection)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -230,11 +279,18 @@ class Lines:
         if self._is_closed:  # nobody would close this one
             await line.close()
             raise RedisConnectionError("the connections were closed")
+        if not all(line.is_open for line in self._lines):
+            self._lines = [line for line in self._lines if line.is_open]
+            report_reconnect()
         self._lines.append(line)
         return line
 
     async def close(self) -> None:
         """Close all lines, for good."""
         self._is_closed = True
+        await self.leave()
+
+    async def leave(self) -> None:
+        """Close the lines that there are; the requests on them fail."""
         while self._lines:
             await self._lines.pop().close()

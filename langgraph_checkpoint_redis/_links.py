@@ -11,45 +11,60 @@ good. redis-py makes those connections, too, since it knows TLS, logins and sent
 
 from __future__ import annotations
 
-import os
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from queue import SimpleQueue
-from threading import Lock
+from itertools import groupby
+from socket import SHUT_RDWR, socket
+from threading import Lock, Thread
 from typing import Any
+from weakref import ref
 
 import redis as redis_py
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, TryAgainError
+from redis.exceptions import InvalidResponse, RedisError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ._clients import (
     RAW,
+    SECONDS_TO_NOTICE,
+    check_role,
     client_of_node,
     connection_limit,
     is_cluster,
     is_error,
     is_unknown_script,
     must_leave,
+    named_primary,
+    reads_from_replicas,
     sentinels,
+    unlock,
 )
-from ._resp import Argument, Command, in_resp2, packed
+from ._forks import reset_in_children
+from ._logging import report_failover, report_lost, report_reconnect
+from ._permits import Permits, permits_of
+from ._resp import Argument, Command, in_bytes, in_resp2, packed
 from ._resp import replies as new_replies
 from ._scripts import Request
 from ._urls import Url
+from .errors import ConfigError
 
 SOME, MORE = 2**16, 2**18  # bytes to take from a connection: at first, and where that is not all
 
 # In a cluster
 REDIRECTIONS = 16  # at most, as redis-py has it
 ASKING: Command = ("ASKING",)
+READWRITE: Command = ("READWRITE",)  # a node that has become a replica then refuses to answer
+SCRIPTS = ("EVALSHA", "EVAL")
 
 
-def key_of(commands: Sequence[Command]) -> Argument:
-    """The first key of the script that is called first."""
-    return commands[0][3]
+def key_of(command: Command) -> Argument:
+    """Return the first key of a script or a plain command; empty for a script without keys."""
+    if command[0] in SCRIPTS:
+        return command[3] if command[2] else b""
+    return command[1]
 
 
 def known(node: Any) -> Any:
@@ -62,21 +77,25 @@ def known(node: Any) -> Any:
 class Link(ABC):
     """A way to the server, for any number of threads, of which so many use it at a time."""
 
-    def __init__(self, limit: int) -> None:
-        self._permits: SimpleQueue[None] = SimpleQueue()  # as a semaphore, but in C
-        for _ in range(limit):
-            self._permits.put(None)
+    def __init__(self, permits: Permits) -> None:
+        self._permits = permits
 
     def reply(self, request: Request) -> Any:
         """What the server answers; errors are raised as the client library raises them."""
         ask = self._ask_and_wait if request.confirm else self._ask
-        permit = self._permits.get()
+        permits, turn = self._permits, object()
+        queue, limit = permits.queue, permits.limit
         try:
+            queue[turn] = None
+            if len(queue) > limit:
+                permits.wait(queue, turn)
             replies = ask(request.commands())
             if is_unknown_script(replies[0]):
                 replies = ask(request.teaching_commands())
         finally:
-            self._permits.put(permit)
+            queue.pop(turn, None)  # first, and in one step: see `Permits`
+            if len(queue) >= limit:
+                permits.wake(queue)
         return request.result(replies)
 
     @abstractmethod
@@ -101,10 +120,20 @@ class ClientLink(Link):
     """A client: one that was passed in, or that of a cluster, made from a URL when first used."""
 
     def __init__(self, redis: Any) -> None:
-        super().__init__(connection_limit(redis))
+        limit = connection_limit(redis)
         self._url = redis if isinstance(redis, Url) else None
+        super().__init__(Permits(limit) if self._url else permits_of(redis, limit))
         self._client = None if self._url else redis
         self._making = Lock()  # one that is left over would close what others are still using
+        reset_in_children(self)
+
+    def after_fork(self) -> None:
+        """Leave a client that was made here to the parent process."""
+        self._making = Lock()
+        if self._url:
+            self._client = None
+        else:
+            unlock(self._client)
 
     @property
     def client(self) -> Any:
@@ -115,13 +144,17 @@ class ClientLink(Link):
         return self._client
 
     def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
-        if len(commands) > 1:
+        # A client with a cache looks for plain commands there, but not for those of a pipeline.
+        if len(commands) > 1 or commands[0][0] not in SCRIPTS:
             return self._ask_together(commands)
+        return [self._ask_one(commands[0])]
+
+    def _ask_one(self, command: Command) -> Any:
         try:
-            return [self.client.execute_command(*commands[0], **RAW)]
+            return self.client.execute_command(*in_bytes(command), **RAW)
         except Exception as error:
             if is_error(error, "ResponseError"):
-                return [error]
+                return error
             raise
 
     def _ask_together(self, commands: Sequence[Command]) -> Sequence[Any]:
@@ -133,16 +166,47 @@ class ClientLink(Link):
             self._client.close()
 
 
+class ServersLink(ClientLink):
+    """A client that chooses one of several servers, redis-py's `MultiDBClient`.
+
+    Its pipelines are transactions, in which nothing waits, so each command goes by itself.
+    """
+
+    def _ask_together(self, commands: Sequence[Command]) -> Sequence[Any]:
+        return [self._ask_one(command) for command in commands]
+
+    def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
+        raise cannot_confirm(self.client)
+
+
+def cannot_confirm(client: Any) -> ConfigError:
+    """Return the error for `confirm` with a client that may use any of several connections."""
+    return ConfigError(
+        f"confirm needs a client of one server, a cluster or sentinels: {type(client).__name__} "
+        "cannot wait on the connection that has written"
+    )
+
+
 def _pipelined(client: Any, commands: Sequence[Command]) -> Sequence[Any]:
     with client.pipeline(transaction=False) as pipeline:
         for command in commands:
-            pipeline.execute_command(*command, **RAW)
+            pipeline.execute_command(*in_bytes(command), **RAW)
         replies: list[Any] = pipeline.execute(raise_on_error=False)
         return replies
 
 
 class ClusterLink(ClientLink):
-    """The client of a cluster. It cannot wait for a write, which therefore goes to the node."""
+    """The client of a cluster.
+
+    It cannot wait for a write, and some read from replicas. Such requests go to the node itself.
+    """
+
+    def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
+        if not reads_from_replicas(self.client) or not key_of(commands[0]):
+            is_one = len(commands) == 1
+            return [self._ask_one(commands[0])] if is_one else self._ask_together(commands)
+        groups = [[*group] for _, group in groupby(commands, key_of)]
+        return [reply for group in groups for reply in self._ask_and_wait(group)]
 
     def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
         try:
@@ -153,7 +217,7 @@ class ClusterLink(ClientLink):
 
     def _ask_node_of(self, commands: Sequence[Command]) -> Sequence[Any]:
         """Ask the node that has the keys, or that it leads to."""
-        client, key = self.client, key_of(commands)
+        client, key = self.client, key_of(commands[0])
         node, asking = client.get_node_from_key(key), False
         for _ in range(REDIRECTIONS):
             replies = self._ask_node(node, commands, asking=asking)
@@ -168,7 +232,8 @@ class ClusterLink(ClientLink):
         return replies
 
     def _ask_node(self, node: Any, commands: Sequence[Command], *, asking: bool) -> Sequence[Any]:
-        before = [ASKING] if asking else []
+        before = [*([READWRITE] if reads_from_replicas(self.client) else [])]
+        before += [ASKING] if asking else []
         replies = _pipelined(client_of_node(self.client, node), [*before, *commands])
         return replies[len(before) :]
 
@@ -177,49 +242,141 @@ class OwnLink(Link):
     """Connections to one server, or to the primary that sentinels name."""
 
     def __init__(self, url: Url) -> None:
-        super().__init__(connection_limit(url))
-        self._client = url.client(redis_py)
-        self._start()
+        super().__init__(Permits(connection_limit(url)))
+        self._url = url
+        self.after_fork()
+        reset_in_children(self)
 
-    def _start(self) -> None:
+    def after_fork(self) -> None:
+        """Leave connections to the parent process."""
         self._idle: deque[_Wire] = deque()
-        self._process = os.getpid()
+        self._client: Any = None
+        self._has_lost = False
 
     @property
     def client(self) -> Any:
         """A client, whose pool has the settings of our connections."""
+        if self._client is None:
+            self._client = self._url.client(redis_py)  # sends nothing: a second one does no harm
         return self._client
 
     def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
-        wire, idle = self._wire(), self._idle
+        idle = self._idle  # a connection made before others were left does not join later ones
+        wire = self._wire(idle)
         try:
             replies = wire.ask(packed(commands), len(commands))
-        except BaseException:
+        except BaseException as error:
             wire.close()  # what it may still receive belongs to nobody,
             self._close_idle()  # and those that are as old may have had the same fate
+            if isinstance(error, RedisError):
+                self._has_lost = True
+                report_lost(1, error)
             raise
         idle.append(wire)
         return replies
 
-    def _wire(self) -> _Wire:
-        if self._process != os.getpid():  # what a forked process inherits is its parent's
-            self._start()
+    def _wire(self, idle: deque[_Wire]) -> _Wire:
         try:
-            return self._idle.pop()
+            return idle.pop()
         except IndexError:
-            return _Wire(self._client.connection_pool)
+            return self._connected()
+
+    def _connected(self) -> _Wire:
+        """A new connection."""
+        wire = _Wire(self.client.connection_pool)
+        self._check(wire)
+        if self._has_lost:
+            self._has_lost = False
+            report_reconnect()
+        return wire
+
+    def _check(self, wire: _Wire) -> None:
+        """Refuse a new connection that leads to a wrong server."""
 
     def _close_idle(self) -> None:
         with suppress(IndexError):  # other threads take from it, too
             while True:
                 self._idle.pop().close()
 
+    def _leave(self) -> None:
+        """Close the connections that are idle; those in use end when they are done."""
+        idle, self._idle = self._idle, deque()
+        with suppress(IndexError):
+            while True:
+                idle.pop().close()
+
     def close(self) -> None:
         """Close the connections that are idle; those in use end when they are done."""
-        self._close_idle()
-        self._idle = deque()
-        for client in (self._client, *sentinels(self._client)):
-            client.close()
+        self._leave()
+        if self._client is not None:
+            for client in (self._client, *sentinels(self._client)):
+                client.close()
+
+
+class SentinelLink(OwnLink):
+    """Connections to the primary that sentinels name.
+
+    While calls are made, a worker thread asks the sentinels from time to time. When they name
+    another primary, connections to the old one are left, and what it answers no longer counts: it
+    may still accept writes that will be lost.
+    """
+
+    def after_fork(self) -> None:
+        """Leave connections to the parent process."""
+        super().after_fork()
+        self._open: set[ref[_Wire]] = set()
+        self._primary: tuple[str, int] | None = None
+        self._next_look = 0.0
+        self._is_looking = False
+
+    def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
+        if self._primary and not self._is_looking and time.monotonic() >= self._next_look:
+            self._start_looking()
+        idle = self._idle
+        replies = super()._ask(commands)
+        if idle is not self._idle:
+            raise RedisConnectionError("the primary was replaced, or the saver closed, meanwhile")
+        return replies
+
+    def _start_looking(self) -> None:
+        self._next_look = time.monotonic() + SECONDS_TO_NOTICE
+        with suppress(RuntimeError):  # the interpreter is about to end
+            Thread(target=self._look, args=[self._idle], daemon=True).start()
+
+    def _look(self, idle: deque[_Wire]) -> None:
+        """Ask the sentinels, and again as long as there are calls: all may wait for a server."""
+        self._is_looking = True
+        try:
+            while idle is self._idle:
+                with suppress(RedisError, OSError):  # no sentinel answers
+                    primary = named_primary(self.client)
+                    if idle is self._idle:
+                        self._learn(primary)
+                time.sleep(SECONDS_TO_NOTICE)
+                if not self._permits.queue:
+                    return
+            for sentinel in sentinels(self._client):  # the saver may have been closed meanwhile
+                sentinel.close()
+        finally:
+            self._is_looking = False
+
+    def _check(self, wire: _Wire) -> None:
+        try:
+            check_role(wire.ask(packed([("ROLE",)]), 1)[0])
+        except BaseException:
+            wire.close()
+            raise
+        self._open.add(ref(wire, self._open.discard))
+        self._learn(wire.address)
+
+    def _learn(self, primary: tuple[str, int]) -> None:
+        old, self._primary = self._primary, primary
+        if old and old != primary:
+            report_failover(self._url.service, "{}:{}".format(*old), "{}:{}".format(*primary))
+            self._leave()
+            for wire in [found() for found in [*self._open]]:
+                if wire and wire.address != primary:
+                    wire.hang_up()
 
 
 class _Wire:
@@ -230,6 +387,17 @@ class _Wire:
         self._connection = pool.connection_class(**in_resp2(pool.connection_kwargs))
         self._connection.connect()
         self._replies = new_replies()
+        reset_in_children(self)
+
+    def after_fork(self) -> None:
+        """Close it here only: also a call that a fork interrupts must not read on."""
+        if self._connection._sock is not None:  # noqa: SLF001 - to disconnect would end it for all
+            self._connection._sock.close()  # noqa: SLF001 - as above
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it leads."""
+        return self._connection.host, self._connection.port
 
     def ask(self, data: bytes, expected: int) -> list[Any]:
         """The replies to commands; errors of the server are among them."""
@@ -283,6 +451,14 @@ class _Wire:
         except (InvalidResponse, ValueError) as error:
             raise RedisConnectionError(f"the server sent what is no reply: {error}") from error
 
+    def hang_up(self) -> None:
+        """End the connection from another thread, so that a call that waits for it fails now."""
+        sock = self._connection._sock  # noqa: SLF001 - as above
+        if sock is not None:
+            with suppress(OSError):  # it has just been closed
+                # Not by the method of a socket with TLS: another thread reads from that.
+                socket.shutdown(sock, SHUT_RDWR)
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.disconnect()
@@ -292,4 +468,6 @@ def link(redis: Any) -> Link:
     """The link of a saver that was made from a client or a URL."""
     if is_cluster(redis):
         return ClusterLink(redis)
-    return OwnLink(redis) if isinstance(redis, Url) else ClientLink(redis)
+    if isinstance(redis, Url):
+        return SentinelLink(redis) if redis.kind == "sentinel" else OwnLink(redis)
+    return ClientLink(redis) if hasattr(redis, "connection_pool") else ServersLink(redis)

@@ -2,23 +2,33 @@
 
 A connection belongs to the event loop that made it. A saver therefore has a link in each loop that
 uses it, and takes care that nothing is left of what it opened: not when the loop ends, which closes
-asynchronous generators (so each link is kept by one), not when the saver is collected, not in a
-forked process.
+asynchronous generators (so each link is kept by one), not when the saver or a loop that was never
+closed is collected, not in a forked process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine, MutableMapping
+from concurrent.futures import CancelledError as FutureCancelledError
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from threading import Lock, Thread
-from typing import Any, NamedTuple
-from weakref import finalize
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary, WeakSet, finalize
 
 from ._async_links import AsyncLink, async_link
+from ._clients import SECONDS_TO_RECOVER, disown
+from ._forks import reset_in_children
 from ._urls import Url
 from .errors import EventLoopError
+
+T = TypeVar("T")
+
+LOOK_AGAIN = 1.0  # seconds after which a waiting thread looks whether the event loop still runs
+_LINKS = "_langgraph_checkpoint_redis_links"  # the attribute of an event loop
 
 
 class Kept(NamedTuple):
@@ -41,38 +51,45 @@ class Connections:
 
     def __init__(self, redis: Any) -> None:
         self.redis = redis
-        self._lock = Lock()
+        self._inherited: list[Any] = []
         self._start()
+        reset_in_children(self)
 
     def _start(self) -> None:
-        self._by_loop: dict[AbstractEventLoop, Kept] = {}
+        self._lock = Lock()
+        self._loops: WeakSet[AbstractEventLoop] = WeakSet()
         self._own_loop: AbstractEventLoop | None = None
-        self._process = os.getpid()
+
+    def after_fork(self) -> None:
+        """Leave alone what belongs to loops that run in the parent process."""
+        # To collect it would wake the parent.
+        self._inherited += [(loop, self._forgotten(loop)) for loop in [*self._loops]]
+        if not isinstance(self.redis, Url):
+            self._inherited += disown(self.redis)
+        self._start()
 
     async def here(self) -> AsyncLink:
         """The link of the running loop."""
-        self._leave_parent_process()
         loop = asyncio.get_running_loop()
-        kept = self._by_loop.get(loop)
+        links = _links_in(loop)
+        kept = links.get(self)
         if kept is None:
             link = async_link(self.redis)
             kept = Kept(link, _keep(link))
             with self._lock:
                 self._forget_closed_loops()
-                self._by_loop[loop] = kept
+                self._loops.add(loop)
+                links[self] = kept
             await anext(kept.keeper)  # from now on, the loop knows it
         return kept.link
 
     def _forget_closed_loops(self) -> None:
-        for loop in [loop for loop in self._by_loop if loop.is_closed()]:
-            del self._by_loop[loop]
+        for loop in [loop for loop in self._loops if loop.is_closed()]:
+            self._loops.discard(loop)
+            self._forgotten(loop)
 
-    def _leave_parent_process(self) -> None:
-        """In a forked process, leave alone what belongs to loops that run in its parent."""
-        if self._process != os.getpid():
-            self._inherited = self._by_loop  # to collect it would wake the parent
-            self._lock = Lock()
-            self._start()
+    def _forgotten(self, loop: AbstractEventLoop) -> Kept | None:
+        return _links_in(loop).pop(self, None)
 
     def loop_for_waiting(self) -> AbstractEventLoop:
         """A running loop for a thread that has none: one that uses the saver, or one of its own."""
@@ -82,10 +99,34 @@ class Connections:
                 "this thread: await its twin instead (aget_tuple, aput, ...; of a graph: ainvoke, "
                 "...)"
             )
-        self._leave_parent_process()
         with self._lock:
-            running = [loop for loop in self._by_loop if loop.is_running()]
+            running = [loop for loop in [*self._loops] if loop.is_running()]
             return running[0] if running else self._start_own_loop()
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine, waited for from a thread without a running event loop."""
+        try:
+            loop = self.loop_for_waiting()
+        except EventLoopError:
+            coroutine.close()
+            raise
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        seen_running = time.monotonic()
+        while True:
+            try:
+                future.exception(LOOK_AGAIN)  # raises none of the coroutine's own errors
+            except FutureCancelledError as error:  # noqa: PERF203 - it waits a second each time
+                raise EventLoopError("the event loop ended before the call did") from error
+            except FutureTimeoutError:
+                if loop.is_running():
+                    seen_running = time.monotonic()
+                elif loop.is_closed() or time.monotonic() - seen_running > SECONDS_TO_RECOVER:
+                    future.cancel()
+            except BaseException:
+                future.cancel()  # an exception of a signal handler: nobody waits any more
+                raise
+            else:
+                return future.result()
 
     def _start_own_loop(self) -> AbstractEventLoop:
         if not isinstance(self.redis, Url):
@@ -97,15 +138,18 @@ class Connections:
             self._own_loop = asyncio.new_event_loop()
             thread = Thread(target=_run_until_stopped, args=[self._own_loop], daemon=True)
             thread.start()
-            finalize(self, _stop, self._own_loop, thread)
+            finalize(self, _stop, self._own_loop, thread, os.getpid())
         return self._own_loop
 
     async def close(self) -> None:
         """Close what was opened here, each client in its own loop."""
         with self._lock:
-            by_loop, self._by_loop = self._by_loop, {}
+            found = {loop: self._forgotten(loop) for loop in [*self._loops]}
+            self._loops.clear()
             own_loop, self._own_loop = self._own_loop, None
-        for loop, kept in by_loop.items():
+        for loop, kept in found.items():
+            if kept is None:
+                continue
             if loop is asyncio.get_running_loop():
                 await kept.keeper.aclose()
             elif loop.is_running():
@@ -113,6 +157,15 @@ class Connections:
                 await asyncio.wrap_future(closing)
         if own_loop is not None:
             own_loop.call_soon_threadsafe(own_loop.stop)
+
+
+def _links_in(loop: AbstractEventLoop) -> MutableMapping[Connections, Kept]:
+    """The links of savers in a loop, which owns them: if nobody closes it, they go with it."""
+    links: MutableMapping[Connections, Kept] | None = getattr(loop, _LINKS, None)
+    if links is None:
+        links = WeakKeyDictionary()
+        setattr(loop, _LINKS, links)
+    return links
 
 
 async def _closed(keeper: AsyncGenerator[None, None]) -> None:
@@ -134,7 +187,7 @@ async def _cancel_others() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def _stop(loop: AbstractEventLoop, thread: Thread) -> None:
-    if not loop.is_closed():
+def _stop(loop: AbstractEventLoop, thread: Thread, process: int) -> None:
+    if process == os.getpid() and not loop.is_closed():
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -567,23 +567,27 @@ class Operations(NamedTuple):
         thread_id = _config.identifier("thread_id", thread_id)
         ttl = self.shared.options.life.ttl
         args: list[Argument] = [self.shared.token(thread_id), own, ttl]
-        found, runs, lifetime = yield SET_LIFE(self._keys(thread_id), args)
+        found, runs, lifetime = yield SET_LIFE(
+            self._keys(thread_id), args, self.shared.options.confirm
+        )
         if not found:
             raise ThreadNotFoundError(thread_id)
         yield from self._renew_index(thread_id, runs, lifetime)
 
     def take_lease(self, thread_id: str, token: bytes, span: int) -> Operation[None]:
         """Take a lease that lasts `span` milliseconds after the last write."""
-        if not (yield LEASE(self._keys(thread_id), [token, span, 1])):
+        confirm = self.shared.options.confirm
+        if not (yield LEASE(self._keys(thread_id), [token, span, 1], confirm)):
             raise ThreadLeasedError(thread_id)
 
     def renew_lease(self, thread_id: str, token: bytes, span: int) -> Operation[None]:
         """Let a lease last `span` milliseconds from now."""
-        if not (yield LEASE(self._keys(thread_id), [token, span, 0])):
+        confirm = self.shared.options.confirm
+        if not (yield LEASE(self._keys(thread_id), [token, span, 0], confirm)):
             raise LeaseLostError(thread_id)
 
     def give_back_lease(self, thread_id: str, token: bytes) -> Operation[None]:
-        """End a lease, if it has not ended."""
+        """End a lease, if it has not ended. If that is lost, it ends by itself: no confirmation."""
         yield LEASE(self._keys(thread_id), [token, 0, 0])
 
     # The index of runs: which threads a run has checkpoints in.

@@ -42,18 +42,30 @@ def packed(commands: Sequence[Command]) -> bytes:
 
 
 def _packed(command: Command) -> bytes:
-    if _pack and sum([len(part) for part in command if not isinstance(part, int)]) < LARGE:
-        return _pack(command)
-    return _packed_here(command)
+    # Only bytes: of numbers and text hiredis makes objects, and while it does, a signal handler
+    # that raises makes it crash.
+    parts = [part if type(part) is bytes else _bytes(part) for part in command]
+    if _pack and sum(map(len, parts)) < LARGE:
+        return _pack(tuple(parts))
+    return _packed_here(parts)
 
 
-def _packed_here(command: Command) -> bytes:
-    parts = [b"*%d\r\n" % len(command)]
-    for argument in command:
-        data = b"%d" % argument if isinstance(argument, int) else argument
-        data = data.encode() if isinstance(data, str) else data
-        parts += b"$%d\r\n" % len(data), data, b"\r\n"
-    return b"".join(parts)
+def _packed_here(parts: Sequence[bytes]) -> bytes:
+    packed = [b"*%d\r\n" % len(parts)]
+    for part in parts:
+        packed += b"$%d\r\n" % len(part), part, b"\r\n"
+    return b"".join(packed)
+
+
+def _bytes(argument: Argument) -> bytes:
+    if isinstance(argument, str):
+        return argument.encode()
+    return b"%d" % argument if isinstance(argument, int) else bytes(argument)
+
+
+def in_bytes(command: Command) -> Command:
+    """Return a command for a client library, which knows it by its name; all else is bytes."""
+    return command[0], *[part if type(part) is bytes else _bytes(part) for part in command[1:]]
 
 
 _pack: Callable[..., bytes] | None = getattr(hiredis, "pack_command", None)  # from 2.1 on

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -33,11 +33,13 @@ class Script:
 
     name: str
     source: str = field(repr=False)
+    sha: str = field(init=False)  # what EVALSHA calls it
 
-    @cached_property
-    def sha(self) -> str:
-        """What EVALSHA calls it."""
-        return sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+    def __post_init__(self) -> None:
+        # At once: a property that is computed when first used has a lock, which a forked process
+        # would inherit.
+        sha = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "sha", sha)
 
     def __call__(
         self,
@@ -71,6 +73,11 @@ class Call(NamedTuple):
     args: tuple[Argument, ...]
     confirm: Confirm | None = None
 
+    @property
+    def name(self) -> str:
+        """The name of the script."""
+        return self.script.name
+
     def commands(self) -> tuple[Command, ...]:
         """What is sent to a server that knows the script."""
         return self._with(("EVALSHA", self.script.sha))
@@ -102,6 +109,11 @@ class Commands:
     each: tuple[Command, ...]
     may_fail: bool = False
     confirm: None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the first command."""
+        return str(self.each[0][0])
 
     def commands(self) -> tuple[Command, ...]:
         """What is sent."""

@@ -20,8 +20,10 @@ def check(options: Options) -> Operation[list[UserWarning]]:
     if version and tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
         raise UnsupportedServerError(f"Redis {version} is too old: 6.2 or newer is needed")
     warnings: list[UserWarning] = []
-    if evicting := _evicting(info, expires=bool(options.life.ttl)):
+    if evicting := _evicting(info):
         warnings.append(EvictionWarning(evicting))
+    if info.get("aof_enabled") == "0":
+        warnings += [DurabilityWarning(text) for text in (yield from _forgetting(info))]
     if confirm := options.confirm:
         warnings += [DurabilityWarning(text) for text in (yield from _lacking(confirm, info))]
     return warnings
@@ -32,11 +34,13 @@ def _info(*sections: bytes) -> dict[str, str]:
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-def _evicting(info: Mapping[str, str], *, expires: bool) -> str:
-    """Why the server may delete parts of threads, which may expire or not; empty if it will not."""
+def _evicting(info: Mapping[str, str]) -> str:
+    """Say why the server may delete parts of threads; empty if it will not.
+
+    Also of threads that never expire: some of their keys have times to live of their own.
+    """
     policy = info.get("maxmemory_policy", "")
-    kinds = ("allkeys", "volatile") if expires else ("allkeys",)
-    if not policy.startswith(kinds) or info.get("maxmemory") == "0":
+    if not policy.startswith(("allkeys", "volatile")) or info.get("maxmemory") == "0":
         return ""
     return (
         f"maxmemory-policy is {policy}: when its memory is full, this server deletes parts of "
@@ -44,19 +48,35 @@ def _evicting(info: Mapping[str, str], *, expires: bool) -> str:
     )
 
 
+def _forgetting(info: Mapping[str, str]) -> Operation[list[str]]:
+    """Say that a server without an append-only file has no snapshots either, if it tells."""
+    if (yield from _setting("save", info)) != ["save", ""]:
+        return []
+    return ["this server keeps nothing over a restart: set appendonly to yes, or save snapshots"]
+
+
 def _lacking(confirm: Confirm, info: Mapping[str, str]) -> Operation[list[str]]:
     """Why the server cannot confirm what it is to confirm, as far as it can be seen."""
     lacking: list[str] = []
     if confirm.disk and info.get("aof_enabled") == "0":
         lacking.append("it has no append-only file (appendonly no)")
-    if confirm.disk:
-        (found,) = yield Commands((("CONFIG", "GET", "appendfsync"),), may_fail=True)
-        if "no" in _words(found):
-            lacking.append("it leaves it to the system when to write to the disk (appendfsync no)")
+    if confirm.disk and "no" in (yield from _setting("appendfsync", info)):
+        lacking.append("it leaves it to the system when to write to the disk (appendfsync no)")
     replicas = info.get("connected_slaves", "")
     if replicas.isdecimal() and int(replicas) < confirm.replicas:
         lacking.append(f"it has {replicas} replicas, not {confirm.replicas}")
     return [f"this server cannot confirm writes as confirm asks it to: {why}" for why in lacking]
+
+
+def _setting(name: str, info: Mapping[str, str]) -> Operation[list[str]]:
+    """Return a setting, name and value; nothing if the server does not tell.
+
+    Nor does a cluster: its clients do not know which node to ask, as the command has no key.
+    """
+    if "cluster" in (info.get("redis_mode"), info.get("server_mode")):
+        return []
+    (found,) = yield Commands((("CONFIG", "GET", name),), may_fail=True)
+    return _words(found)
 
 
 def _words(reply: Any) -> list[str]:

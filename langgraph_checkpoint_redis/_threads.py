@@ -288,7 +288,9 @@ class ThreadOperations(Operations):
         return _count(namespaces) < before
 
     def _delete_unused(self, thread_id: str, state: Argument) -> Operation[bool]:
-        deleted, runs = yield DELETE_UNUSED(self._keys(thread_id), [state])
+        deleted, runs = yield DELETE_UNUSED(
+            self._keys(thread_id), [state], self.shared.options.confirm
+        )
         if deleted:
             yield from self._removed(thread_id, runs)
         return bool(deleted)

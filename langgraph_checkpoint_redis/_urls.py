@@ -8,15 +8,16 @@ handed to redis-py.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from socket import timeout as socket_timeout
 from types import ModuleType
 from typing import Any
+from urllib.parse import parse_qs, urlparse
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import Connection, parse_url
+from redis.connection import URL_QUERY_ARGUMENT_PARSERS, Connection, parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -40,6 +41,19 @@ RECONNECT = (RedisConnectionError, RedisTimeoutError, socket_timeout, ReadOnlyEr
 
 _PORTS = {"": 6379, "cluster": 6379, "sentinel": 26379}
 _POOL_OPTIONS = ("max_connections",)
+# Options that a URL may have, next to `ssl_*`. All others are Python objects, or not ours.
+_TEXTS = (
+    "username",
+    "password",
+    "client_name",
+    "lib_name",
+    "lib_version",
+    "encoding",
+    "encoding_errors",
+    "decode_responses",
+)
+_OPTIONS = {*URL_QUERY_ARGUMENT_PARSERS, *_TEXTS, *_POOL_OPTIONS} - {"retry_on_error", "timeout"}
+SHORTEST, LONGEST = 0.01, 86_400  # seconds: less is over before a server can answer
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 _URL = re.compile(
     r"(?P<scheme>rediss?|unix)(?:\+(?P<kind>cluster|sentinel))?://"
@@ -69,12 +83,10 @@ class Url:
     plain: str = field(repr=False)  # there may be a password in it
     hosts: tuple[tuple[str, int], ...]
     service: str
+    options: dict[str, Any] = field(init=False, repr=False, compare=False)  # as redis-py reads it
 
-    @cached_property
-    def options(self) -> dict[str, Any]:
-        """What redis-py makes of the URL: where to connect, and how."""
-        options: dict[str, Any] = parse_url(self.plain)
-        return options
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", parse_url(self.plain))
 
     @property
     def socket_timeout(self) -> float | None:
@@ -116,7 +128,7 @@ def parsed(text: str) -> Url:
         raise ConfigError(_FORMS + "This one has another form.")
     kind, scheme = match["kind"] or "", match["scheme"]
     if scheme == "unix":
-        return _checked_options(_socket(text, match))
+        return _socket(text, match)
     hosts = _hosts(match["hosts"], kind)
     service, path = _service(match["path"]) if kind == "sentinel" else ("", match["path"])
     if not _DATABASE.fullmatch(path):
@@ -124,7 +136,7 @@ def parsed(text: str) -> Url:
     first, port = hosts[0]
     place = f"[{first}]:{port}" if ":" in first else f"{first}:{port}"
     plain = f"{scheme}://{match['login']}{place}{path}{match['query']}"
-    url = _checked_options(Url(kind, plain, hosts, service))
+    url = _checked(kind, plain, hosts, service)
     if kind == "cluster" and url.options.get("db"):
         raise ConfigError(_FORMS + "A cluster has no database but 0.")
     return url
@@ -133,7 +145,7 @@ def parsed(text: str) -> Url:
 def _socket(text: str, match: re.Match[str]) -> Url:
     if match["kind"] or match["hosts"] or not match["path"].strip("/"):
         raise ConfigError(_FORMS + "A URL with unix: names the path of a socket.")
-    return Url("", text, (), "")
+    return _checked("", text, (), "")
 
 
 def _hosts(text: str, kind: str) -> tuple[tuple[str, int], ...]:
@@ -155,14 +167,56 @@ def _service(path: str) -> tuple[str, str]:
     return match[1], match[2] or ""
 
 
-def _checked_options(url: Url) -> Url:
-    """Refuse what redis-py would refuse when it makes its first connection."""
+def _checked(kind: str, plain: str, hosts: tuple[tuple[str, int], ...], service: str) -> Url:
+    """Refuse what redis-py would refuse when it makes its first connection, or would hang by."""
+    for name in {*parse_qs(urlparse(plain).query)} - {*_OPTIONS, *_options_of(kind)}:
+        if not name.startswith("ssl_"):
+            raise ConfigError(f"redis: the URL has an option that cannot be used: {name!r:.50}")
     try:
+        url = Url(kind, plain, hosts, service)
         options = dict(url.options)
         connection = options.pop("connection_class", Connection)
-        for name in (*_POOL_OPTIONS, *(_SENTINEL_OPTIONS if url.kind == "sentinel" else ())):
+        for name in (*_POOL_OPTIONS, *_options_of(kind)):
             options.pop(name, None)
         connection(**{**_NAMED, **options})
     except (TypeError, ValueError, RedisError) as error:
         raise ConfigError(f"redis: the URL has an option that cannot be used: {error}") from None
+    for name, (is_fit, expected) in _FIT.items():
+        if name in url.options and not is_fit(url.options[name]):
+            raise ConfigError(
+                f"redis: {name} in the URL must be {expected}, not {url.options[name]!r:.50}"
+            )
     return url
+
+
+def _options_of(kind: str) -> tuple[str, ...]:
+    return _SENTINEL_OPTIONS if kind == "sentinel" else ()
+
+
+def _is_time(seconds: float) -> bool:
+    return SHORTEST <= seconds <= LONGEST
+
+
+def _keeps_ascii(encoding: str) -> bool:
+    try:
+        return "AUTH".encode(encoding) == b"AUTH"
+    except (LookupError, UnicodeError):
+        return False
+
+
+_TIME = f"seconds from {SHORTEST} to {LONGEST}"
+# With other values, calls would never return, or be tried in vain for as long as a server may take
+# to come back.
+_FIT: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "max_connections": (lambda number: number >= 1, "at least 1"),
+    "socket_timeout": (_is_time, _TIME),
+    "socket_connect_timeout": (_is_time, _TIME),
+    "health_check_interval": (lambda seconds: 0 <= seconds <= LONGEST, f"from 0 to {LONGEST}"),
+    "socket_read_size": (lambda size: size >= 1, "at least 1"),
+    "db": (lambda number: number >= 0, "at least 0"),
+    "client_name": (
+        lambda name: name.isascii() and name.isprintable() and " " not in name,
+        "printable ASCII without spaces",
+    ),
+    "encoding": (_keeps_ascii, "one that keeps ASCII, such as utf-8"),
+}

@@ -21,7 +21,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from concurrent.futures import CancelledError as FutureCancelledError
 from contextlib import asynccontextmanager
 from copy import copy
 from typing import Any, Literal, TypeVar, cast
@@ -37,12 +36,14 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis.asyncio import Redis, RedisCluster
+from typing_extensions import Self
 
 from . import _codec, _config
 from ._clients import Patience, checked, is_cluster, socket_timeout
 from ._compression import Compression
 from ._config import Duration
 from ._confirm import Confirm
+from ._copies import copied, restored, state_of
 from ._embedded import EmbeddedServer
 from ._integrity import AsyncIntegrity
 from ._lease import AsyncLease, Holding
@@ -54,7 +55,6 @@ from ._reencryption import AsyncReencryption
 from ._scripts import Operation, Request
 from ._setup import check
 from ._thread_methods import AsyncThreadMethods
-from .errors import EventLoopError
 
 T = TypeVar("T")
 
@@ -125,6 +125,7 @@ class AsyncRedisSaver(
         """Nothing is sent before the first call, and no event loop is needed."""
         super().__init__(serde=serde)
         redis = checked(redis, asynchronous=True)
+        self._redis = redis
         self._connections = Connections(redis)
         options = Options.checked(
             keep_last=keep_last,
@@ -174,7 +175,7 @@ class AsyncRedisSaver(
             UnsupportedServerError: It is older than Redis 6.2.
 
         Warns `EvictionWarning` when the server deletes keys once its memory is full, and
-        `DurabilityWarning` when it cannot keep what `confirm` asks for.
+        `DurabilityWarning` when it writes nothing to disk or cannot keep what `confirm` asks for.
         """
         for warning in await self._run(check(self._shared.options)):
             warnings.warn(warning, stacklevel=2)
@@ -182,6 +183,24 @@ class AsyncRedisSaver(
     async def aclose(self) -> None:
         """Close the connections, if the saver was made from a URL."""
         await self._connections.close()
+
+    # Copies
+
+    def __copy__(self) -> Self:
+        """Return a saver that shares connections and memory with this one."""
+        return copied(self, {})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same: also a deep copy is a saver on the same server."""
+        return copied(self, memo, deeply=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what makes a saver of another process: no connections, and no memory."""
+        return state_of(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(restored(state))
+        self._connections = Connections(self._redis)
 
     # Driving operations
 
@@ -209,7 +228,7 @@ class AsyncRedisSaver(
                 link = await self._connections.here()  # another one, if it was closed meanwhile
                 return await link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
-                patience = patience or Patience(self._connections.redis)
+                patience = patience or Patience(self._connections.redis, request.name)
                 await asyncio.sleep(patience.pause(error))
 
     async def _thread_ids(self) -> AsyncIterator[str]:
@@ -219,7 +238,7 @@ class AsyncRedisSaver(
             try:
                 key = await anext(keys, None)
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
-                patience = patience or Patience(self._connections.redis)
+                patience = patience or Patience(self._connections.redis, "SCAN")
                 await asyncio.sleep(patience.pause(error))
                 keys = self._timelines()  # anew: a cursor means nothing to another process
                 continue
@@ -247,15 +266,7 @@ class AsyncRedisSaver(
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine, waited for from a thread without a running event loop."""
-        try:
-            loop = self._connections.loop_for_waiting()
-        except EventLoopError:
-            coroutine.close()
-            raise
-        try:
-            return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
-        except FutureCancelledError as error:
-            raise EventLoopError("the event loop ended before the call did") from error
+        return self._connections.wait(coroutine)
 
     # LangGraph's interface
 

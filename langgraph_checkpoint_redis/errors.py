@@ -176,7 +176,7 @@ class EventLoopError(RedisSaverError, RuntimeError):
 
 
 class EvictionWarning(UserWarning):
-    """The server may evict checkpoints when its memory is full."""
+    """The server may evict parts of checkpoints when its memory is full."""
 
 
 class ClockWarning(UserWarning):
@@ -184,7 +184,7 @@ class ClockWarning(UserWarning):
 
 
 class DurabilityWarning(UserWarning):
-    """The server cannot keep what `confirm` asks for."""
+    """The server keeps nothing over a restart, or cannot keep what `confirm` asks for."""
 
 
 class ThreadNotFoundError(RedisSaverError):

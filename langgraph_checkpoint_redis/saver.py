@@ -26,12 +26,14 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis import Redis, RedisCluster
+from typing_extensions import Self
 
 from . import _codec, _config
 from ._clients import Patience, checked, is_cluster, socket_timeout
 from ._compression import Compression
 from ._config import Duration
 from ._confirm import Confirm
+from ._copies import copied, restored, state_of
 from ._embedded import EmbeddedServer
 from ._integrity import Integrity
 from ._lease import Holding, Lease
@@ -167,7 +169,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             UnsupportedServerError: It is older than Redis 6.2.
 
         Warns `EvictionWarning` when the server deletes keys once its memory is full, and
-        `DurabilityWarning` when it cannot keep what `confirm` asks for.
+        `DurabilityWarning` when it writes nothing to disk or cannot keep what `confirm` asks for.
         """
         for warning in self._run(check(self._shared.options)):
             warnings.warn(warning, stacklevel=2)
@@ -175,6 +177,24 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
     def close(self) -> None:
         """Close the connections, if the saver was made from a URL."""
         self._link.close()
+
+    # Copies
+
+    def __copy__(self) -> Self:
+        """Return a saver that shares connections and memory with this one."""
+        return copied(self, {})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same: also a deep copy is a saver on the same server."""
+        return copied(self, memo, deeply=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what makes a saver of another process: no connections, and no memory."""
+        return state_of(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(restored(state))
+        self._link = link(self._redis)
 
     # Driving operations
 
@@ -199,7 +219,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             try:
                 return self._link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
-                patience = patience or Patience(self._redis)
+                patience = patience or Patience(self._redis, request.name)
                 time.sleep(patience.pause(error))
 
     def _thread_ids(self) -> Iterator[str]:
@@ -209,7 +229,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             try:
                 key = next(keys, None)
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
-                patience = patience or Patience(self._redis)
+                patience = patience or Patience(self._redis, "SCAN")
                 time.sleep(patience.pause(error))
                 keys = self._timelines()  # anew: a cursor means nothing to another process
                 continue

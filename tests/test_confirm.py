@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -19,6 +20,7 @@ from langgraph_checkpoint_redis import (
     ConfigError,
     Confirm,
     DurabilityWarning,
+    RedisSaver,
     UnconfirmedError,
 )
 
@@ -158,6 +160,64 @@ def test_what_was_done_already_is_confirmed_as_well(
     wait_until(lambda: has_link(pair.replica), "the replica does not come back")
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda saver: saver.set_ttl("a", 1000),
+        lambda saver: saver.pin("a"),
+        lambda saver: saver.unpin("a"),
+        lambda saver: saver.copy_thread("a", f"copy {time.time()}"),
+        lambda saver: saver.prune_threads(idle=1e-6),
+    ],
+)
+def test_calls_of_operators_are_confirmed_as_well(
+    pair: Pair, saver_on: SaverOn, write: Callable[[Saver], object]
+) -> None:
+    """A failover would take back what an operator was told."""
+    put(saver_on(pair.url))
+    write(saver_on(pair.url, **_to(1)))
+    put(saver_on(pair.url))
+    with pytest.raises(UnconfirmedError):
+        write(saver_on(pair.url, **_to(2, SOON)))
+
+
+def test_a_lease_is_confirmed_and_one_that_is_not_is_given_back(
+    pair: Pair, kind: str, loop: asyncio.AbstractEventLoop
+) -> None:
+    """After a failover, two runs would have the lease of a thread; or none could have it."""
+    careless, careful = RedisSaver(pair.url), _to(2, SOON)
+    if kind == "sync":
+        with (
+            RedisSaver.from_conn_string(pair.url, **careful) as saver,
+            pytest.raises(UnconfirmedError),
+            saver.lease("a"),
+        ):
+            pass
+    else:
+
+        async def take() -> None:
+            async with AsyncRedisSaver.from_conn_string(pair.url, **careful) as saver:
+                with pytest.raises(UnconfirmedError):
+                    async with saver.alease("a"):
+                        pass
+
+        loop.run_until_complete(take())
+    with careless.lease("a"):
+        put(careless)
+    careless.close()
+
+
+def test_repairs_are_confirmed(pair: Pair, saver_on: SaverOn) -> None:
+    """A failover would bring back damage that was removed."""
+    saver = saver_on(pair.url)
+    put(saver)
+    pair.primary.delete("lg:{a}:chunks")
+    careful = saver_on(pair.url, **_to(2, SOON))
+    assert careful.verify("a")  # to look is not to write
+    with pytest.raises(UnconfirmedError):
+        careful.repair("a")
+
+
 def test_a_confirmed_write_is_on_the_disk(pair: Pair, saver_on: SaverOn) -> None:
     """Power that fails right after an answer would take back what a person has been told."""
     saver = saver_on(pair.url, confirm={"disk": True})
@@ -254,7 +314,8 @@ def test_clients_tell_how_long_they_wait(
         (("--appendonly", "yes", "--appendfsync", "no"), Confirm(disk=True), "appendfsync no"),
         (ALWAYS, Confirm(disk=True, replicas=1), "0 replicas, not 1"),
         (ALWAYS, Confirm(disk=True), None),
-        ((), None, None),
+        ((), None, "keeps nothing over a restart"),
+        (("--save", "3600 1"), None, None),
     ],
 )
 def test_setup_warns_of_a_server_that_cannot_confirm(

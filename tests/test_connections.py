@@ -20,14 +20,21 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from langgraph_checkpoint_redis import AsyncRedisSaver, EventLoopError, RedisSaver, _resp
-from langgraph_checkpoint_redis._clients import must_leave
+from langgraph_checkpoint_redis import (
+    AsyncRedisSaver,
+    EventLoopError,
+    RedisSaver,
+    ThreadLeasedError,
+    _resp,
+)
+from langgraph_checkpoint_redis._clients import Patience, must_leave
 from langgraph_checkpoint_redis._lines import SECONDS_TO_FINISH
 from langgraph_checkpoint_redis._links import _Wire
+from langgraph_checkpoint_redis._urls import parsed
 
 from .driving import Saver
 from .servers import running_node, wait_until
-from .story import chat, thread
+from .story import chat, thread, use
 from .test_costs import cost
 
 SaverOn = Callable[..., Saver]
@@ -88,7 +95,29 @@ def test_what_is_no_reply_is_an_error(reader: Callable[[], Any]) -> None:
 )
 def test_requests_are_alike_with_and_without_hiredis(command: list[Any]) -> None:
     """What works for one user would fail for another."""
-    assert _resp._packed_here(tuple(command)) == _resp._packed(tuple(command))
+    with_hiredis = _resp.packed([tuple(command)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_resp, "_pack", None)
+        assert _resp.packed([tuple(command)]) == with_hiredis
+
+
+def test_a_library_in_c_is_given_nothing_but_bytes(
+    saver: Saver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of other things it makes objects, and crashes if a signal handler raises meanwhile."""
+    packed: list[tuple[Any, ...]] = []
+    pack = _resp._pack
+    assert pack
+
+    def watched(command: tuple[Any, ...]) -> bytes:
+        packed.append(command)
+        return pack(command)
+
+    monkeypatch.setattr(_resp, "_pack", watched)
+    use(saver)
+    assert packed
+    assert {type(part) for command in packed for part in command} == {bytes}
+    assert {type(part) for part in _resp.in_bytes(("EVAL", "return 1", 0, b"x"))[1:]} == {bytes}
 
 
 # Sharing
@@ -274,7 +303,58 @@ def test_a_thread_does_not_wait_for_ever_for_a_saver_that_is_closed(prefix: str)
 def test_a_replica_that_waits_for_its_primary_is_left_for_another_server() -> None:
     """After a failover, calls would insist on a server that has lost its primary."""
     assert must_leave(MasterDownError("Link with MASTER is down"))
+    assert must_leave(ResponseError("NOREPLICAS Not enough good replicas to write."))
     assert not must_leave(ResponseError("ERR other"))
+
+
+IN_A_SCRIPT = f"Error running script (call to f_{'0' * 40}): @user_script:1: "
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("BUSY Redis is busy running a script.", True),
+        ("NOREPLICAS Not enough good replicas to write.", True),
+        (IN_A_SCRIPT + "@user_script: 1: -NOREPLICAS Not enough good replicas to write.", True),
+        (IN_A_SCRIPT + "@user_script: 1: -READONLY You can't write", True),
+        (IN_A_SCRIPT + "-READONLY You can't write", True),
+        ("ERR " + IN_A_SCRIPT + "-NOREPLICAS Not enough", True),
+        ("MASTERDOWN Link with MASTER is down", True),
+        ("ERR in thread x NOREPLICAS y", False),
+        ("THREADLEASED lg:{BUSY }:timeline", False),
+        ("WRONGTYPE -READONLY MASTERDOWN BUSY NOREPLICAS ", False),
+        (IN_A_SCRIPT + "x -READONLY y", False),
+        ("BUSYKEY Target key name already exists.", False),
+    ],
+)
+def test_only_the_code_of_an_error_decides_what_is_asked_again(text: str, *, passes: bool) -> None:
+    """A name with such a word in it would make a refusal last ten seconds for everybody."""
+    error = ResponseError(text)
+    patience = Patience(parsed("redis://h"), "put")
+    if passes:
+        patience.pause(error)
+    else:
+        assert not must_leave(error)
+        with pytest.raises(Exception):  # noqa: B017, PT011 - whatever it is explained as
+            patience.pause(error)
+
+
+@pytest.mark.parametrize("word", ["x NOREPLICAS y", "BUSY ", "-READONLY ", "MASTERDOWN x"])
+def test_names_with_such_words_in_them_are_refused_at_once(
+    saver: Saver, server: str, prefix: str, client: redis.Redis, word: str
+) -> None:
+    """A refusal would take ten seconds, and break the connections of all other calls."""
+    before = client.info("stats")["total_connections_received"]
+    with (
+        RedisSaver.from_conn_string(server, prefix=prefix) as other,
+        other.lease(word),
+    ):
+        saver.get_tuple(thread(word))
+        connected = client.info("stats")["total_connections_received"]
+        with pytest.raises(ThreadLeasedError):
+            saver.put(thread(word), *chat(1))
+    assert connected > before
+    assert client.info("stats")["total_connections_received"] == connected
 
 
 def test_a_server_that_says_nothing_is_an_error(saver_on: SaverOn) -> None:

@@ -48,7 +48,7 @@ FILE = re.compile(r"(?:# |%%writefile )(\w+\.py)\n")  # a block that begins so i
 @pytest.fixture
 def empty_server() -> Iterator[str]:
     """A server with nothing on it: the documentation uses the names of threads that it likes."""
-    with running_server(any_binary()) as url:
+    with running_server(any_binary(), "--save", "3600 1") as url:  # or `setup` would warn
         yield url
 
 

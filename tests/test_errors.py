@@ -427,13 +427,13 @@ def test_setup_warns_of_a_server_that_evicts(
 def test_setup_warns_of_a_server_that_evicts_what_expires(
     saver_on: Callable[..., Saver], evicting_server: str
 ) -> None:
-    """A thread with a time to live would lose parts before that time, and nobody had said so."""
+    """A thread would lose parts that have a time to live of their own, and nobody had said so."""
     with redis.Redis.from_url(evicting_server) as client:
         client.config_set("maxmemory-policy", "volatile-lru")
         try:
-            saver_on(evicting_server).setup()  # its threads stay for ever
-            with pytest.warns(EvictionWarning, match="volatile-lru.*noeviction"):
-                saver_on(evicting_server, ttl=3600).setup()
+            for ttl in (None, 3600):
+                with pytest.warns(EvictionWarning, match="volatile-lru.*noeviction"):
+                    saver_on(evicting_server, ttl=ttl).setup()
         finally:
             client.config_set("maxmemory-policy", "allkeys-lru")
 

@@ -71,7 +71,8 @@ os._exit(0)  # what blockbuster changed in Python can make its end a crash
 
 
 def run(opened: str, directory: Path, **environment: str) -> None:
-    command = (sys.executable, "-W", "error", "-c", PROGRAM.replace("OPENED", opened))
+    filters = ("-W", "error", "-W", "ignore:this server keeps nothing")  # it is in memory
+    command = (sys.executable, *filters, "-c", PROGRAM.replace("OPENED", opened))
     environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, check=False

@@ -127,3 +127,18 @@ def imported(statement: str) -> set[str]:
     command = (sys.executable, "-X", "importtime", "-c", statement)
     said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stderr
     return {*re.findall(r"^import time: +\d+ \| +\d+ \| +([\w.]+)$", said, re.MULTILINE)}
+
+
+def test_a_library_of_langgraph_that_is_too_old_is_named() -> None:
+    """The first error would be that some name cannot be imported, and say nothing to anybody."""
+    program = """if True:
+        import langgraph.checkpoint.base as base
+        del base.writes_sort_key  # as before 4.3
+        import langgraph_checkpoint_redis
+        """
+    command = (sys.executable, "-c", program)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    last = done.stderr.strip().splitlines()[-1]
+    assert "MissingLibraryError" in last
+    assert "needs langgraph-checkpoint 4.3 or newer" in last
+    assert "pip install -U" in last

@@ -144,8 +144,9 @@ class WatchedCluster(WatchedRedis):
     nodes_manager = None
 
 
-def _sent(_: str, sha: str, keys: int, *rest: Any) -> Sent:
-    names = {script.sha: name for name, script in SCRIPTS.items()}
+def _sent(_: str, sha: bytes, number: bytes, *rest: Any) -> Sent:
+    names = {script.sha.encode(): name for name, script in SCRIPTS.items()}
+    keys = int(number)
     return Sent(names[sha], rest[:keys], rest[keys:])
 
 

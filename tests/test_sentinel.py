@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -13,10 +15,10 @@ import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
 
-from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
+from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, UnconfirmedError
 
 from .driving import Saver
-from .servers import SERVICE, Watched, running_sentinels, wait_until
+from .servers import SERVICE, Watched, address, running_sentinels, wait_until
 from .story import chat, kill_soon, store, thread, use
 
 BEFORE, MEANWHILE, AFTER = range(10), range(10, 40), range(40, 70)
@@ -94,6 +96,97 @@ def _clients_of_sentinels(watched: Watched) -> int:
         with redis.Redis(*sentinel) as client:
             total += client.info("clients")["connected_clients"]
     return total
+
+
+@pytest.mark.parametrize("all_wait", [False, True])
+def test_a_primary_that_sentinels_no_longer_name_is_left(
+    saver_on: SaverOn, *, all_wait: bool
+) -> None:
+    """After a failover, a saver would go on writing to a server whose writes will be lost."""
+    with running_sentinels(replicas=1) as watched:
+        saver = saver_on(watched.url)
+        saver.put(thread("a"), *chat(1))
+        old, new = watched.servers
+        new.execute_command("REPLICAOF", "NO", "ONE")
+        for sentinel in watched.sentinels:
+            with redis.Redis(*sentinel) as client:
+                client.execute_command("SENTINEL", "REMOVE", SERVICE)
+                client.execute_command("SENTINEL", "MONITOR", SERVICE, *address(new), "2")
+        began = time.monotonic()
+        if all_wait:  # nothing happens but that calls wait for the old primary
+            old.execute_command("CLIENT", "PAUSE", "10000", "ALL")
+            saver.put(thread("b"), *chat(2))
+        else:
+            while not new.exists("lg:{b}:timeline"):
+                saver.put(thread("b"), *chat(2))
+                assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 4  # less than the time-out of a call
+        assert new.exists("lg:{b}:timeline")
+
+
+def test_a_server_that_is_no_primary_is_not_written_to(
+    watched: Watched, saver_on: SaverOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a sentinel with old news says would be believed."""
+    monkeypatch.setattr("langgraph_checkpoint_redis._clients.SECONDS_TO_RECOVER", 0.1)
+    replica = watched.servers[1]
+
+    async def named_async(*_: object) -> tuple[str, int]:
+        return address(replica)
+
+    monkeypatch.setattr("redis.Sentinel.discover_master", lambda *_: address(replica))
+    monkeypatch.setattr("redis.asyncio.Sentinel.discover_master", named_async)
+    with pytest.raises(redis.ConnectionError, match="not a primary"):
+        saver_on(watched.url).get_tuple(thread("a"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("confirmed", [True, False], ids=["confirmed", "paused"])
+def test_a_failover_as_documented_loses_no_acknowledged_write(
+    saver_on: SaverOn, kind: str, *, confirmed: bool
+) -> None:
+    """Whoever follows the documentation would lose the turns of some seconds."""
+    with running_sentinels() as watched:
+        confirm = {"replicas": 2, "timeout": 1} if confirmed else None
+        of = RedisSaver if kind == "sync" else AsyncRedisSaver
+        savers = [of(watched.url, confirm=confirm) for _ in range(4)]
+        acknowledged: list[str] = []
+        ends = time.monotonic() + 9
+
+        def work(saver: RedisSaver | AsyncRedisSaver) -> None:
+            number = 0
+            while time.monotonic() < ends:
+                number += 1
+                name = f"{id(saver)}-{number}"
+                with suppress(UnconfirmedError):
+                    saver.put(thread(name), *chat(number))
+                    acknowledged.append(name)
+
+        with ThreadPoolExecutor(4) as threads:
+            works = [threads.submit(work, saver) for saver in savers]
+            time.sleep(1)
+            if not confirmed:
+                _pause_until_replicas_have_all(watched)
+            with redis.Redis(*watched.sentinels[0]) as sentinel:
+                sentinel.execute_command("SENTINEL", "FAILOVER", SERVICE)
+            for one in works:
+                one.result()
+        new = saver_on(watched.url)
+        lost = [name for name in acknowledged if new.get_tuple(thread(name)) is None]
+        for saver in savers:
+            saver.close()
+    assert len(acknowledged) > 100
+    assert not lost
+
+
+def _pause_until_replicas_have_all(watched: Watched) -> None:
+    primary, *replicas = watched.servers
+    primary.execute_command("CLIENT", "PAUSE", "10000", "WRITE")
+    offset = primary.info("replication")["master_repl_offset"]
+    wait_until(
+        lambda: all(one.info("replication")["slave_repl_offset"] >= offset for one in replicas),
+        "the replicas do not catch up",
+    )
 
 
 @pytest.fixture(params=["url", "client"])

@@ -75,6 +75,12 @@ def test_what_is_special_in_a_password_is_percent_encoded() -> None:
         "redis://:hunter2@a,b",
         "redis://:hunter2@h?db=one",
         "redis://:hunter2@h?colour=red",
+        "redis://:hunter2@h?retry_on_error=x",
+        "redis://:hunter2@h?read_from_replicas=true",
+        "redis+cluster://:hunter2@h?read_from_replicas=true",
+        "redis+cluster://:hunter2@h?load_balancing_strategy=round_robin",
+        "redis://:hunter2@h?redis_connect_func=x",
+        "redis://:hunter2@h?parser_class=x",
         "rediss://:hunter2@h?ssl_cert_reqs=perhaps",
         "unix://:hunter2@",
         "unix+cluster://:hunter2@/socket",
@@ -95,6 +101,34 @@ def test_a_wrong_url_is_refused_at_once_and_its_password_not_shown(
         saver_class(wrong)
     assert "hunter2" not in str(found.value)
     assert found.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("max_connections=0", "at least 1, not 0"),
+        ("max_connections=-1", "at least 1"),
+        ("socket_timeout=0", "seconds from 0.01 to 86400, not 0.0"),
+        ("socket_timeout=-1", "seconds from"),
+        ("socket_timeout=0.0001", "seconds from"),
+        ("socket_timeout=nan", "seconds from"),
+        ("socket_timeout=inf", "seconds from"),
+        ("socket_connect_timeout=0", "seconds from"),
+        ("health_check_interval=-1", "from 0 to"),
+        ("db=-1", "at least 0"),
+        ("client_name=x%20y", "without spaces"),
+        ("client_name=x%0Ay", "without spaces"),
+        ("encoding=utf-16", "keeps ASCII"),
+        ("encoding=latin-2000", "keeps ASCII"),
+    ],
+)
+@pytest.mark.parametrize("saver_class", [RedisSaver, AsyncRedisSaver])
+def test_options_by_which_calls_would_hang_are_refused(
+    saver_class: Any, option: str, expected: str
+) -> None:
+    """Each call would wait for ever, or be repeated in vain for ten seconds."""
+    with pytest.raises(ConfigError, match=f"^redis: {option.partition('=')[0]} .*{expected}"):
+        saver_class(f"redis://h?{option}")
 
 
 def test_options_are_for_the_servers_and_for_their_sentinels() -> None:

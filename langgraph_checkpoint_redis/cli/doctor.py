@@ -402,7 +402,7 @@ def _eviction(patient: Patient) -> Findings:
         found = f"{policy}: when memory is full, parts of threads are deleted"
         yield Finding("eviction", level, found, advice)
     elif policy != "noeviction":
-        found = f"{policy}: when memory is full, parts of threads that expire are deleted"
+        found = f"{policy}: when memory is full, parts of all threads are deleted"
         yield Finding("eviction", Level.warn, found, advice)
     else:
         yield Finding("eviction", Level.ok, policy)
