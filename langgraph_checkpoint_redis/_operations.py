@@ -36,17 +36,15 @@ from ._listing import Cursor, Page
 from ._options import Shared
 from ._replies import Found, History, Reply, add_ancestor
 from ._resp import Argument, Command
+from ._run_index import RunIndex, names_of
 from ._scripts import (
     COPY,
     DELETE,
     DELETE_RUNS,
     DUMP,
-    FORGET_RUNS,
     GET,
     GET_AND_REFRESH,
     HISTORY,
-    INDEX,
-    INDEXED,
     LEASE,
     LIST,
     PRUNE,
@@ -54,6 +52,7 @@ from ._scripts import (
     PUT_LAST,
     PUT_WRITES,
     RESTORE,
+    RUNS,
     SET_LIFE,
     Commands,
     Operation,
@@ -71,6 +70,7 @@ ANCESTORS = 1000  # checkpoints that one call walks back for a delta channel
 FETCHED = 1000  # pieces that one command asks for
 SCANNED = 1000  # keys that a call of SCAN looks at
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
+LED_TOO_LITTLE, ENDING = 2, 2  # what copy.lua and set_life.lua say where entries are lacking
 
 
 class Operations(NamedTuple):
@@ -81,6 +81,10 @@ class Operations(NamedTuple):
 
     def _keys(self, thread_id: str) -> ThreadKeys:
         return self.shared.keyspace.thread(thread_id)
+
+    @property
+    def _runs(self) -> RunIndex:
+        return RunIndex(self.shared)
 
     def _confirm(self, config: RunnableConfig) -> Confirm | None:
         options = self.shared.options
@@ -110,10 +114,10 @@ class Operations(NamedTuple):
         tail = _codec.tail(self.serde, draft)
         keep_last = self.shared.options.keep_last or 0
         refuses = int(self._refuses_conflict(parent))
-        terms = (tail, keep_last, *self._terms(parent.thread_id, own_ttl), refuses)
+        terms = (tail, keep_last, *self._terms(parent.thread_id, own_ttl), refuses, "")
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
         lifetime = self.shared.options.life.index_ttl(own_ttl)
-        indexed = yield from self._index_new(parent.thread_id, run, lifetime, confirm)
+        registration = yield from self._runs.register(parent.thread_id, run, lifetime, confirm)
         for channels in (new_versions, checkpoint["channel_values"]):
             known = self.shared.threads.of(parent.thread_id)
             values = self._encoded(checkpoint, channels, known, parent.namespace)
@@ -122,7 +126,8 @@ class Operations(NamedTuple):
                 known, [parent.namespace, checkpoint_id, head, *terms], values.values()
             )
             script = PUT_LAST if keep_last else PUT
-            is_stored, *told = yield script(self._keys(parent.thread_id), args, confirm)
+            call = script(self._keys(parent.thread_id), args, confirm)
+            is_stored, *told = yield from self._runs.put(registration, call)
             if is_stored:
                 ropes = {channel: value.cut.rope for channel, value in values.items()}
                 self.shared.threads.learn(parent.thread_id, known, new)
@@ -130,11 +135,7 @@ class Operations(NamedTuple):
                 break
             # The server lacks what it was thought to have: send all that there is.
             self.shared.threads.forget(parent.thread_id)
-        run_is_new, runs, lifetime, gone = told
-        if run_is_new and not indexed:  # the run was deleted here meanwhile, and the index with it
-            yield from self._index(parent.thread_id, [run], lifetime, confirm)
-        yield from self._renew_index(parent.thread_id, runs, lifetime)
-        yield from self._unindex(parent.thread_id, gone)
+        yield from self._runs.keep(registration, told)
         return parent.config(checkpoint_id)
 
     def put_writes(
@@ -172,7 +173,7 @@ class Operations(NamedTuple):
                 break
             self.shared.threads.forget(place.thread_id)
         runs, lifetime = told
-        yield from self._renew_index(place.thread_id, runs, lifetime)
+        yield from self._runs.renew(place.thread_id, runs, lifetime)
 
     def _learn_written(self, place: Place, known: Known, values: Mapping[str, Value]) -> None:
         """Remember large writes as they were cut: many become the values of their channels."""
@@ -260,7 +261,7 @@ class Operations(NamedTuple):
         if life.refresh_on_read and life.ttl:
             args: list[Argument] = [ropes, may_leave, life.ttl, *wanted]
             _, rows, is_left, *chunks, runs, lifetime = yield GET_AND_REFRESH(keys, args)
-            yield from self._renew_index(place.thread_id, runs, lifetime)
+            yield from self._runs.renew(place.thread_id, runs, lifetime)
         else:
             _, rows, is_left, *chunks = yield GET(keys, [ropes, may_leave, *wanted])
         reply = self._reply(place.thread_id, known, *chunks)
@@ -385,20 +386,14 @@ class Operations(NamedTuple):
     def threads_of_runs(self, run_ids: Sequence[str]) -> Operation[dict[str, list[str]]]:
         """The threads that have checkpoints of runs, each with those runs."""
         runs = list(dict.fromkeys(_config.texts("run_ids", run_ids)))
-        threads: dict[str, list[str]] = {}
-        if runs:
-            replies = yield Commands(
-                tuple(("SMEMBERS", self.shared.keyspace.run(run)) for run in runs)
-            )
-            for run, members in zip(runs, replies, strict=True):
-                for thread_id in _decoded(members):
-                    threads.setdefault(thread_id, []).append(run)
-        return threads
+        return (yield from self._runs.threads(runs))
 
     def delete_runs(self, thread_id: str, run_ids: Sequence[str]) -> Operation[None]:
         """Delete the checkpoints that runs made in a thread."""
         gone = yield from self._remove(DELETE_RUNS, thread_id, run_ids)
-        yield from self._removed(thread_id, {*gone, *(run.encode() for run in run_ids)})
+        yield from self._removed(thread_id, gone)
+        found = {text.partition(b"\0")[0].decode() for text in gone}
+        yield from self._runs.remove_stale(thread_id, [run for run in run_ids if run not in found])
 
     def _remove(
         self, script: Script, thread_id: str, args: Sequence[Argument]
@@ -416,7 +411,7 @@ class Operations(NamedTuple):
 
     def _removed(self, thread_id: str, runs: Collection[bytes]) -> Operation[None]:
         self.shared.threads.forget(thread_id)
-        yield from self._unindex(thread_id, runs)
+        yield from self._runs.unindex(thread_id, runs)
 
     def copy_thread(self, source: str, target: str) -> Operation[None]:
         """Copy all of a thread to one that has nothing yet."""
@@ -430,19 +425,22 @@ class Operations(NamedTuple):
             self.shared.keyspace.copy_mark(target),
         )
         mark, confirm = (token_bytes(16), COPY_MARK), self.shared.options.confirm
-        runs, own_ttl = yield Commands((("HKEYS", keys.runs), ("HGET", keys.control, "ttl")))
-        lifetime = self.shared.options.life.index_ttl(None if own_ttl is None else int(own_ttl))
-        yield from self._index(target, _decoded(runs), lifetime)  # before the copy, as in `put`
-        if self.shared.is_cluster and not same_slot(keys[0], target_keys[0]):
-            runs_then, *thread = yield DUMP(copied_keys)
-            copied = yield RESTORE(marked_keys, [*mark, *thread], confirm)
-        else:
-            copied, runs_then = yield COPY([*copied_keys, *marked_keys], mark, confirm)
+        is_near = not self.shared.is_cluster or same_slot(keys[0], target_keys[0])
+        copied = LED_TOO_LITTLE
+        while copied == LED_TOO_LITTLE:  # the entries of runs come before the copy, as in `put`
+            if is_near:
+                runs, _, span, now = yield RUNS(keys)
+                token, score = yield from self._runs.lead(target, runs, span, now)
+                led: list[Argument] = [token, score, *names_of(runs)]
+                copied = yield COPY([*copied_keys, *marked_keys], [*mark, *led], confirm)
+            else:
+                runs, now, span, *thread = yield DUMP(copied_keys)
+                token, score = yield from self._runs.lead(target, runs, span, now)
+                copied = yield RESTORE(marked_keys, [*mark, token, score, *thread], confirm)
+            if copied != 1:
+                yield from self._runs.lead_no_more(target, runs, token)
         if not copied:
-            yield from self._unindex(target, runs)
             raise ThreadExistsError(target)
-        new = set(_decoded(runs_then)).difference(_decoded(runs))
-        yield from self._index(target, new, lifetime)
 
     # The life of a thread
 
@@ -457,11 +455,14 @@ class Operations(NamedTuple):
     def _set_life(self, thread_id: str, own: Argument) -> Operation[None]:
         _config.text("thread_id", thread_id)
         ttl = self.shared.options.life.ttl
-        args: list[Argument] = [self.shared.token(thread_id), own, ttl]
-        found, runs, lifetime = yield SET_LIFE(self._keys(thread_id), args)
+        found, runs, lifetime = ENDING, (), 0
+        while found == ENDING:  # then what leads to the thread has to stay for as long, first
+            stay = yield from self._runs.keep_for_ever(thread_id, runs)
+            args: list[Argument] = [self.shared.token(thread_id), own, ttl, *stay]
+            found, runs, lifetime = yield SET_LIFE(self._keys(thread_id), args)
         if not found:
             raise ThreadNotFoundError(thread_id)
-        yield from self._renew_index(thread_id, runs, lifetime)
+        yield from self._runs.renew(thread_id, runs, lifetime)
 
     def take_lease(self, thread_id: str, token: bytes, span: int) -> Operation[None]:
         """Take a lease that lasts `span` milliseconds after the last write."""
@@ -477,63 +478,6 @@ class Operations(NamedTuple):
         """End a lease, if it has not ended."""
         yield LEASE(self._keys(thread_id), [token, 0, 0])
 
-    # The index of runs: which threads a run has checkpoints in.
-
-    def _index_new(
-        self, thread_id: str, run: str, lifetime: int, confirm: Confirm | None
-    ) -> Operation[bool]:
-        """Index a run, unless this was done already."""
-        is_new = bool(run) and run not in self.shared.threads.of(thread_id).runs
-        if is_new:
-            yield from self._index(thread_id, [run], lifetime, confirm)
-        return is_new
-
-    def _index(
-        self,
-        thread_id: str,
-        runs: Collection[str],
-        lifetime: int,
-        confirm: Confirm | None = None,
-    ) -> Operation[None]:
-        """Let runs lead to a thread, for so many milliseconds at least; 0 is for ever.
-
-        What is confirmed behind it, is so with it; but the nodes of a cluster confirm each its own.
-        """
-        if not runs:
-            return
-        keys = [self.shared.keyspace.run(run) for run in runs]
-        confirm = confirm if self.shared.is_cluster else None
-        if lifetime or confirm:
-            for key in keys:
-                yield INDEX([key], [thread_id, lifetime], confirm)
-        else:
-            commands = [(("SADD", key, thread_id), ("PERSIST", key)) for key in keys]
-            yield Commands(tuple(chain.from_iterable(commands)))
-        self.shared.threads.learn_runs(thread_id, runs)
-
-    def _renew_index(
-        self, thread_id: str, runs: Collection[bytes], lifetime: int
-    ) -> Operation[None]:
-        """Let a thread's runs lead to it for longer, and the thread know it only then.
-
-        Whatever is lost on the way, the next call is asked to do it again.
-        """
-        if not runs:
-            return
-        yield from self._index(thread_id, _decoded(runs), lifetime)
-        if lifetime:
-            yield INDEXED(self._keys(thread_id), [lifetime])
-
-    def _unindex(self, thread_id: str, runs: Collection[bytes]) -> Operation[None]:
-        if not runs:
-            return
-        names, run_key = _decoded(runs), self.shared.keyspace.run
-        yield Commands(tuple(("SREM", run_key(run), thread_id) for run in names))
-        # The thread forgets them only now, so that a repeated removal finds them again. A put of
-        # one of these runs may have come between: then its index entry goes back.
-        back = yield FORGET_RUNS(self._keys(thread_id), names)
-        yield from self._index(thread_id, _decoded(back), self.shared.options.life.index_ttl())
-
     # The server
 
     def timelines(self, cursor: int) -> Operation[tuple[int, list[bytes]]]:
@@ -542,7 +486,3 @@ class Operations(NamedTuple):
         scan: Command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)
         ((next_cursor, keys),) = yield Commands((scan,))
         return int(next_cursor), keys
-
-
-def _decoded(names: Iterable[bytes]) -> list[str]:
-    return sorted(name.decode() for name in names)

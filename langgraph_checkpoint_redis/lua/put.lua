@@ -12,18 +12,20 @@
 -- ARGV[7]  milliseconds that the thread lives on, 0 if the caller does not say
 -- ARGV[8]  the same for this thread from now on, whatever savers say; or empty
 -- ARGV[9]  1 to refuse a checkpoint whose namespace has moved on past its parent, or 0
--- ARGV[10] digests of chunks, in one string, that must be there and do not come along
--- ARGV[11...] digest and content of each chunk
--- Returns  {stored, run_is_new, runs, lifetime, gone}: stored is 0, and nothing was written, when something
---          that the checkpoint refers to is not in the thread; run_is_new is 1 when the run has no
---          other checkpoint in this thread; runs are those whose index has to be renewed, and for how
---          many milliseconds; gone is empty
+-- ARGV[10] a new entry of the run in the index of runs, as its token and its score; or empty
+-- ARGV[11] digests of chunks, in one string, that must be there and do not come along
+-- ARGV[12...] digest and content of each chunk
+-- Returns  {stored, unused, runs, lifetime, gone}: stored is 0, and nothing was written, when something
+--          that the checkpoint refers to is not in the thread; it is 2, and nothing was written, when the
+--          run has no checkpoint here and needs a new entry, for so many milliseconds (runs then has
+--          the server's time); unused is that entry, if the thread has no need of it; runs are those
+--          whose entries have to be renewed, and for how many milliseconds; gone is empty
 
 -- include rows
--- include care
 -- include runs
+-- include care
 -- include chunks
 -- include store
 
-local stored, run_is_new, runs, lifetime = store_checkpoint()
-return {stored, run_is_new, runs, lifetime, {}}
+local stored, unused, runs, lifetime = store_checkpoint()
+return {stored, unused, runs, lifetime, {}}

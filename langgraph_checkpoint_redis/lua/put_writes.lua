@@ -14,6 +14,7 @@
 --          milliseconds
 
 -- include rows
+-- include runs
 -- include care
 -- include chunks
 

@@ -1,6 +1,6 @@
 -- Storing a checkpoint: the arguments of `put`, and what it does with them.
 
-local FIRST_CHUNK = 11
+local FIRST_CHUNK = 12
 local ns, id, head, tail = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3]), ARGV[4]
 local care = care_for(ARGV[6], ARGV[7], ARGV[8])
 
@@ -55,8 +55,10 @@ local function check_moved_on()
   end
 end
 
--- Returns whether the checkpoint was stored, whether it is the only one of its run in this thread, and what
--- `live_on` says. Whatever could fail comes before the row, which is all that readers go by.
+-- Returns whether the checkpoint was stored; the registration of its run, if the thread has no need of it; and
+-- what `live_on` says. Without a registration that the run needs, returns 2, the server's time, and for
+-- how many milliseconds the run must be registered. Whatever could fail comes before the row, which is all
+-- that readers go by.
 local function store_checkpoint()
   if care then
     care.check_lease(ARGV[6])
@@ -65,21 +67,35 @@ local function store_checkpoint()
   if ARGV[9] == '1' then
     check_moved_on()
   end
-  if not fill_in_kept() or not are_present(ARGV[10], care and care.is_being_swept()) then
-    return 0, 0, {}, 0
+  if not fill_in_kept() or not are_present(ARGV[11], care and care.is_being_swept()) then
+    return 0, {}, {}, 0
+  end
+  local run, registration = head[RUN], ARGV[10]
+  local life = run and care and care.span_of(ARGV[7], ARGV[8]) or 0
+  local token, is_lacking, score = nil, false, nil
+  if run then
+    token, is_lacking, score = judge_registration(run, registration, life)
+  end
+  if is_lacking then
+    return 2, {}, {server_time()}, 3 * life
   end
   local old_run = old_row and head_of(old_row)[RUN]
   store_chunks(FIRST_CHUNK)
   if care then
     care.mark(each_value, head)
   end
-  local run_is_new = count_runs(old_run, head[RUN])
+  local is_only = care and redis.call('EXISTS', RUNS) == 0
+  local is_held = count_runs(old_run, run, token)
+  if is_held and care then
+    care.note_entry(score, is_only)
+  end
+  local unused = registration ~= '' and not is_held and {with_tokens(run, ' ' .. registration:match('%S+'))} or {}
   if old_row then
     redis.call('ZREM', TIMELINE, old_row)
   end
   redis.call('ZADD', TIMELINE, 0, sealed(prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail))
   if not care then
-    return 1, run_is_new and 1 or 0, {}, 0
+    return 1, unused, {}, 0
   end
-  return 1, run_is_new and 1 or 0, care.live_on_by(ARGV[7], ARGV[8])
+  return 1, unused, care.live_on_by(ARGV[7], ARGV[8])
 end
