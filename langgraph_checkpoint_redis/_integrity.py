@@ -24,6 +24,7 @@ from ._driving import AsyncDriver, Driver
 from ._keys import ThreadKeys
 from ._operations import Operations
 from ._resp import Argument
+from ._run_index import Trouble
 from ._scripts import DELETE_RUNS, DROP, SCAN, Commands, Operation
 from .errors import CorruptThreadError
 
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 AT_A_TIME = 100  # rows or chunks that one call is asked for
 
-Kind = Literal["lost", "incomplete", "garbage"]
+Kind = Literal["lost", "incomplete", "unindexed", "garbage"]
 
 # Results
 
@@ -42,8 +43,9 @@ class Problem:
 
     Attributes:
         kind: `"lost"` is what cannot be read any more; `"incomplete"` a checkpoint with a delta
-            channel whose ancestors are gone, so that it reads as less than it was; `"garbage"` what
-            nothing leads to, which costs memory and no more.
+            channel whose ancestors are gone, so that it reads as less than it was; `"unindexed"`
+            a run whose checkpoints here `delete_for_runs` would not find; `"garbage"` what nothing
+            leads to, or what leads to nothing, which costs memory and no more.
         namespace: The namespace of a checkpoint, or of the one that writes belong to; as far as it
             can be made out, where a name is damaged.
         checkpoint_id: Its id, likewise; empty for garbage among the chunks.
@@ -254,7 +256,8 @@ class _IntegrityOperations(Operations):
     def verify(self, thread_id: str) -> Operation[list[Problem]]:
         """Everything that is wrong with a thread."""
         findings, others = yield from self._examine(thread_id)
-        return [*[finding.problem for finding in findings], *others]
+        troubles = yield from self._runs.troubles(thread_id)
+        return [*[finding.problem for finding in findings], *others, *map(_of_index, troubles)]
 
     def repair(self, thread_id: str) -> Operation[list[Problem]]:
         """Remove what is lost and what is garbage; what was removed."""
@@ -266,7 +269,9 @@ class _IntegrityOperations(Operations):
         if dropped or garbage:
             gone = yield from self._remove(DELETE_RUNS, thread_id, [])  # of no run: frees chunks
             yield from self._removed(thread_id, gone)
-        return [*[finding.problem for finding in dropped], *garbage]
+        troubles = yield from self._runs.troubles(thread_id)
+        yield from self._runs.mend(thread_id, troubles)
+        return [*[finding.problem for finding in dropped], *garbage, *map(_of_index, troubles)]
 
     def _examine(self, thread_id: str) -> Operation[tuple[list[_Finding], list[Problem]]]:
         """The problems with rows, and the others."""
@@ -334,6 +339,12 @@ class _IntegrityOperations(Operations):
         return [Problem("garbage", "", "", look.keys.chunks.decode(), reason)] if count else []
 
 
+def _of_index(trouble: Trouble) -> Problem:
+    """What is wrong between a thread and the index of a run, as a problem of the thread."""
+    kind: Kind = "unindexed" if trouble.is_lost else "garbage"
+    return Problem(kind, "", "", trouble.key.decode(), trouble.reason)
+
+
 # Methods
 
 
@@ -356,13 +367,13 @@ class Integrity(Driver):
         return self._run(self._checking.verify(thread_id))
 
     def repair(self, thread_id: str) -> list[Problem]:
-        """Remove what is lost or garbage, as `verify` tells it, and keep all else.
+        """Remove what is lost or garbage, as `verify` tells it, index runs that are unindexed.
 
         A checkpoint that lacks something goes with its writes; of damaged writes, all that the task
         wrote on top of the checkpoint, so that it runs again. May be repeated, and be interrupted.
 
         Returns:
-            What was removed.
+            What was removed or mended.
 
         Raises:
             ThreadLeasedError: Another has the lease of the thread.
@@ -398,13 +409,13 @@ class AsyncIntegrity(AsyncDriver):
         return await self._run(self._checking.verify(thread_id))
 
     async def arepair(self, thread_id: str) -> list[Problem]:
-        """Remove what is lost or garbage, as `averify` tells it, and keep all else.
+        """Remove what is lost or garbage, as `averify` tells it, index runs that are unindexed.
 
         A checkpoint that lacks something goes with its writes; of damaged writes, all that the task
         wrote on top of the checkpoint, so that it runs again. May be repeated, and be interrupted.
 
         Returns:
-            What was removed.
+            What was removed or mended.
 
         Raises:
             ThreadLeasedError: Another has the lease of the thread.

@@ -7,11 +7,11 @@ A thread lives in up to five keys, all in one cluster slot because of the hash t
 | lg:{t}:timeline | sorted set | `ns NUL checkpoint_id NUL record`, scores 0: the checkpoints      |
 | lg:{t}:writes   | sorted set | `ns NUL checkpoint_id NUL task_id NUL writes`, scores 0           |
 | lg:{t}:chunks   | hash       | digest -> chunk: the pieces of all values, shared by content      |
-| lg:{t}:runs     | hash       | run id -> how many checkpoints it has here                        |
+| lg:{t}:runs     | hash       | run id -> how many checkpoints it has here, and tokens            |
 | lg:{t}:live     | set        | what a long sweep found to be in use; for a minute at most        |
 | lg:{t}:control  | hash       | its own time to live, its lease, its deletion: most have none     |
 
-Beside them there are, for each run, the set of threads it has checkpoints in, `lg:run:{r}`, and for
+Beside them there are, for each run, the threads it has checkpoints in, `lg:run:{r}`, and for
 a minute after a copy the mark `lg:{t}:copy` of its target. A copy in parts collects them in
 `lg:{t}:copy:{token}:timeline` and so on. `lg` is the prefix.
 """

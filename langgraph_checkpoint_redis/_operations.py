@@ -38,17 +38,15 @@ from ._options import Shared
 from ._replies import Found, History, Reply, add_ancestor
 from ._resending import Sending
 from ._resp import Argument, Command
+from ._run_index import RunIndex, names_of
 from ._scripts import (
     COPY,
     DELETE,
     DELETE_RUNS,
     DUMP,
-    FORGET_RUNS,
     GET,
     GET_AND_REFRESH,
     HISTORY,
-    INDEX,
-    INDEXED,
     LEASE,
     LIST,
     PRUNE,
@@ -56,6 +54,7 @@ from ._scripts import (
     PUT_LAST,
     PUT_WRITES,
     RESTORE,
+    RUNS,
     SET_LIFE,
     Commands,
     Operation,
@@ -80,7 +79,8 @@ FETCHED = 1000  # pieces that one command asks for
 PASSES = 10  # times that a removal begins to look for what is in use
 SCANNED = 1000  # keys that a call of SCAN looks at
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
-COPIES = 10  # times that a copy in parts begins, while its source changes
+COPIES = 10  # times that a copy begins, while its source changes
+ENDING = 2  # what set_life.lua says where entries of the index of runs end too soon
 
 
 class Operations(NamedTuple):
@@ -91,6 +91,10 @@ class Operations(NamedTuple):
 
     def _keys(self, thread_id: str) -> ThreadKeys:
         return self.shared.keyspace.thread(thread_id)
+
+    @property
+    def _runs(self) -> RunIndex:
+        return RunIndex(self.shared)
 
     def _confirm(self, config: RunnableConfig) -> Confirm | None:
         options = self.shared.options
@@ -121,10 +125,10 @@ class Operations(NamedTuple):
         self._check_clock(parent, checkpoint_id)
         keep_last = self.shared.options.keep_last or 0
         refuses = int(self._refuses_conflict(parent, config, metadata))
-        terms = (tail, keep_last, *self._terms(config, own_ttl), refuses)
+        terms = (tail, keep_last, *self._terms(config, own_ttl), refuses, "")
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
         lifetime = self.shared.options.life.index_ttl(own_ttl)
-        indexed = yield from self._index_new(parent.thread_id, run, lifetime, confirm)
+        registration = yield from self._runs.register(parent.thread_id, run, lifetime, confirm)
         keys, threads = self._keys(parent.thread_id), self.shared.threads
         script = PUT_LAST if keep_last else PUT
         sending = Sending(threads, parent.thread_id, parent.namespace)
@@ -137,7 +141,8 @@ class Operations(NamedTuple):
             args, new = self._with_new_chunks(
                 sending, [parent.namespace, checkpoint_id, head, *terms], values.values()
             )
-            is_stored, *told = yield script(keys, args, confirm)
+            call = script(keys, args, confirm)
+            is_stored, *told = yield from self._runs.put(registration, call)
             if is_stored:
                 break
             if not sending.refused(*told):
@@ -147,11 +152,7 @@ class Operations(NamedTuple):
         threads.learn(parent.thread_id, known, new)
         threads.learn_ropes(parent.thread_id, known, parent.namespace, ropes)
         _clock.see(checkpoint_id)
-        run_is_new, runs, lifetime, gone = told
-        if run_is_new and not indexed:  # the run was deleted here meanwhile, and the index with it
-            yield from self._index(parent.thread_id, [run], lifetime, confirm)
-        yield from self._renew_index(parent.thread_id, runs, lifetime)
-        yield from self._unindex(parent.thread_id, gone)
+        yield from self._runs.keep(registration, told)
         return parent.config(checkpoint_id)
 
     def put_writes(
@@ -194,7 +195,7 @@ class Operations(NamedTuple):
         threads.learn(place.thread_id, known, new)
         self._learn_written(place, known, dict(zip(channels, values, strict=True)))
         runs, lifetime = told
-        yield from self._renew_index(place.thread_id, runs, lifetime)
+        yield from self._runs.renew(place.thread_id, runs, lifetime)
 
     def _check_clock(self, parent: Place, checkpoint_id: str) -> None:
         """Raise or warn if a checkpoint would sort before its parent."""
@@ -316,7 +317,7 @@ class Operations(NamedTuple):
         if life.refresh_on_read and life.ttl:
             args: list[Argument] = [ropes, may_leave, life.ttl, *wanted]
             _, rows, is_left, *chunks, runs, lifetime = yield GET_AND_REFRESH(keys, args)
-            yield from self._renew_index(place.thread_id, runs, lifetime)
+            yield from self._runs.renew(place.thread_id, runs, lifetime)
         else:
             _, rows, is_left, *chunks = yield GET(keys, [ropes, may_leave, *wanted])
         reply = self._reply(place.thread_id, known, *chunks)
@@ -446,20 +447,14 @@ class Operations(NamedTuple):
     def threads_of_runs(self, run_ids: Sequence[str]) -> Operation[dict[str, list[str]]]:
         """The threads that have checkpoints of runs, each with those runs."""
         runs = list(dict.fromkeys(_config.identifiers("run_ids", run_ids)))
-        threads: dict[str, list[str]] = {}
-        if runs:
-            replies = yield Commands(
-                tuple(("SMEMBERS", self.shared.keyspace.run(run)) for run in runs)
-            )
-            for run, members in zip(runs, replies, strict=True):
-                for thread_id in _decoded(members):
-                    threads.setdefault(thread_id, []).append(run)
-        return threads
+        return (yield from self._runs.threads(runs))
 
     def delete_runs(self, thread_id: str, run_ids: Sequence[str]) -> Operation[None]:
         """Delete the checkpoints that runs made in a thread."""
         gone = yield from self._remove(DELETE_RUNS, thread_id, run_ids)
-        yield from self._removed(thread_id, {*gone, *(run.encode() for run in run_ids)})
+        yield from self._removed(thread_id, gone)
+        found = {text.partition(b"\0")[0].decode() for text in gone}
+        yield from self._runs.remove_stale(thread_id, [run for run in run_ids if run not in found])
 
     def _remove(
         self, script: Script, thread_id: str, args: Sequence[Argument]
@@ -481,28 +476,30 @@ class Operations(NamedTuple):
 
     def _removed(self, thread_id: str, runs: Collection[bytes]) -> Operation[None]:
         self.shared.threads.forget(thread_id)
-        yield from self._unindex(thread_id, runs)
+        yield from self._runs.unindex(thread_id, runs)
 
     def copy_thread(self, source: str, target: str) -> Operation[None]:
         """Copy all of a thread to one that has nothing yet."""
         source = _config.identifier("source_thread_id", source)
         target = _config.identifier("target_thread_id", target)
-        keys = self._keys(source)
-        runs, own_ttl = yield Commands((("HKEYS", keys.runs), ("HGET", keys.control, "ttl")))
-        lifetime = self.shared.options.life.index_ttl(None if own_ttl is None else int(own_ttl))
-        yield from self._index(target, _decoded(runs), lifetime)  # before the copy, as in `put`
-        mark, outcome = token_bytes(16), b"LARGE"
-        if not (yield from self._crosses_slots(source, target)):
-            outcome, runs_then = yield from self._copy_at_once(source, target, mark)
-        for _ in range(COPIES):
-            if outcome not in (b"LARGE", b"CHANGED"):
-                break
-            outcome, runs_then = yield from self._copy_in_parts(source, target, mark)
+        in_parts = yield from self._crosses_slots(source, target)
+        mark, outcome, begun = token_bytes(16), b"CHANGED", 0
+        while outcome == b"CHANGED" and begun < COPIES:
+            # The entries of the index of runs come before the copy, as in `put`.
+            runs, _, span, now = yield RUNS(self._keys(source))
+            token, score = yield from self._runs.lead(target, runs, span, now)
+            led: list[Argument] = [token, score, *names_of(runs)]
+            outcome = b"LARGE"
+            if not in_parts:
+                outcome = yield from self._copy_at_once(source, target, mark, led)
+            if outcome == b"LARGE":
+                in_parts = True
+                outcome = yield from self._copy_in_parts(source, target, mark, led)
+            if outcome != b"COPIED":
+                yield from self._runs.lead_no_more(target, runs, token)
+            begun += 1
         if outcome != b"COPIED":
-            yield from self._unindex(target, runs)
             raise _copy_error(outcome, source, target)
-        new = set(_decoded(runs_then)).difference(_decoded(runs))
-        yield from self._index(target, new, lifetime)
 
     def _crosses_slots(self, source: str, target: str) -> Operation[bool]:
         """Return whether a server refuses a call with the keys of both threads."""
@@ -516,39 +513,38 @@ class Operations(NamedTuple):
         return isinstance(found, Exception) and "slot" in str(found).lower()
 
     def _copy_at_once(
-        self, source: str, target: str, mark: bytes
-    ) -> Operation[tuple[bytes, Collection[bytes]]]:
+        self, source: str, target: str, mark: bytes, led: Sequence[Argument]
+    ) -> Operation[bytes]:
         """Copy a thread by one call, if it is small."""
         keys = self._keys(source)
-        outcome, runs = yield COPY(
+        outcome: bytes = yield COPY(
             [*self._target_keys(target), *keys[:4], keys.control],
-            [mark, COPY_MARK, self.shared.token(target)],
+            [mark, COPY_MARK, self.shared.token(target), *led],
             self.shared.options.confirm,
         )
-        return outcome, runs
+        return outcome
 
     def _copy_in_parts(
-        self, source: str, target: str, mark: bytes
-    ) -> Operation[tuple[bytes, Collection[bytes]]]:
+        self, source: str, target: str, mark: bytes, led: Sequence[Argument]
+    ) -> Operation[bytes]:
         """Copy a thread by way of this process. The target has all of it with the last part."""
         token, stage, position = token_bytes(16), b"", b""
         staged = self.shared.keyspace.staged(target, token)
         keys = [*self._target_keys(target), *staged]
-        terms = [mark, COPY_MARK, self.shared.token(target)]
-        all_runs: set[bytes] = set()
+        entry, names = led[:2], led[2:]
+        terms = [mark, COPY_MARK, self.shared.token(target), *entry]
         outcome = b"MORE"
         while outcome == b"MORE":
             reply = yield DUMP(self._keys(source), [token, stage, position])
             token, stage, position, *parts, sizes, ttl, deadline = reply
             if not token:
                 yield Commands(tuple(("UNLINK", key) for key in staged))
-                return b"CHANGED", ()
-            *_, runs = parts
-            all_runs.update(runs[::2])
-            args = [*terms, *(sizes or [""] * 4), ttl, deadline, *map(len, parts)]
+                return b"CHANGED"
+            some = [*parts, [] if stage else names]
+            args = [*terms, *(sizes or [""] * 4), ttl, deadline, *map(len, some)]
             confirm = None if stage else self.shared.options.confirm
-            outcome = yield RESTORE(keys, [*args, *chain.from_iterable(parts)], confirm)
-        return outcome, all_runs
+            outcome = yield RESTORE(keys, [*args, *chain.from_iterable(some)], confirm)
+        return outcome
 
     def _target_keys(self, target: str) -> tuple[bytes, ...]:
         return (*self._keys(target), self.shared.keyspace.copy_mark(target))
@@ -566,13 +562,16 @@ class Operations(NamedTuple):
     def _set_life(self, thread_id: str, own: Argument) -> Operation[None]:
         thread_id = _config.identifier("thread_id", thread_id)
         ttl = self.shared.options.life.ttl
-        args: list[Argument] = [self.shared.token(thread_id), own, ttl]
-        found, runs, lifetime = yield SET_LIFE(
-            self._keys(thread_id), args, self.shared.options.confirm
-        )
+        found, runs, lifetime = ENDING, (), 0
+        while found == ENDING:  # then what leads to the thread has to stay for as long, first
+            stay = yield from self._runs.keep_for_ever(thread_id, runs)
+            args: list[Argument] = [self.shared.token(thread_id), own, ttl, *stay]
+            found, runs, lifetime = yield SET_LIFE(
+                self._keys(thread_id), args, self.shared.options.confirm
+            )
         if not found:
             raise ThreadNotFoundError(thread_id)
-        yield from self._renew_index(thread_id, runs, lifetime)
+        yield from self._runs.renew(thread_id, runs, lifetime)
 
     def take_lease(self, thread_id: str, token: bytes, span: int) -> Operation[None]:
         """Take a lease that lasts `span` milliseconds after the last write."""
@@ -589,63 +588,6 @@ class Operations(NamedTuple):
     def give_back_lease(self, thread_id: str, token: bytes) -> Operation[None]:
         """End a lease, if it has not ended. If that is lost, it ends by itself: no confirmation."""
         yield LEASE(self._keys(thread_id), [token, 0, 0])
-
-    # The index of runs: which threads a run has checkpoints in.
-
-    def _index_new(
-        self, thread_id: str, run: str, lifetime: int, confirm: Confirm | None
-    ) -> Operation[bool]:
-        """Index a run, unless this was done already."""
-        is_new = bool(run) and run not in self.shared.threads.of(thread_id).runs
-        if is_new:
-            yield from self._index(thread_id, [run], lifetime, confirm)
-        return is_new
-
-    def _index(
-        self,
-        thread_id: str,
-        runs: Collection[str],
-        lifetime: int,
-        confirm: Confirm | None = None,
-    ) -> Operation[None]:
-        """Let runs lead to a thread, for so many milliseconds at least; 0 is for ever.
-
-        What is confirmed behind it, is so with it; but the nodes of a cluster confirm each its own.
-        """
-        if not runs:
-            return
-        keys = [self.shared.keyspace.run(run) for run in runs]
-        confirm = confirm if self.shared.is_cluster else None
-        if lifetime or confirm:
-            for key in keys:
-                yield INDEX([key], [thread_id, lifetime], confirm)
-        else:
-            commands = [(("SADD", key, thread_id), ("PERSIST", key)) for key in keys]
-            yield Commands(tuple(chain.from_iterable(commands)))
-        self.shared.threads.learn_runs(thread_id, runs)
-
-    def _renew_index(
-        self, thread_id: str, runs: Collection[bytes], lifetime: int
-    ) -> Operation[None]:
-        """Let a thread's runs lead to it for longer, and the thread know it only then.
-
-        Whatever is lost on the way, the next call is asked to do it again.
-        """
-        if not runs:
-            return
-        yield from self._index(thread_id, _decoded(runs), lifetime)
-        if lifetime:
-            yield INDEXED(self._keys(thread_id), [lifetime])
-
-    def _unindex(self, thread_id: str, runs: Collection[bytes]) -> Operation[None]:
-        if not runs:
-            return
-        names, run_key = _decoded(runs), self.shared.keyspace.run
-        yield Commands(tuple(("SREM", run_key(run), thread_id) for run in names))
-        # The thread forgets them only now, so that a repeated removal finds them again. A put of
-        # one of these runs may have come between: then its index entry goes back.
-        back = yield FORGET_RUNS(self._keys(thread_id), names)
-        yield from self._index(thread_id, _decoded(back), self.shared.options.life.index_ttl())
 
     # The server
 

@@ -66,12 +66,24 @@ def _script(name: str) -> Script:
 
 
 class Call(NamedTuple):
-    """One call of a script; with `confirm`, its write is waited for."""
+    """One call of a script; with `confirm`, its write is waited for.
+
+    `only_first` is the number of an argument that is empty in a call that is sent again.
+    """
 
     script: Script
     keys: tuple[bytes, ...]
     args: tuple[Argument, ...]
     confirm: Confirm | None = None
+    only_first: int | None = None
+
+    def again(self) -> Call:
+        """Return the call to send when the answer to this one was lost."""
+        if self.only_first is None:
+            return self
+        args = [*self.args]
+        args[self.only_first] = ""
+        return self._replace(args=tuple(args))
 
     @property
     def name(self) -> str:
@@ -121,6 +133,10 @@ class Commands:
 
     teaching_commands = commands
 
+    def again(self) -> Commands:
+        """Return the commands to send when the answer to these was lost."""
+        return self
+
     def result(self, replies: Sequence[Any]) -> Any:
         """What the caller gets of the replies; raises an error that is among them."""
         for reply in replies:
@@ -158,6 +174,10 @@ DUMP = _script("dump")
 RESTORE = _script("restore")
 INDEX = _script("index")
 INDEXED = _script("indexed")
+TIDY = _script("tidy")
+STALE = _script("stale")
+UNHELD = _script("unheld")
+RUNS = _script("runs")
 SET_LIFE = _script("set_life")
 LEASE = _script("lease")
 NAMESPACES = _script("namespaces")

@@ -230,6 +230,7 @@ class AsyncRedisSaver(
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
                 patience = patience or Patience(self._connections.redis, request.name)
                 await asyncio.sleep(patience.pause(error))
+                request = request.again()
 
     async def _thread_ids(self) -> AsyncIterator[str]:
         seen = set[str]()  # SCAN may return a key twice

@@ -221,6 +221,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
                 patience = patience or Patience(self._redis, request.name)
                 time.sleep(patience.pause(error))
+                request = request.again()
 
     def _thread_ids(self) -> Iterator[str]:
         seen = set[str]()  # SCAN may return a key twice

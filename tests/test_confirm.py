@@ -146,12 +146,13 @@ def test_what_was_done_already_is_confirmed_as_well(
     saver = saver_on(pair.url, **_to(1, SOON))
     pid = pair.replica.info("server")["process_id"]
     argument = {"delete_thread": "a", "delete_for_runs": ["run 1"], "prune": ["a"]}[method]
-    index = pair.primary.smembers("lg:run:{run 1}")
+    index: Any = pair.primary.zrange("lg:run:{run 1}", 0, -1, withscores=True)
     os.kill(pid, signal.SIGSTOP)
     try:
         getattr(saver_on(pair.url), method)(argument)
         if index:
-            pair.primary.sadd("lg:run:{run 1}", *index)  # as if it had been cut off in between
+            # As if it had been cut off in between.
+            pair.primary.zadd("lg:run:{run 1}", dict(index))
         pair.primary.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         with pytest.raises(UnconfirmedError):
             getattr(saver, method)(argument)

@@ -146,8 +146,10 @@ def test_the_runs_of_a_thread_count_as_well() -> None:
     for number in range(1000):
         metadata = generate_metadata(run_id=f"{number:036}")
         put = saver._operations.put(generate_config("a"), generate_checkpoint(), metadata, {})
-        next(put)  # the command that indexes the run
-        put.send([1])
+        next(put)  # the call that indexes the run
+        put.send(10**15)
+        with pytest.raises(StopIteration):
+            put.send([1, [], [], 0, []])
     runs = [run for known in saver._shared.threads._threads.values() for run in known.runs]
     assert sum(map(len, runs)) <= capacity
 

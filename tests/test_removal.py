@@ -18,6 +18,7 @@ from langgraph_checkpoint_redis._compression import content_of
 from langgraph_checkpoint_redis._keys import Keyspace
 
 from .driving import Saver
+from .run_index import threads_of
 from .stored import chunks_at
 from .strategies import (
     RUNS,
@@ -54,8 +55,7 @@ class Raw:
         assert self.client.delete(self.keyspace.thread(thread_id).chunks)
 
     def threads_of(self, run_id: str) -> set[str]:
-        members = cast("set[bytes]", self.client.smembers(self.keyspace.run(run_id)))
-        return {member.decode() for member in members}
+        return threads_of(self.client, self.prefix, run_id)
 
     def _rows(self, key: bytes) -> list[bytes]:
         return cast("list[bytes]", self.client.zrange(key, 0, -1))

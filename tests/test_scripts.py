@@ -37,6 +37,7 @@ from langgraph_checkpoint_redis._scripts import (
     DELETE,
     FORGET_RUNS,
     GET,
+    INDEX,
     PUT,
     Call,
     Commands,
@@ -189,6 +190,11 @@ def mend(watched: WatchedRedis, saver: RedisSaver) -> None:
     conversation(saver, "f")
     watched.unlink(saver._shared.keyspace.thread("f").chunks)
     assert saver.repair("f")
+    keyspace = saver._shared.keyspace
+    watched.sadd(keyspace.run("old"), "f")  # as older versions stored it
+    watched.zadd(keyspace.run("never-came"), {"f\0token": 10**15})
+    saver.delete_for_runs(["old", "never-came"])
+    assert not watched.exists(keyspace.run("never-came"))
 
 
 def encrypt(made: Callable[..., RedisSaver], watched: WatchedRedis, prefix: str) -> None:
@@ -611,9 +617,10 @@ def test_deleting_a_thread_takes_it_out_of_the_index_of_its_runs(operations: Ope
     operation = operations.delete_thread("a")
     run = Keyspace("lg").run("r")
     assert next(operation) == DELETE(KEYS, [b"", 0])
-    assert operation.send([b"r"]) == Commands((("SREM", run, "a"),))
-    assert operation.send([1]) == FORGET_RUNS(KEYS, ["r"])
-    assert finish(operation, []) is None
+    removal = ("ZREM", run, b"a\0token"), ("ZRANGE", run, -1, -1, "WITHSCORES")
+    assert operation.send([b"r\0 token"]) == Commands(removal, may_fail=True)
+    assert operation.send([1, []]) == FORGET_RUNS(KEYS, ["r\0 token"])
+    assert finish(operation, 1) is None
 
 
 def test_a_thread_without_runs_is_deleted_by_one_call(operations: Operations) -> None:
@@ -629,8 +636,10 @@ def test_a_put_is_indexed_before_it_is_stored(operations: Operations) -> None:
         thread("a"), generate_checkpoint(), generate_metadata(run_id="r"), {}
     )
     run = Keyspace("lg").run("r")
-    assert next(operation) == Commands((("SADD", run, "a"), ("PERSIST", run)))
-    call = operation.send([1, 0])
+    entry = next(operation)
+    assert isinstance(entry, Call)
+    assert (entry.script, entry.keys) == (INDEX, (run,))
+    call = operation.send(10**15)
     assert isinstance(call, Call)
     assert (call.script, call.keys) == (PUT, KEYS)
 
@@ -648,7 +657,7 @@ def test_a_put_that_lacks_something_on_the_server_is_sent_again_with_all_of_it(
     assert isinstance(whole, Call)
     assert not [arg for arg in lean.args if len(str(arg)) > 600]
     assert len([arg for arg in whole.args if len(str(arg)) > 600]) == 3
-    assert finish(operation, [1, 0, [], 0, []]) == thread(
+    assert finish(operation, [1, [], [], 0, []]) == thread(
         "a", checkpoint_ns="", checkpoint_id=checkpoint["id"]
     )
 

@@ -32,6 +32,7 @@ from langgraph_checkpoint_redis._keys import Keyspace
 from langgraph_checkpoint_redis._scripts import Call, Operation, Request, Script
 
 from .driving import Saver
+from .run_index import runs_of
 from .stored import chunks_at
 from .strategies import RepeatingSaver
 
@@ -111,8 +112,7 @@ def stored(client: Any, prefix: str, thread_id: str = "a") -> Stored:
 
 def indexed_runs(client: Any, prefix: str) -> set[str]:
     """The runs by which thread `a` is found."""
-    keys = client.scan_iter(f"{prefix}:run:*")
-    return {re.sub(".*{(.*)}", r"\1", key.decode()) for key in keys if client.sismember(key, "a")}
+    return runs_of(client, prefix, "a")
 
 
 # What others do meanwhile

@@ -313,6 +313,7 @@ def probes(key: str, other: str) -> dict[str, tuple[Any, ...]]:
         "get": ("GET", key),
         "exists": ("EXISTS", key),
         "pttl": ("PTTL", key),
+        "zunionstore": ("ZUNIONSTORE", other, 1, f"{key}-absent"),
         "pexpire": ("PEXPIRE", key, PROBE),
         "pexpireat": ("PEXPIREAT", key, int(time.time() * 1000) + PROBE),
         "persist": ("PERSIST", f"{key}-absent"),
@@ -331,10 +332,11 @@ def probes(key: str, other: str) -> dict[str, tuple[Any, ...]]:
 # Commands that change nothing on a key that is not there.
 _ON_ABSENT_KEYS: dict[str, tuple[Any, ...]] = {
     "hget": ("f",), "hgetall": (), "hkeys": (), "hlen": (), "hmget": ("f",), "hexists": ("f",),
-    "hscan": (0,), "hdel": ("f",), "smembers": (), "sismember": ("m",), "srem": ("m",),
+    "hscan": (0,), "hdel": ("f",), "sismember": ("m",),
     "zcard": (), "zlexcount": ("-", "+"), "zrange": (0, 0), "zrangebylex": ("-", "+"),
     "zrevrangebylex": ("+", "-"), "zrem": ("m",), "zremrangebylex": ("-", "+"),
-    "hset": ("f", "1"), "hincrby": ("f", 1), "sadd": ("m",), "zadd": (0, "m"),
+    "zremrangebyscore": (0, 0), "zscore": ("m",),
+    "hset": ("f", "1"), "sadd": ("m",), "zadd": (0, "m"),
 }  # fmt: skip
 
 

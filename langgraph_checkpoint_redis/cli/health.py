@@ -18,7 +18,12 @@ from ._session import DryRun, IdPrefix, Json, Yes, check_there, confirm
 KEPT = "incomplete"  # what `repair` leaves, as it can still be read
 HARMLESS = "garbage"  # what costs memory and no more
 
-_STYLES = {"lost": "bold red", "incomplete": "bold yellow", "garbage": "dim"}
+_STYLES = {
+    "lost": "bold red",
+    "incomplete": "bold yellow",
+    "unindexed": "bold yellow",
+    "garbage": "dim",
+}
 
 Threads = Annotated[
     list[str] | None, typer.Argument(metavar="THREAD", help="Only these; else all.")
@@ -34,7 +39,7 @@ def register(app: typer.Typer) -> None:
 def verify(
     context: typer.Context, threads: Threads = None, id_prefix: IdPrefix = "", json: Json = False
 ) -> None:
-    """Look for damage in threads; exit with 1 if something is lost or incomplete.
+    """Look for damage in threads; exit with 1 if there is more than garbage.
 
     Reads all of each thread, a part at a time, and needs no key for encrypted ones.
     """
@@ -43,7 +48,7 @@ def verify(
         for thread_id in _chosen(saver, threads, id_prefix):
             _tell(thread_id, saver.verify(thread_id), tally, json=json)
     _sum_up(tally, "found", json=json)
-    if tally["lost"] or tally["incomplete"]:
+    if tally["lost"] or tally["incomplete"] or tally["unindexed"]:
         raise typer.Exit(1)
 
 
@@ -108,7 +113,7 @@ def _tell(thread_id: str, problems: list[Problem], tally: Counter[str], *, json:
 
 
 def _sum_up(tally: Counter[str], what: str, *, json: bool) -> None:
-    kinds = ("lost", "incomplete", "garbage")
+    kinds = ("lost", "incomplete", "unindexed", "garbage")
     if json:
         emit({name: tally[name] for name in ("threads", "damaged", *kinds)})
         return

@@ -5,11 +5,15 @@
 -- ARGV[1]  a random token of this copy
 -- ARGV[2]  how long the mark lasts, in milliseconds
 -- ARGV[3]  the token of the caller's lease of the target, or empty
--- Returns  {outcome, runs}: COPIED, and the ids of the source's runs; LARGE if the source is, or may be, too large
---          for one call; EXISTS if the target has something already; LEASED or LEASELOST if its lease
---          refuses the caller
+-- ARGV[4], ARGV[5]  the token and the score of new entries that lead from runs to the target
+-- ARGV[6...] the runs that have one
+-- Returns  COPIED; LARGE if the source is, or may be, too large for one call; CHANGED, and nothing was written, when
+--          entries are lacking, or may be gone too soon; EXISTS if the target has something already; LEASED or
+--          LEASELOST if its lease refuses the caller
 
+-- include refuse
 -- include control
+-- include runs
 -- include lease
 -- include target
 
@@ -36,21 +40,23 @@ local function is_large()
   return count > MEMBERS or bytes > BYTES
 end
 
-local runs = redis.call('HKEYS', KEYS[11])
 if is_copied(KEYS[7]) then
   mark_target(KEYS[7]) -- a write, which `WAIT` waits for
-  return {'COPIED', runs}
+  return 'COPIED'
 end
+local life = redis.call('HMGET', KEYS[12], 'ttl', 'deadline')
 local refusal = refusal_of_copy() or is_large() and 'LARGE'
 if refusal then
-  return {refusal, {}}
+  return refusal
+elseif not are_led_here(KEYS[11], 6, #ARGV, life[2]) then
+  return 'CHANGED'
 end
 for i = 1, 4 do
   if redis.call('EXISTS', KEYS[i + 7]) == 1 then
     redis.call('COPY', KEYS[i + 7], KEYS[i], 'REPLACE')
   end
 end
-local life = redis.call('HMGET', KEYS[12], 'ttl', 'deadline')
 begin_life(life[1], life[2])
+hold_entries(KEYS[4])
 mark_target(KEYS[7])
-return {'COPIED', runs}
+return 'COPIED'

@@ -3,12 +3,13 @@
 -- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1]  the token of the caller's lease, or empty
 -- ARGV[2]  for how many milliseconds late writers are refused
--- Returns  the ids of the runs that the thread had checkpoints of
+-- Returns  the runs that the thread had checkpoints of, with the tokens of their entries
 
 -- include rows
 -- include namespaces
 -- include control
 -- include lease
+-- include runs
 -- include delete_all
 
 local function newest_checkpoint()

@@ -2,13 +2,14 @@
 --
 -- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1]  the state of the thread, as namespaces.lua returned it
--- Returns  {deleted, runs}: deleted is 1 also when there was no thread any more; runs are the ids of
---          the runs that the thread had checkpoints of
+-- Returns  {deleted, runs}: deleted is 1 also when there was no thread any more; runs are those
+--          that the thread had checkpoints of, with the tokens of their entries
 
 -- include rows
 -- include state
 -- include control
 -- include lease
+-- include runs
 -- include delete_all
 
 write_even_if_full()

@@ -1,16 +1,19 @@
--- Forgets runs that have no checkpoint left in a thread.
+-- Forgets the tokens of entries that are gone from the index of runs, and runs that have nothing left.
 --
 -- KEYS     timeline, writes, chunks, runs, live, control of the thread
--- ARGV[1...] run ids
--- Returns  the ids of those that have a checkpoint again
+-- ARGV[1...] runs with tokens
+-- Returns  1
 
-local back = {}
-for _, run in ipairs(ARGV) do
-  local count = redis.call('HGET', KEYS[4], run)
-  if count == '0' then
+-- include runs
+
+for _, text in ipairs(ARGV) do
+  local run, gone = split_run(text)
+  local count, tokens = read_run(run)
+  local left = tokens and other_tokens(tokens, gone)
+  if tokens and left == '' and count <= 0 then
     redis.call('HDEL', KEYS[4], run)
-  elseif count then
-    back[#back + 1] = run
+  elseif tokens and left ~= '' and left ~= tokens then
+    write_run(run, count, left)
   end
 end
-return back
+return 1

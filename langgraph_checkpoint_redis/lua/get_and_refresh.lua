@@ -15,6 +15,7 @@
 -- include reply
 -- include find
 -- include control
+-- include runs
 -- include life
 
 leave_out(ARGV[1])

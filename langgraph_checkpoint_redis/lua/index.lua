@@ -1,22 +1,18 @@
--- Adds a thread to the index of a run, for some time at least, or for ever.
+-- Makes entries in the index of a run, or lets them stay for longer.
 --
 -- KEYS     index of the run
--- ARGV[1]  thread id
--- ARGV[2]  milliseconds; 0 for ever
--- Returns  1
+-- ARGV[1]  milliseconds that they stay, at least; 0 for ever
+-- ARGV[2...] entries: the thread id, NUL, a token
+-- Returns  the score that they have at least
 
-if ARGV[2] == '0' then
-  redis.call('PERSIST', KEYS[1])
-  redis.call('SADD', KEYS[1], ARGV[1])
-  return 1
+-- include entries
+
+local score = ARGV[1] == '0' and FAR + time or time + ARGV[1]
+for i = 2, #ARGV do
+  local before = redis.call('ZSCORE', KEYS[1], ARGV[i])
+  if not before or tonumber(before) < math.min(score, FAR) then
+    redis.call('ZADD', KEYS[1], whole(score), ARGV[i])
+  end
 end
-local left = redis.call('PTTL', KEYS[1])
-local lives_on = left ~= -1 and left < tonumber(ARGV[2])
-if lives_on then -- first, as it takes no memory: a full server still lets readers renew an index
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-end
-redis.call('SADD', KEYS[1], ARGV[1])
-if lives_on then -- a new index did not exist before
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-end
-return 1
+expire_with_entries()
+return score

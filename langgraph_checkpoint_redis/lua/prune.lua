@@ -5,8 +5,8 @@
 -- ARGV[2], ARGV[3]  stage and position: 'rows' and empty at first, then as returned
 -- ARGV[4]  the token of the caller's lease, or empty
 -- ARGV[5]  how many checkpoints to keep
--- Returns  {stage, position, gone}: an empty stage at the end; gone are the ids of the runs that have
---          no checkpoint left in the thread
+-- Returns  {stage, position, gone}: an empty stage at the end; gone are the runs that have no
+--          checkpoint left in the thread, with the tokens of their entries
 
 -- include rows
 -- include whole

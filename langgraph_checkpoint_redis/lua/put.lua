@@ -12,17 +12,20 @@
 -- ARGV[7]  milliseconds that the thread lives on, 0 if the caller does not say
 -- ARGV[8]  the same for this thread from now on, whatever savers say; or empty
 -- ARGV[9]  1 to refuse a checkpoint whose namespace has moved on past its parent, or 0
--- ARGV[10] digests of chunks, in one string, that must be there and do not come along
--- ARGV[11...] digest and content of each chunk
--- Returns  {1, run_is_new, runs, lifetime, gone}: run_is_new is 1 when the run has no other checkpoint in this
---          thread; runs are those whose index has to be renewed, and for how many milliseconds; gone is empty. Or
---          {0, digests, channels} when nothing was written: the digests, in one string, of chunks that are
---          missing, and the unchanged channels whose value is
+-- ARGV[10] a new entry of the run in the index of runs, as its token and its score; or empty
+-- ARGV[11] digests of chunks, in one string, that must be there and do not come along
+-- ARGV[12...] digest and content of each chunk
+-- Returns  {1, unused, runs, lifetime, gone}: unused is that entry, if the thread has no need of it; runs are
+--          those whose entries have to be renewed, and for how many milliseconds; gone is empty.
+--          Nothing was written with {0, digests, channels}: the digests, in one string, of chunks that are
+--          missing, and the unchanged channels whose value is; nor with {2, {}, time, lifetime}: the run has
+--          no checkpoint here and needs a new entry, for so many milliseconds from the server's time
 
 -- include rows
 -- include whole
--- include care
 -- include runs
+-- include runs
+-- include care
 -- include chunks
 -- include store
 

@@ -14,6 +14,7 @@
 
 -- include rows
 -- include whole
+-- include runs
 -- include care
 -- include chunks
 

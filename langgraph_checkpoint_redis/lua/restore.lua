@@ -5,16 +5,20 @@
 -- ARGV[1]  a random token of this copy
 -- ARGV[2]  how long the mark lasts, and what is left of a copy that was given up, in milliseconds
 -- ARGV[3]  the token of the caller's lease of the target, or empty
--- ARGV[4], ARGV[5], ARGV[6], ARGV[7]  the number of members of each key with the last part, empty before
--- ARGV[8], ARGV[9]  how long the thread lives, as control.lua says: its own time to live, and its deadline, empty
+-- ARGV[4], ARGV[5]  the token and the score of new entries that lead from runs to the target
+-- ARGV[6], ARGV[7], ARGV[8], ARGV[9]  the number of members of each key with the last part, empty before
+-- ARGV[10], ARGV[11]  how long the thread lives, as control.lua says: its own time to live, and its deadline, empty
 --          where there is none
--- ARGV[10], ARGV[11], ARGV[12], ARGV[13]  the number of arguments for each of the four keys
--- ARGV[14...] those arguments: rows, or fields and values
+-- ARGV[12], ARGV[13], ARGV[14], ARGV[15], ARGV[16]  the number of arguments for each of the four keys, and of the
+--          runs that have an entry
+-- ARGV[17...] those arguments: rows, or fields and values; then the runs
 -- Returns  COPIED; MORE if further parts are expected; CHANGED if something is missing, as the copy was read from a
 --          thread that changed; EXISTS if the target has something already; LEASED or LEASELOST if its
 --          lease refuses the caller
 
+-- include refuse
 -- include control
+-- include runs
 -- include lease
 -- include slices
 -- include target
@@ -37,9 +41,9 @@ local function store_fields(key, first, last)
 end
 
 local function store_part()
-  local first = 14
+  local first = 17
   for i = 1, 4 do
-    local last = first + tonumber(ARGV[i + 9]) - 1
+    local last = first + tonumber(ARGV[i + 11]) - 1
     local store = i <= 2 and store_rows or store_fields
     store(KEYS[i + 7], first, last)
     redis.call('PEXPIRE', KEYS[i + 7], ARGV[2])
@@ -50,7 +54,7 @@ end
 local function is_complete()
   for i = 1, 4 do
     local size = redis.call(i <= 2 and 'ZCARD' or 'HLEN', KEYS[i + 7])
-    if size ~= tonumber(ARGV[i + 3]) then
+    if size ~= tonumber(ARGV[i + 5]) then
       return false
     end
   end
@@ -67,9 +71,11 @@ if refusal then
   return refusal
 end
 store_part()
-if ARGV[4] == '' then
+local ttl, deadline = ARGV[10] ~= '' and ARGV[10], ARGV[11] ~= '' and ARGV[11]
+local first_run = #ARGV - tonumber(ARGV[16]) + 1
+if ARGV[6] == '' then
   return 'MORE'
-elseif not is_complete() then
+elseif not (is_complete() and are_led_here(KEYS[11], first_run, #ARGV, deadline)) then
   redis.call('UNLINK', KEYS[8], KEYS[9], KEYS[10], KEYS[11])
   return 'CHANGED'
 end
@@ -79,6 +85,7 @@ for i = 1, 4 do
     redis.call('RENAME', KEYS[i + 7], KEYS[i])
   end
 end
-begin_life(ARGV[8] ~= '' and ARGV[8], ARGV[9] ~= '' and ARGV[9])
+begin_life(ttl, deadline)
+hold_entries(KEYS[4])
 mark_target(KEYS[7])
 return 'COPIED'

@@ -4,26 +4,51 @@
 -- ARGV[1]  the token of the caller's lease, or empty
 -- ARGV[2]  milliseconds that the thread lives after its last use; 0: for ever; empty: as savers say
 -- ARGV[3]  what the caller says then, 0 for nothing
--- Returns  {found, runs, lifetime}: found is 0 when there is no thread; the runs whose index has to be
---          renewed, and for how many milliseconds, 0 for ever
+-- ARGV[4...] runs with the tokens of entries that never end
+-- Returns  {found, runs, lifetime}: found is 0 when there is no thread, and 2 when nothing was done since
+--          the entries of these runs may end before the thread; else the runs whose entries have
+--          to be renewed, and for how many milliseconds
 
 -- include refuse
 -- include control
+-- include runs
 -- include lease
 -- include life
+
+local function all_stay()
+  local stay = {}
+  for i = 4, #ARGV do
+    stay[ARGV[i]] = true
+  end
+  for _, run in ipairs(runs_here(true)) do
+    if not stay[run] then
+      return false
+    end
+  end
+  return true
+end
 
 if redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then
   return {0, {}, 0}
 end
 check_lease(ARGV[1])
-local all_runs = redis.call('HKEYS', KEYS[4])
+local own = ARGV[2] ~= '' and ARGV[2] or nil
+if tonumber(own or ARGV[3]) > 0 then
+  redis.call('HDEL', CONTROL, 'ttl')
+  control.ttl = nil
+  if own then
+    set_control('ttl', own)
+  end
+  return {1, live_on(ARGV[3])}
+elseif control.indexed and not all_stay() then
+  return {2, runs_here(true), 0}
+end
 forget_life()
 for i = 1, 4 do
   redis.call('PERSIST', KEYS[i])
 end
-if ARGV[2] ~= '' then
-  set_control('ttl', ARGV[2])
+if own then
+  set_control('ttl', own)
 end
-local _, lifetime = live_on(ARGV[3])
-keep_control() -- last: without a deadline, nothing in it has a meaning, and it goes
-return {1, all_runs, lifetime}
+keep_control()
+return {1, {}, 0}

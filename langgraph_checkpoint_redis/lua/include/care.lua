@@ -27,6 +27,8 @@ local function take_care()
     is_being_swept = is_being_swept,
     mark = mark,
     live_on_by = live_on_by,
+    span_of = span_of,
+    note_entry = note_entry,
   }
 end
 

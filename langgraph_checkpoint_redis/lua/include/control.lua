@@ -2,7 +2,8 @@
 --
 -- ttl       milliseconds that this thread lives after its last use, whatever savers say; 0: it is pinned
 -- deadline  when the thread expires
--- indexed   until when the index of runs leads here, at least
+-- indexed   until when the entries in the index of runs lead here, see life.lua
+-- wanted    the deadline that the thread gets when they lead here for long enough
 -- lease, until, span     the token of a lease, when it ends, and for how many milliseconds it is given
 -- watch, watched  what those who read the thread in parts know it by, empty once it has changed; until when
 --           the hash stays for them

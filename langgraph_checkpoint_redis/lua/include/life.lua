@@ -1,4 +1,10 @@
--- Expiry: a thread lives on by its use, and all its keys expire together.
+-- Expiry: a thread lives on by its use, and all its keys expire together; the entries that lead to it in the
+-- index of runs expire later. `runs.lua` comes before.
+--
+-- Of the entries, `indexed` knows: absent, none of them ends; N, all of them stay until then at least;
+-- -N, the same, but some stay for longer than the thread needs them. A thread never lives longer than
+-- its entries: if it should, they are renewed first, and the thread lives on when that is done
+-- (indexed.lua).
 
 -- It begins with what takes no memory, so that a full server still lets readers do it.
 local function expire_at(deadline)
@@ -11,29 +17,72 @@ local function expire_at(deadline)
   keep_control()
 end
 
--- The index of runs must not expire before the threads it leads to. So it lives three times as long as
--- they do, and is renewed before it has only twice that left. Who is told to renew it says when it is done
--- (indexed.lua); until then, everybody is told.
-local function runs_to_renew(time, ttl)
-  return time_of('indexed') < time + 2 * ttl and redis.call('HKEYS', KEYS[4]) or {}
+-- For how many milliseconds a thread lives on that is written now, 0 for ever; arguments as of `live_on_by`.
+local function span_of(ttl, own)
+  local span = tonumber(own ~= '' and control.ttl ~= '0' and own or control.ttl or ttl)
+  if span == 0 and control.ttl ~= '0' and control.deadline then
+    return math.max(time_of('deadline') - now(), 1)
+  end
+  return span
+end
+
+-- Notes that there is a new entry, with its score; `is_only` if the thread has no other.
+local function note_entry(score, is_only)
+  local indexed = control.indexed and tonumber(control.indexed)
+  if is_only and indexed then
+    redis.call('HDEL', CONTROL, 'indexed')
+    control.indexed, indexed = nil, nil
+  end
+  if score >= FAR then
+    if indexed and indexed > 0 then
+      set_control('indexed', integer(-indexed))
+    end
+  elseif not indexed then
+    set_control('indexed', integer(is_only and score or -score))
+  else
+    local least = math.min(math.abs(indexed), score)
+    set_control('indexed', integer(indexed < 0 and -least or least))
+  end
+end
+
+-- What has to be done so that the entries stay for longer than a thread that lives `span` milliseconds from
+-- now: they stay three times as long, and are renewed when it is less than twice. Returns the runs, with
+-- their tokens if their entries are to stay for longer, alone if they are to get new ones in their
+-- places; and for how many milliseconds.
+local function runs_to_renew(span, is_used)
+  local indexed = control.indexed and tonumber(control.indexed)
+  if not indexed or indexed < 0 then
+    return runs_here(false), 3 * span
+  elseif is_used and indexed < now() + 2 * span then
+    return runs_here(true), 3 * span
+  end
+  return {}, 3 * span
 end
 
 -- Makes a thread that was written or read live on, for its own time or else for `ttl` milliseconds; 0 is
 -- for callers that do not say: then it expires when it would, with all that is new. Returns the runs
--- whose index has to be renewed, and for how many milliseconds.
+-- whose entries have to be renewed, and for how many milliseconds, as `runs_to_renew`.
 local function live_on(ttl)
   ttl = tonumber(control.ttl or ttl)
   local is_for_ever = ttl == 0 and not control.deadline or control.ttl == '0'
   if is_for_ever or redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4]) == 0 then
     return {}, 0
-  elseif ttl == 0 then
-    expire_at(control.deadline)
+  end
+  local deadline = ttl == 0 and time_of('deadline') or now() + ttl
+  local has_runs, most = redis.call('EXISTS', KEYS[4]) == 1, deadline
+  if has_runs and control.indexed then
+    most = math.max(math.abs(tonumber(control.indexed)), time_of('deadline'))
+  end
+  if deadline > most and not runs_here(false)[1] then
+    most = deadline
+  elseif deadline > most then
+    set_control('wanted', integer(deadline))
+  end
+  expire_at(integer(math.min(deadline, most)))
+  if not has_runs then
     return {}, 0
   end
-  local time = now()
-  local runs = runs_to_renew(time, ttl)
-  expire_at(integer(time + ttl))
-  return runs, 3 * ttl
+  return runs_to_renew(ttl == 0 and math.max(deadline - now(), 1) or ttl, ttl ~= 0)
 end
 
 -- The same for a writer who may say how long this thread lives from now on: `own`, or empty.

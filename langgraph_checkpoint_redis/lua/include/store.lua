@@ -1,6 +1,6 @@
 -- Storing a checkpoint: the arguments of `put`, and what it does with them.
 
-local FIRST_CHUNK = 11
+local FIRST_CHUNK = 12
 local ns, id, head, tail = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3]), ARGV[4]
 local care = care_for(ARGV[6], ARGV[7], ARGV[8])
 local fields = fields_to_write_by()
@@ -68,7 +68,7 @@ local function missing(filled)
     end
   end
   if not may_lack then
-    return absent(ARGV[10]), channels
+    return absent(ARGV[11]), channels
   end
   local function each_changed(_, visit)
     each_value(head, function(entry, channel)
@@ -123,9 +123,9 @@ local function check_ancestors()
   end
 end
 
--- Stores the checkpoint. Returns {0, digests of chunks that are missing, channels whose value is missing}
--- if it cannot be stored so, else {1, whether it is the only one of its run in this thread, what `live_on`
--- says}. Whatever could fail comes before the row, which is all that readers go by.
+-- Stores the checkpoint. Returns {1, the registration of its run if the thread has no need of it, what `live_on`
+-- says}; or what `put` says of a checkpoint that cannot be stored so. Whatever could fail comes before the row,
+-- which is all that readers go by.
 local function store_checkpoint()
   if care then
     care.check_lease(ARGV[6])
@@ -144,19 +144,33 @@ local function store_checkpoint()
   if digests ~= '' or channels[1] then
     return {0, digests, channels}
   end
+  local run, registration = head[RUN], ARGV[10]
+  local life = run and care and care.span_of(ARGV[7], ARGV[8]) or 0
+  local token, is_lacking, score = nil, false, nil
+  if run then
+    token, is_lacking, score = judge_registration(run, registration, life)
+  end
+  if is_lacking then
+    return {2, {}, {server_time()}, 3 * life}
+  end
   local old_run = old_row and head_of(old_row)[RUN]
   store_chunks(FIRST_CHUNK)
   note_rows('timeline', fields)
   if care then
     care.mark(each_value, head)
   end
-  local run_is_new = count_runs(old_run, head[RUN])
+  local is_only = care and redis.call('EXISTS', RUNS) == 0
+  local is_held = count_runs(old_run, run, token)
+  if is_held and care then
+    care.note_entry(score, is_only)
+  end
+  local unused = registration ~= '' and not is_held and {with_tokens(run, ' ' .. registration:match('%S+'))} or {}
   if old_row then
     redis.call('ZREM', TIMELINE, old_row)
   end
   redis.call('ZADD', TIMELINE, 0, sealed(prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail))
   if not care then
-    return {1, run_is_new and 1 or 0, {}, 0}
+    return {1, unused, {}, 0}
   end
-  return {1, run_is_new and 1 or 0, care.live_on_by(ARGV[7], ARGV[8])}
+  return {1, unused, care.live_on_by(ARGV[7], ARGV[8])}
 end

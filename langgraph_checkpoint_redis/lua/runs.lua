@@ -1,0 +1,11 @@
+-- Reads which runs have checkpoints in a thread, and by which entries the index of runs leads to it.
+--
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread
+-- Returns  {here, gone, span, time}: the runs with their tokens; those that have no checkpoint left; the
+--          milliseconds that the thread lives on when it is used, 0 for ever; and the server's time
+
+-- include control
+-- include runs
+-- include life
+
+return {runs_here(true), runs_gone(), span_of('0', ''), server_time()}

@@ -1,0 +1,10 @@
+-- Removes the expired entries from the index of a run, and lets the key expire with the last one.
+--
+-- KEYS     index of the run
+-- ARGV     none
+-- Returns  1
+
+-- include entries
+
+expire_with_entries()
+return 1
