@@ -27,7 +27,7 @@ from ._clients import (
 from ._lines import SECONDS_TO_FINISH, Lines
 from ._links import ASKING, REDIRECTIONS, key_of, known
 from ._resp import Command, packed
-from ._scripts import Request
+from ._scripts import AtNode, Primaries, Request
 from ._urls import Url
 
 SHARED = 4  # lines that calls share
@@ -131,6 +131,21 @@ class AsyncClusterLink(AsyncClientLink):
         super().__init__(redis)
         self._seconds = socket_timeout(redis)
         self._nodes: dict[str, Lines] = {}
+
+    async def reply(self, request: Request) -> Any:
+        """As of any link; some requests are for certain nodes."""
+        if isinstance(request, Primaries):
+            return await self._primaries(fresh=request.fresh)
+        if isinstance(request, AtNode):
+            return request.result(await self._ask_node(request.node, request.each, asking=False))
+        return await super().reply(request)
+
+    async def _primaries(self, *, fresh: bool) -> list[Any]:
+        """The primaries that the client knows, or those that there are now."""
+        await self._client.initialize()
+        if fresh:
+            await self._client.nodes_manager.initialize()
+        return [*self._client.get_primaries()]
 
     async def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
         await self._client.initialize()

@@ -34,11 +34,14 @@ from .errors import (
     ConfigError,
     ConflictError,
     CorruptThreadError,
+    EventLoopError,
     LeaseLostError,
+    MissingLibraryError,
     RedisSaverError,
     ThreadDeletedError,
     ThreadLeasedError,
     UnknownFormatError,
+    UnsupportedServerError,
 )
 
 CONNECTIONS = 64  # that one saver uses at a time; a client's pool refuses more than 100 by default
@@ -61,6 +64,13 @@ PASSING = (
 # The same by its words: a script runs for long, a primary waits for its replicas.
 _PASSES = re.compile(r"\b(BUSY|NOREPLICAS) ")
 _LASTING = (AuthenticationError, AuthorizationError)
+
+# A script met something that it cannot read: a key of another type, or a row that was forged.
+_OF_SCRIPT = re.compile(r"user_script|WRONGTYPE")
+_OF_SERVER = re.compile(
+    r"\b(MISCONF|OOM|NOPERM|READONLY|LOADING|BUSY|NOREPLICAS|CLUSTERDOWN|MASTERDOWN|TRYAGAIN) "
+)
+_NOT_OF_THREAD = (ConfigError, EventLoopError, MissingLibraryError, UnsupportedServerError)
 
 # What passes, but comes as an error like any other.
 _UNRECOGNIZED: dict[str, type[Exception]] = {
@@ -184,6 +194,19 @@ def _refusal(code: str, key: str, parent: str, latest: str) -> RedisSaverError:
 
 def _corrupt(row: bytes, key: str) -> CorruptThreadError:
     return CorruptThreadError(thread_id(key), *place_of(row), key, "the row is damaged")
+
+
+def is_of_thread(error: Exception) -> bool:
+    """Whether an error is of one thread, so that other threads may do well.
+
+    All other errors are of the server, the connection or the caller.
+    """
+    if isinstance(error, RedisSaverError):
+        return not isinstance(error, _NOT_OF_THREAD)
+    words = str(error)
+    return type(error).__name__ == "ResponseError" and bool(
+        _OF_SCRIPT.search(words) and not _OF_SERVER.search(words)
+    )
 
 
 class Patience:

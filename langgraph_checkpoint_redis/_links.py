@@ -37,7 +37,7 @@ from ._clients import (
 )
 from ._resp import Argument, Command, in_resp2, packed
 from ._resp import replies as new_replies
-from ._scripts import Request
+from ._scripts import AtNode, Primaries, Request
 from ._urls import Url
 
 SOME, MORE = 2**16, 2**18  # bytes to take from a connection: at first, and where that is not all
@@ -143,6 +143,20 @@ def _pipelined(client: Any, commands: Sequence[Command]) -> Sequence[Any]:
 
 class ClusterLink(ClientLink):
     """The client of a cluster. It cannot wait for a write, which therefore goes to the node."""
+
+    def reply(self, request: Request) -> Any:
+        """As of any link; some requests are for certain nodes."""
+        if isinstance(request, Primaries):
+            return self._primaries(fresh=request.fresh)
+        if isinstance(request, AtNode):
+            return request.result(self._ask_node(request.node, request.each, asking=False))
+        return super().reply(request)
+
+    def _primaries(self, *, fresh: bool) -> list[Any]:
+        """The primaries that the client knows, or those that there are now."""
+        if fresh:
+            self.client.nodes_manager.initialize()
+        return [*self.client.get_primaries()]
 
     def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
         try:

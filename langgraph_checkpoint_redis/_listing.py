@@ -38,6 +38,11 @@ class Cursor(NamedTuple):
         """Whether a checkpoint has the id that was asked for."""
         return self.only_id in ("", record.checkpoint_id)
 
+    def with_one_less(self) -> Cursor:
+        """For the next thread, when one more checkpoint was given."""
+        left = None if self.left is None else self.left - 1
+        return self._replace(left=left, more=left != 0)
+
     def moved(self, records: Sequence[Record], taken: int, known: Known, *, more: bool) -> Cursor:
         """Behind a page of these checkpoints, of which so many were taken."""
         if not records:

@@ -35,7 +35,7 @@ from ._known import Known, written
 from ._listing import Cursor, Page
 from ._options import Shared
 from ._replies import Found, History, Reply, add_ancestor
-from ._resp import Argument, Command
+from ._resp import Argument
 from ._scripts import (
     COPY,
     DELETE,
@@ -69,7 +69,6 @@ from .errors import (
 PAGE = 100  # checkpoints in a page of `list`
 ANCESTORS = 1000  # checkpoints that one call walks back for a delta channel
 FETCHED = 1000  # pieces that one command asks for
-SCANNED = 1000  # keys that a call of SCAN looks at
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
 
 
@@ -533,15 +532,6 @@ class Operations(NamedTuple):
         # one of these runs may have come between: then its index entry goes back.
         back = yield FORGET_RUNS(self._keys(thread_id), names)
         yield from self._index(thread_id, _decoded(back), self.shared.options.life.index_ttl())
-
-    # The server
-
-    def timelines(self, cursor: int) -> Operation[tuple[int, list[bytes]]]:
-        """Where to go on, 0 for the end, and some of the keys that each thread has one of."""
-        pattern = self.shared.keyspace.timelines()
-        scan: Command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)
-        ((next_cursor, keys),) = yield Commands((scan,))
-        return int(next_cursor), keys
 
 
 def _decoded(names: Iterable[bytes]) -> list[str]:

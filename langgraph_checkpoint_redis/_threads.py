@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from heapq import nlargest
 from typing import NamedTuple
@@ -23,6 +23,8 @@ from ._scripts import DELETE_UNUSED, INFO, NAMESPACES, PRUNE, Operation
 from .errors import ConfigError
 
 BIGGEST = 10  # threads that `stats` names
+# Rows that a call looks at: one of many that go together, and one on its own.
+FEW_ROWS, ROWS = 40, 300
 
 Idle = float | timedelta | None  # time since the last checkpoint
 Progress = Callable[[int], object] | None  # is told how many threads were looked at so far
@@ -93,6 +95,8 @@ class Stats:
         pinned: How many threads are pinned.
         expiring: How many threads expire some time.
         biggest: The ten that take the most memory, the biggest first.
+        damaged: The threads that could not be read, each with the error. They are counted in
+            `threads`, but in nothing else.
     """
 
     threads: int
@@ -103,6 +107,7 @@ class Stats:
     pinned: int
     expiring: int
     biggest: Sequence[ThreadInfo]
+    damaged: Mapping[str, Exception] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int | None:
@@ -118,6 +123,12 @@ class Tally:
         self._bytes = Counter[str](dict.fromkeys(ThreadKeys._fields, 0))
         self._bytes_are_known = True
         self._biggest: list[ThreadInfo] = []
+        self._damaged: dict[str, Exception] = {}
+
+    def add_damaged(self, thread_id: str, error: Exception) -> None:
+        """Count a thread that could not be read."""
+        self._counts.update(threads=1)
+        self._damaged[thread_id] = error
 
     def add(self, info: ThreadInfo | None) -> None:
         """Count a thread, if it is still there."""
@@ -147,6 +158,7 @@ class Tally:
             pinned=counts["pinned"],
             expiring=counts["expiring"],
             biggest=tuple(self._biggest),
+            damaged=dict(self._damaged),
         )
 
 
@@ -223,6 +235,11 @@ class _Namespace(NamedTuple):
     oldest: bytes
     newest: bytes
 
+    def behind(self, other: _Namespace) -> _Namespace:
+        """Both parts of a namespace as one, of which this is the newer."""
+        checkpoints = other.checkpoints + self.checkpoints
+        return self._replace(checkpoints=checkpoints, oldest=other.oldest)
+
 
 def _span(namespaces: Sequence[_Namespace]) -> tuple[datetime | None, datetime | None]:
     """When the first checkpoint was made and the last, if all of these ids tell it."""
@@ -258,17 +275,21 @@ class ThreadOperations(Operations):
         return [_Namespace(*namespace) for namespace in namespaces], state
 
     def info(self, thread_id: str) -> Operation[ThreadInfo | None]:
-        """Look at all of a thread, some hundred rows in a call."""
+        """Look at all of a thread: at a few rows first, which are all that most threads have."""
         _config.text("thread_id", thread_id)
-        namespaces, _ = yield from self._namespaces(thread_id)
-        stage, position, sums = b"timeline", b"", Counter[str]()
+        namespaces: dict[bytes, _Namespace] = {}
+        stage, position, rows, sums = b"timeline", b"", FEW_ROWS, Counter[str]()
         while stage:
-            stage, position, writes, whole, thread = yield INFO(
-                self._keys(thread_id), [stage, position]
+            stage, position, more, writes, whole, thread = yield INFO(
+                self._keys(thread_id), [stage, position, rows]
             )
+            for namespace in map(_Namespace._make, more):
+                before = namespaces.get(namespace.name)
+                namespaces[namespace.name] = namespace.behind(before) if before else namespace
             sums.update(writes=writes, whole=whole)
+            rows = ROWS
         facts = _Facts(*thread)
-        return _info(thread_id, namespaces, sums, facts) if facts.exists else None
+        return _info(thread_id, [*namespaces.values()], sums, facts) if facts.exists else None
 
     def prune_to(self, thread_id: str, limits: Limits) -> Operation[bool]:
         """Delete an idle thread, or the older checkpoints of another; whether anything went."""
