@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import redis
 from langgraph.graph import START, MessagesState, StateGraph
@@ -55,12 +56,10 @@ def _walks(saver: RedisSaver, threads: int) -> Iterator[tuple[str, Callable[[], 
 
 def _fill(saver: RedisSaver, client: redis.Redis, threads: int) -> None:
     """Store one thread, and copies of its keys for the others."""
-
-    def answer(_: MessagesState) -> dict[str, list[tuple[str, str]]]:
-        return {"messages": [("ai", "Tell me more. " * 40)]}
-
-    graph = StateGraph(MessagesState).add_node(answer).add_edge(START, "answer")
-    graph.compile(checkpointer=saver).invoke(
+    chat: Any = StateGraph(MessagesState)
+    chat.add_node("answer", lambda _: {"messages": [("ai", "Tell me more. " * 40)]})
+    chat.add_edge(START, "answer")
+    chat.compile(checkpointer=saver).invoke(
         {"messages": [("user", "hello")]}, {"configurable": {"thread_id": "0"}}
     )
     keyspace = Keyspace("lg")

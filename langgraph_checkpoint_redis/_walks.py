@@ -1,8 +1,13 @@
 """Walks over all threads: which server to ask for its keys, and when no thread was missed.
 
 `SCAN` promises to return each key that is there from its first call to its last. The promise holds
-within one server process, since another process orders its keys differently. So every page also
-says which process answered. On another process than before, the walk begins again there.
+within one server process, since another process orders its keys differently. Client libraries
+connect again without a word, so each page also asks whether the process is still the same. If it is
+not, the walk begins again there.
+
+A process is recognized by a script that it alone was taught, by this walk alone: another process
+does not know it. That takes no more rights than the other scripts do; many services hide `INFO`. A
+server keeps such a script, so walks that came to their end leave theirs to the next ones.
 
 In a cluster, keys move with their slots. The walk remembers for which slots it has an answer: those
 whose node had them before it was asked and after, closed and without any other change. It asks
@@ -13,18 +18,21 @@ A walk asks for one page at a time, so a slow caller costs nothing. It gives eac
 
 from __future__ import annotations
 
-import re
+import os
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from secrets import token_hex
 from typing import Any, NamedTuple
+from weakref import finalize
 
 from redis.exceptions import ClusterDownError
 
+from ._clients import is_unknown_script
 from ._keys import Keyspace
 from ._resp import Command
-from ._scripts import AtNode, Commands, Operation, Primaries
+from ._scripts import AtNode, Commands, Operation, Primaries, Script
 from .errors import UnsupportedServerError
 
 SCANNED = 1000  # keys that a call of SCAN looks at
@@ -32,8 +40,9 @@ SLOTS = 16384
 SECONDS_TO_SERVE = 10.0  # that a slot may be without a node, as in a failover
 SHORT_PAUSE, WAITING_PAUSE = 0.02, 0.1  # seconds between two passes over a cluster
 
-_IDENTITY: Command = ("INFO", "server")
-_RUN_ID = re.compile(r"^run_id:(\w+)", re.MULTILINE)
+CHANGES = 1000  # times that the server may be another one, in one walk
+
+_scripts_left: dict[int, list[Script]] = {}  # by process of ours, as a fork copies them
 
 
 class Walk(ABC):
@@ -47,6 +56,9 @@ class Walk(ABC):
         self.pause = 0.0
         self._keyspace = keyspace
         self._seen = set[str]()
+        left = _scripts_left.setdefault(os.getpid(), [])
+        self._mark = left.pop() if left else Script("mark", f"return 1 -- {token_hex(16)}")
+        finalize(self, left.append, self._mark)
 
     def page(self) -> Operation[list[str] | None]:
         """Return some threads that were not returned before, or None at the end."""
@@ -74,17 +86,14 @@ def walk(keyspace: Keyspace, *, is_cluster: bool) -> Walk:
     return ClusterWalk(keyspace) if is_cluster else ServerWalk(keyspace)
 
 
-def _run_id(info: Any) -> str:
-    """Return the id of the process that answered; client libraries may have parsed its answer."""
-    if isinstance(info, dict):
-        return str(info["run_id"])
-    text = info.decode() if isinstance(info, bytes) else str(info)
-    found = _RUN_ID.search(text)
-    if not found:
-        raise UnsupportedServerError(
-            "INFO does not tell the run_id of this server: a walk over all threads could miss some"
-        )
-    return found[1]
+def _answered(replies: Sequence[Any]) -> tuple[bool, Any]:
+    """Whether the server is the same, and its other reply; both came over one connection."""
+    mark, reply = replies
+    is_same = not is_unknown_script(mark)
+    for each in (mark if is_same else None, reply):
+        if isinstance(each, Exception):
+            raise each
+    return is_same, reply
 
 
 class ServerWalk(Walk):
@@ -92,43 +101,52 @@ class ServerWalk(Walk):
 
     def __init__(self, keyspace: Keyspace) -> None:
         super().__init__(keyspace)
-        self._run_id = ""
-        self._cursor = 0
+        self._cursor = self._changes = 0
         self._is_done = False
 
     def _keys(self) -> Operation[Sequence[bytes | str] | None]:
         if self._is_done:
             return None
-        # Both go over one connection, so one process answers both.
-        info, (cursor, keys) = yield Commands((_IDENTITY, self._scan(self._cursor)))
-        run_id = _run_id(info)
-        if self._cursor and run_id != self._run_id:
-            cursor = 0  # the cursor was of another process: begin again
+        mark = self._mark(())  # the server is taught it at the start
+        first = mark.commands() if self._cursor else mark.teaching_commands()
+        replies = yield Commands((*first, self._scan(self._cursor)), may_fail=True)
+        is_same, (cursor, keys) = _answered(replies)
+        if is_same:
+            self._cursor = int(cursor)
+            self._is_done = self._cursor == 0
         else:
-            self._is_done = int(cursor) == 0
-        self._run_id, self._cursor = run_id, int(cursor)
+            self._begin_again()
         return list(keys)
+
+    def _begin_again(self) -> None:
+        self._cursor = 0
+        self._changes += 1
+        if self._changes > CHANGES:
+            raise UnsupportedServerError(
+                f"another server has answered {CHANGES} times: a walk over all threads cannot end"
+            )
 
 
 # Clusters
 
 
 class NodeState(NamedTuple):
-    """What a node says of itself: its process, its epoch, and its slots, some of them open.
+    """What a node says of itself: its epoch, and its slots, some of them open.
 
+    It `is_same` if its process is the one that the walk has taught its mark.
     The epoch grows when the node takes over a slot, so it tells of one that left and came back.
     An open slot is on its way to another node (`>-id`) or from it (`<-id`).
     """
 
     node_id: str
-    run_id: str
+    is_same: bool
     epoch: str
     slots: frozenset[int]
     open: Mapping[int, str]
 
 
-def node_state(nodes: Any, info: Any) -> NodeState:
-    """Read what a node replied to `CLUSTER NODES` and `INFO`."""
+def node_state(nodes: Any, *, is_same: bool) -> NodeState:
+    """Read what a node replied to `CLUSTER NODES`."""
     text = nodes.decode() if isinstance(nodes, bytes) else str(nodes)
     myself = next(line for line in text.splitlines() if "myself" in line.split()[2].split(","))
     node_id, _, _, _, _, _, epoch, _, *ranges = myself.split()
@@ -140,7 +158,7 @@ def node_state(nodes: Any, info: Any) -> NodeState:
         else:
             first, _, last = each.partition("-")
             slots.update(range(int(first), int(last or first) + 1))
-    return NodeState(node_id, _run_id(info), epoch, frozenset(slots), open_slots)
+    return NodeState(node_id, is_same, epoch, frozenset(slots), open_slots)
 
 
 def settled(
@@ -155,7 +173,9 @@ def settled(
     same = {
         node_id
         for node_id in scanned
-        if node_id in after and _lasting(before[node_id]) == _lasting(after[node_id])
+        if node_id in after
+        and after[node_id].is_same
+        and after[node_id].epoch == before[node_id].epoch
     }
     owners = [
         Counter(slot for state in states.values() for slot in state.slots)
@@ -170,10 +190,6 @@ def settled(
             if way is None or _is_open_still(before, after, same, slot, way):
                 found.add(slot)
     return found
-
-
-def _lasting(state: NodeState) -> tuple[str, str]:
-    return state.run_id, state.epoch
 
 
 def _is_open_still(
@@ -231,7 +247,7 @@ class ClusterWalk(Walk):
         nodes = yield Primaries(fresh=self._asks_anew)
         handles, states = {}, {}
         for node in nodes:
-            state = yield from self._state(node)
+            state = yield from self._state(node, self._mark(()).teaching_commands())
             handles[state.node_id], states[state.node_id] = node, state
         owned = frozenset[int]().union(*[state.slots for state in states.values()])
         if not self._pending <= owned:
@@ -257,18 +273,20 @@ class ClusterWalk(Walk):
             )
         self.pause = WAITING_PAUSE
 
-    def _state(self, node: Any) -> Operation[NodeState]:
-        nodes, info = yield AtNode((("CLUSTER", "NODES"), _IDENTITY), node=node)
-        return node_state(nodes, info)
+    def _state(self, node: Any, mark: tuple[Command, ...]) -> Operation[NodeState]:
+        replies = yield AtNode((*mark, ("CLUSTER", "NODES")), may_fail=True, node=node)
+        is_same, nodes = _answered(replies)
+        return node_state(nodes, is_same=is_same)
 
     def _scanned(self, this: _Pass) -> Operation[Sequence[bytes | str]]:
         """Ask a node for its next keys."""
         node_id = this.left[0]
-        commands = (_IDENTITY, self._scan(this.cursor))
-        info, (cursor, keys) = yield AtNode(commands, node=this.nodes[node_id])
+        commands = (*self._mark(()).commands(), self._scan(this.cursor))
+        replies = yield AtNode(commands, may_fail=True, node=this.nodes[node_id])
+        is_same, (cursor, keys) = _answered(replies)
         this.cursor = int(cursor)
         # A process that took over does not know the cursor; the next pass asks it from the start.
-        if this.cursor == 0 or _run_id(info) != this.before[node_id].run_id:
+        if this.cursor == 0 or not is_same:
             this.left.pop(0)
             this.cursor = 0
             this.scanned.add(node_id)
@@ -278,7 +296,7 @@ class ClusterWalk(Walk):
         """Look at the nodes again: slots of nodes that are the same as before are done."""
         after = {}
         for node_id, node in this.nodes.items():
-            state = yield from self._state(node)
+            state = yield from self._state(node, self._mark(()).commands())
             after[node_id] = state
         done = settled(this.before, after, this.scanned)
         is_stuck = after == this.before and done.isdisjoint(self._pending)

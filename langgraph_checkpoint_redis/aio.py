@@ -209,7 +209,8 @@ class AsyncRedisSaver(
 
     async def _thread_pages(self) -> AsyncIterator[Sequence[str]]:
         """All threads, each once, a page at a time."""
-        walking, patience = walk(self._shared.keyspace, is_cluster=self._shared.is_cluster), None
+        walking = walk(self._shared.keyspace, is_cluster=is_cluster(self._connections.redis))
+        patience = None
         while True:
             try:
                 link = await self._connections.here()
@@ -223,7 +224,8 @@ class AsyncRedisSaver(
                 return
             patience = None
             yield page
-            await asyncio.sleep(walking.pause)
+            if walking.pause:
+                await asyncio.sleep(walking.pause)
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine, waited for from a thread without a running event loop."""

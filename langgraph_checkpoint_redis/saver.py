@@ -200,7 +200,8 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
 
     def _thread_pages(self) -> Iterator[Sequence[str]]:
         """All threads, each once, a page at a time."""
-        walking, patience = walk(self._shared.keyspace, is_cluster=self._shared.is_cluster), None
+        walking = walk(self._shared.keyspace, is_cluster=is_cluster(self._redis))
+        patience = None
         while True:
             try:
                 page = self._run(walking.page(), self._link.reply)
@@ -213,7 +214,8 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
                 return
             patience = None
             yield page
-            time.sleep(walking.pause)
+            if walking.pause:
+                time.sleep(walking.pause)
 
     # LangGraph's interface
 
