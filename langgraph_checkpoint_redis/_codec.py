@@ -239,6 +239,7 @@ class Record(NamedTuple):
     """A stored checkpoint, its serialized parts not yet read.
 
     `delta` are the delta channels that are rebuilt from ancestors, but for those with an entry.
+    `run` is the run that made it, or false.
     """
 
     namespace: str
@@ -247,6 +248,7 @@ class Record(NamedTuple):
     delta: list[bytes]
     channels: list[Any]
     tail: list[Any]
+    run: bytes | bool = False
 
     @property
     def place(self) -> tuple[str, str]:
@@ -297,9 +299,9 @@ def record(row: bytes) -> Record:
     """The checkpoint that a row of the timeline holds; some error, if it is damaged."""
     namespace, checkpoint_id, data = unsealed(row).split(b"\0", 2)
     head_, tail_ = _unpacker(data)
-    _, parent, _, _, delta, channels = _known(head_)
+    _, parent, run, _, delta, channels = _known(head_)
     names = namespace.decode(), checkpoint_id.decode(), parent.decode()
-    return Record(*names, delta or [], channels, tail_)
+    return Record(*names, delta or [], channels, tail_, run)
 
 
 # Writes.

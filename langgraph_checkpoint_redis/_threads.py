@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from heapq import nlargest
@@ -228,6 +229,15 @@ def _time(checkpoint_id: bytes) -> datetime | None:
         return None
     ticks = number >> 80 << 12 | number >> 64 & 0xFFF
     return _START_OF_TICKS + timedelta(microseconds=ticks // _TICKS)
+
+
+def made_at(checkpoint_id: str) -> datetime | None:
+    """When a checkpoint was made, if its id is a UUID with a time in it, of version 1 or 6."""
+    with suppress(ValueError):
+        uuid = UUID(checkpoint_id)
+        if uuid.version == 1:
+            return _START_OF_TICKS + timedelta(microseconds=uuid.time // _TICKS)
+    return _time(checkpoint_id.encode())
 
 
 class _Namespace(NamedTuple):
