@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from copy import copy
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
 import redis.asyncio
+from langgraph.checkpoint.conformance.test_utils import generate_checkpoint
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ConstantBackoff
 from redis.crc import key_slot
@@ -19,9 +21,16 @@ from redis.exceptions import ClusterDownError
 from redis.retry import Retry
 
 from examples.local_server import running_server
+from langgraph_checkpoint_redis import (
+    CorruptThreadError,
+    RedisSaver,
+    ThreadLeasedError,
+    ThreadsError,
+)
 from langgraph_checkpoint_redis._keys import Keyspace
 from langgraph_checkpoint_redis._walks import NodeState, node_state, settled
 
+from .commanding import Run
 from .driving import Saver
 from .servers import (
     SLOTS,
@@ -134,6 +143,146 @@ def test_walks_leave_no_more_than_one_script_on_a_server(saver_on: SaverOn) -> N
         for _ in range(5):
             assert len([*saver.list_threads()]) == 10
         assert client.info("memory")["number_of_cached_scripts"] <= known + 1
+
+
+# One thread of many
+
+
+def store(saver: Saver, ids: Iterable[str], turns: int = 2) -> None:
+    for thread_id in ids:
+        for _ in range(turns):
+            saver.put(thread(thread_id, checkpoint_ns=""), generate_checkpoint(), {}, {})
+
+
+def damage(client: redis.Redis, prefix: str, thread_id: str) -> None:
+    """Alter the row of the latest checkpoint."""
+    key = Keyspace(prefix).thread(thread_id).timeline
+    (row,) = cast("list[bytes]", client.zrange(key, -1, -1))
+    client.zrem(key, row)
+    client.zadd(key, {row[:-9] + b"?" + row[-8:]: 0})
+
+
+IDS = [f"t{number:03}" for number in range(250)]  # more than go together
+
+
+def test_a_leased_thread_does_not_stop_the_pruning_of_others(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """One run that goes on at night would keep all threads from being pruned."""
+    store(saver, IDS)
+    seen: list[int] = []
+    with (
+        RedisSaver(client, prefix=prefix).lease("t100"),
+        pytest.raises(ThreadsError, match="'t100'") as failed,
+    ):
+        saver.prune_threads(keep_last=1, progress=seen.append)
+    assert [*failed.value.failures] == ["t100"]
+    assert isinstance(failed.value.failures["t100"], ThreadLeasedError)
+    assert failed.value.result == len(IDS) - 1
+    assert seen == [*range(1, len(IDS) + 1)]
+    copied = copy(failed.value)
+    assert (copied.failures, copied.result) == (failed.value.failures, failed.value.result)
+    assert saver.stats().checkpoints == len(IDS) + 1
+    assert saver.prune_threads(keep_last=1) == 1
+
+
+def test_a_damaged_thread_does_not_stop_what_is_done_with_others(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """One lost bit would end every listing, every sum and every night's pruning."""
+    store(saver, IDS)
+    damage(client, prefix, "t100")
+    client.zadd(Keyspace(prefix).thread("t200").timeline, {b"no row": 0})
+    assert {*saver.list_threads()} == {*IDS}
+    stats = saver.stats()
+    assert (stats.threads, {*stats.damaged}) == (len(IDS), {"t100", "t200"})
+    assert stats.checkpoints == 2 * (len(IDS) - 2)
+    assert all(isinstance(each, CorruptThreadError) for each in stats.damaged.values())
+    listed: list[str] = []
+    found = (each.config["configurable"]["thread_id"] for each in saver.list(None))
+    with pytest.raises(ThreadsError) as failed:
+        listed.extend(found)
+    assert {*failed.value.failures} == {"t100", "t200"}
+    assert {*IDS} >= {*listed} >= {*IDS} - {"t100", "t200"}
+    with pytest.raises(ThreadsError) as failed:
+        saver.prune_threads(keep_last=1)
+    assert failed.value.result == len(IDS) - 2
+    with pytest.raises(ThreadsError) as failed:
+        [*saver.list_threads(idle=1e9)]
+    assert {*failed.value.failures} == {"t200"}
+
+
+def test_a_server_that_refuses_all_is_no_fault_of_threads(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """A server without memory would be asked for each of a million threads."""
+    store(saver, IDS)
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.ResponseError):
+            saver.put(thread("other", checkpoint_ns=""), generate_checkpoint(), {}, {})
+        assert saver.prune_threads(keep_last=1) == len(IDS)
+    finally:
+        client.config_set("maxmemory", 0)
+    user = f"user-{prefix}"
+    client.execute_command(
+        "ACL SETUSER", user, "on", ">secret", f"~{prefix}:*", "+@all", "-zrange", "-zrangebylex"
+    )
+    try:
+        with RedisSaver.from_conn_string(_as_user(client, user), prefix=prefix) as denied:
+            with pytest.raises(redis.ResponseError) as refused:
+                denied.prune_threads(keep_last=1)
+            with pytest.raises(redis.ResponseError):
+                denied.stats()
+        assert not isinstance(refused.value, ThreadsError)
+    finally:
+        client.execute_command("ACL DELUSER", user)
+
+
+def _as_user(client: redis.Redis, user: str) -> str:
+    host, port = address(client)
+    return f"redis://{user}:secret@{host}:{port}"
+
+
+def test_a_listing_of_a_few_does_not_walk_over_all(saver: Saver, client: redis.Redis) -> None:
+    """A look at ten checkpoints would take as long as a million threads do."""
+    store(saver, IDS[:30], 1)
+    ids = fill(client)
+    try:
+        before = client.info("commandstats")["cmdstat_scan"]["calls"]
+        assert len([*saver.list(None, limit=10)]) == 10
+        assert [*saver.list(None, limit=0)] == []
+        calls = client.info("commandstats")["cmdstat_scan"]["calls"] - before
+        assert calls <= client.dbsize() // 1000 + 1
+    finally:
+        client.unlink(*[Keyspace("lg").thread(thread_id).timeline for thread_id in ids])
+
+
+def test_commands_tell_of_threads_that_failed_and_go_on(
+    run: Run, client: redis.Redis, prefix: str
+) -> None:
+    """A job at night would succeed for ever, or do nothing, because of one thread."""
+    saver = RedisSaver(client, prefix=prefix)
+    store(saver, IDS)
+    damage(client, prefix, "t100")
+    with saver.lease("t050"):
+        done = run("prune", "--keep-last", "1", "--yes")
+    assert done.code == 1
+    assert f"{len(IDS) - 2} shortened" in done.out
+    assert {word.strip("':,") for word in done.err.split()} >= {"t050", "t100"}
+    for words in (["stats"], ["threads", "--limit", "0"]):
+        told = run(*words)
+        assert told.code == 1
+        assert "t100" in told.err
+        assert told.out
+    head = Keyspace(prefix).thread("t010").timeline
+    client.unlink(head)
+    client.lpush(head, "of another program")
+    client.zadd(Keyspace(prefix).thread("t010").writes, {b"x": 0})
+    looked = run("verify")
+    assert looked.code == 1
+    assert "t010" in looked.err
+    assert "1 lost" in looked.out
 
 
 # Clusters

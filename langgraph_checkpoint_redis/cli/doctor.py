@@ -242,10 +242,11 @@ def probes(key: str, other: str) -> dict[str, tuple[Any, ...]]:
 # Commands that change nothing on a key that is not there.
 _ON_ABSENT_KEYS: dict[str, tuple[Any, ...]] = {
     "hget": ("f",), "hgetall": (), "hkeys": (), "hlen": (), "hmget": ("f",), "hexists": ("f",),
-    "hscan": (0,), "hdel": ("f",), "hstrlen": ("f",), "smembers": (), "sismember": ("m",), "srem": ("m",),
-    "zcard": (), "zlexcount": ("-", "+"), "zrange": (0, 0), "zrangebylex": ("-", "+"),
-    "zrevrangebylex": ("+", "-"), "zrem": ("m",), "zremrangebylex": ("-", "+"),
-    "hset": ("f", "1"), "hincrby": ("f", 1), "sadd": ("m",), "zadd": (0, "m"),
+    "hscan": (0,), "hstrlen": ("f",), "hdel": ("f",), "smembers": (), "sismember": ("m",),
+    "srem": ("m",), "zcard": (), "zlexcount": ("-", "+"), "zrange": (0, 0),
+    "zrangebylex": ("-", "+"), "zrevrangebylex": ("+", "-"), "zrem": ("m",),
+    "zremrangebylex": ("-", "+"), "hset": ("f", "1"), "hincrby": ("f", 1), "sadd": ("m",),
+    "zadd": (0, "m"),
 }  # fmt: skip
 
 
