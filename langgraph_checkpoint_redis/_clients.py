@@ -69,6 +69,7 @@ _LASTING = (AuthenticationError, AuthorizationError)
 _OF_SCRIPT = re.compile(r"user_script|WRONGTYPE")
 _OF_SERVER = re.compile(
     r"\b(MISCONF|OOM|NOPERM|READONLY|LOADING|BUSY|NOREPLICAS|CLUSTERDOWN|MASTERDOWN|TRYAGAIN) "
+    r"|\bACL failure\b|can't run this command|[Ss]cript killed"
 )
 _NOT_OF_THREAD = (ConfigError, EventLoopError, MissingLibraryError, UnsupportedServerError)
 

@@ -20,7 +20,7 @@ decoder in Redis knows no other kind. What is absent is `false`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from random import random
@@ -36,7 +36,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from ._chunks import Chunks, Cut, Rope, cut, digest_of, join, rows_of
+from ._chunks import DIGEST, Chunks, Cut, Rope, cut, digest_of, join, references, rows_of
 from ._compression import content_of
 from ._config import Place
 from ._damage import seal_of, unsealed
@@ -158,6 +158,16 @@ def pieces_of(entry: Sequence[Any], chunks: Chunks) -> Sequence[bytes]:
     """The digests of all pieces of an entry's value; raises what `rows_of` does."""
     _, _, *rope = entry
     return rows_of(rope[0], rope[1:], chunks)[0] if rope[1:] else ()
+
+
+def children(nodes: Iterable[bytes], chunks: Chunks) -> dict[bytes, None]:
+    """What nodes lead to, in order, as far as they are there and make sense."""
+    found: dict[bytes, None] = {}
+    for node in nodes:
+        content = chunks.get(node, b"")
+        if len(content) % DIGEST == 0:
+            found.update(dict.fromkeys(references(content)))
+    return found
 
 
 # Checkpoints.
