@@ -15,7 +15,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ._clients import is_of_thread
 from ._options import Shared
-from ._scripts import Call, Operation, Together
+from ._scripts import Call, Operation, Request, Together
 from .errors import ThreadsError
 
 T = TypeVar("T")
@@ -59,34 +59,50 @@ class Batch(Generic[T]):
             self._results[number] = done.value
             return None
 
-    def first(self) -> Operation[list[Operation[T]]]:
-        """Send what is asked for first; return the rest of each operation."""
+    def first(self) -> Operation[list[Done[T] | Operation[T]]]:
+        """Send what is asked for first; return the result of each operation, or the rest of it."""
         calls = [call for call in self._requests if call]
         replies = iter((yield Together.of(calls)) if calls else ())
         return [
-            _rest(operation, call, next(replies)) if call else _done(self._results[number])
+            _after(operation, call, next(replies)) if call else Done(self._results[number])
             for number, (operation, call) in enumerate(
                 zip(self._operations, self._requests, strict=True)
             )
         ]
 
 
-def _rest(operation: Operation[T], call: Call, reply: Any) -> Operation[T]:
-    """The rest of an operation; where its first request failed among others, ask again."""
+class Done(Generic[T]):
+    """The result of an operation that asked for no more."""
+
+    __slots__ = ("result",)
+
+    def __init__(self, result: T | Exception) -> None:
+        self.result = result
+
+
+def _after(operation: Operation[T], call: Call, reply: Any) -> Done[T] | Operation[T]:
+    """What became of an operation; where its first request failed among others, it asks again."""
     if isinstance(reply, Exception):
-        reply = yield call
+        return _rest(operation, call)
+    try:
+        return _rest(operation, operation.send(reply))
+    except StopIteration as done:
+        return Done(done.value)
+    except Exception as error:
+        if is_of_thread(error):
+            return Done(error)
+        raise
+
+
+def _rest(operation: Operation[T], request: Request) -> Operation[T]:
+    """The rest of an operation, from a request on."""
     while True:
+        reply = yield request
         try:
             request = operation.send(reply)
         except StopIteration as done:
             result: T = done.value
             return result
-        reply = yield request
-
-
-def _done(result: T) -> Operation[T]:
-    return result
-    yield
 
 
 def batches(thread_ids: Sequence[str], begin: Callable[[str], Operation[T]]) -> Iterator[Batch[T]]:
@@ -114,7 +130,10 @@ class Driver(ABC):
         for batch in batches(thread_ids, begin):
             rests = self._run(batch.first())
             for thread_id, rest in zip(batch.thread_ids, rests, strict=True):
-                yield thread_id, self._outcome(rest)
+                if isinstance(rest, Done):
+                    yield thread_id, rest.result
+                else:
+                    yield thread_id, self._outcome(rest)
 
     def _outcome(self, operation: Operation[T]) -> T | Exception:
         try:
@@ -147,7 +166,10 @@ class AsyncDriver(ABC):
         for batch in batches(thread_ids, begin):
             rests = await self._run(batch.first())
             for thread_id, rest in zip(batch.thread_ids, rests, strict=True):
-                yield thread_id, await self._outcome(rest)
+                if isinstance(rest, Done):
+                    yield thread_id, rest.result
+                else:
+                    yield thread_id, await self._outcome(rest)
 
     async def _outcome(self, operation: Operation[T]) -> T | Exception:
         try:
