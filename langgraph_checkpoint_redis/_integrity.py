@@ -185,7 +185,7 @@ class _Facts(NamedTuple):
 
     @classmethod
     def of(cls, state: bytes, runs: Sequence[bytes]) -> _Facts:
-        """As scan.lua returns them."""
+        """Read them as scan.lua returns them."""
         return cls(state, dict(zip(runs[::2], map(int, runs[1::2]), strict=True)))
 
 
@@ -196,6 +196,7 @@ class _Runs:
         self._counted = Counter[bytes]()
         self._is_known = True
         self._seen: list[_Facts] = []
+        self.time = datetime.now(timezone.utc)  # that of the server, once it has told it
 
     def add(self, record: _codec.Record | None) -> None:
         """Count a checkpoint, or note that there is one that cannot be read."""
@@ -207,7 +208,9 @@ class _Runs:
     def see(self, facts: Sequence[Any]) -> None:
         """Note what the server says, at the beginning of the timeline and at its end."""
         if facts:
-            self._seen.append(_Facts.of(*facts))
+            state, runs, seconds = facts
+            self._seen.append(_Facts.of(state, runs))
+            self.time = datetime.fromtimestamp(int(seconds), timezone.utc)
 
     @property
     def wrong(self) -> dict[bytes, tuple[int | None, int]] | None:
@@ -312,11 +315,12 @@ class _Look:
                 why = b"".join([self.chunks.place_of(digest) for digest in some])
                 self.found("lost", key, row, reason, why, lacking=some)
 
-    def find_orphans(self, rows: Iterable[bytes], before: datetime) -> None:
+    def find_orphans(self, rows: Iterable[bytes]) -> None:
         """Note old writes whose checkpoint is not there, though its namespace has gone on.
 
         LangGraph stores writes and checkpoints in no order, so that of newer ones may come yet.
         """
+        before = self.runs.time - YOUNG
         for row in rows:
             namespace, checkpoint_id = place = place_of(row)
             time = made_at(checkpoint_id)
@@ -403,8 +407,6 @@ class _IntegrityOperations(Operations):
         _config.text("thread_id", thread_id)
         keys = self._keys(thread_id)
         look = _Look(thread_id, keys)
-        [(seconds, _)] = yield Commands((("TIME",),))
-        old = datetime.fromtimestamp(int(seconds), timezone.utc) - YOUNG
         stage, position = b"chunks", b"0"
         while stage == b"chunks":
             names, stage, position, *_ = yield SCAN(keys, [stage, position])
@@ -418,7 +420,7 @@ class _IntegrityOperations(Operations):
             yield from self._see(look, [entry for entries in values.values() for entry in entries])
             look.find_lacking(key, values)
             if stage == b"writes":
-                look.find_orphans(values, old)
+                look.find_orphans(values)
             stage = next_stage
         findings = yield from self._drop(thread_id, [b"", 0], look.findings)
         runs = yield from self._wrong_runs(look)

@@ -195,10 +195,13 @@ def live(saver: RedisSaver) -> None:
 
 
 def mend(watched: WatchedRedis, saver: RedisSaver) -> None:
-    """A thread that has lost its chunks is repaired."""
+    """Threads that have lost their chunks, or count their runs wrongly, are repaired."""
     conversation(saver, "f")
     watched.unlink(saver._shared.keyspace.thread("f").chunks)
     assert saver.repair("f")
+    conversation(saver, "h")
+    watched.hset(saver._shared.keyspace.thread("h").runs.decode(), "another", "2")
+    assert saver.repair("h")
 
 
 def encrypt(made: Callable[..., RedisSaver], watched: WatchedRedis, prefix: str) -> None:

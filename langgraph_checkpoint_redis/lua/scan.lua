@@ -5,9 +5,9 @@
 --          returned
 -- Returns  {items, stage, position, facts, lost}: what this stage has, names of chunks, then rows of
 --          the 'timeline', then of the 'writes'; where to go on, an empty stage at the end; facts at the
---          beginning and at the end of the timeline, else empty: {state, runs}, the state as in
---          namespaces.lua, and each run followed by its number of checkpoints; at the end, lost has the
---          names of keys that are gone though the thread has rows there
+--          beginning and at the end of the timeline, else empty: {state, runs, seconds}, the state as in
+--          namespaces.lua, each run followed by its number of checkpoints, and the time; at the end, lost
+--          has the names of keys that are gone though the thread has rows there
 
 -- include rows
 -- include state
@@ -41,7 +41,7 @@ local function take_names()
 end
 
 local function read_facts()
-  facts = {state_of_thread(), redis.call('HGETALL', RUNS)}
+  facts = {state_of_thread(), redis.call('HGETALL', RUNS), redis.call('TIME')[1]}
 end
 
 -- A writer marks in the chunks that the thread has rows in a sorted set, which a server may lose as a whole.
