@@ -36,7 +36,7 @@ from ._links import ASKING, READWRITE, REDIRECTIONS, cannot_confirm, key_of, kno
 from ._logging import report_failover
 from ._permits import AsyncPermits, async_permits_of
 from ._resp import Command, in_bytes, packed
-from ._scripts import Request
+from ._scripts import AtNode, Primaries, Request
 from ._urls import Url
 
 SHARED = 4  # lines that calls share
@@ -173,6 +173,21 @@ class AsyncClusterLink(AsyncClientLink):
             return await super()._ask(commands)
         groups = [[*group] for _, group in groupby(commands, key_of)]
         return [reply for group in groups for reply in await self._ask_and_wait(group)]
+
+    async def reply(self, request: Request) -> Any:
+        """As of any link; some requests are for certain nodes."""
+        if isinstance(request, Primaries):
+            return await self._primaries(fresh=request.fresh)
+        if isinstance(request, AtNode):
+            return request.result(await self._ask_node(request.node, request.each, asking=False))
+        return await super().reply(request)
+
+    async def _primaries(self, *, fresh: bool) -> list[Any]:
+        """The primaries that the client knows, or those that there are now."""
+        await self._client.initialize()
+        if fresh:
+            await self._client.nodes_manager.initialize()
+        return [*self._client.get_primaries()]
 
     async def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
         await self._client.initialize()

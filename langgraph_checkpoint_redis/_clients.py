@@ -31,7 +31,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ._logging import report_retry
 from ._refusals import refusal
 from ._urls import Url, parsed
-from .errors import ConfigError
+from .errors import (
+    ConfigError,
+    EventLoopError,
+    MissingLibraryError,
+    RedisSaverError,
+    UnsupportedServerError,
+)
 
 CONNECTIONS = 64  # that one saver uses at a time; a client's pool refuses more than 100 by default
 SECONDS_TO_RECOVER = 10.0  # that a server may take to restart, to fail over or to move a slot
@@ -55,6 +61,14 @@ PASSING = (
 # The same by its code: a script runs for long, a primary waits for its replicas.
 _PASSING_CODES = ("BUSY", "NOREPLICAS")
 _LASTING = (AuthenticationError, AuthorizationError)
+
+# A script met something that it cannot read: a key of another type, or a row that was forged.
+_OF_SCRIPT = re.compile(r"user_script|WRONGTYPE")
+_OF_SERVER = re.compile(
+    r"\b(MISCONF|OOM|NOPERM|READONLY|LOADING|BUSY|NOREPLICAS|CLUSTERDOWN|MASTERDOWN|TRYAGAIN) "
+    r"|\bACL failure\b|can't run this command|[Ss]cript killed"
+)
+_NOT_OF_THREAD = (ConfigError, EventLoopError, MissingLibraryError, UnsupportedServerError)
 
 # What passes, but comes as an error like any other.
 _UNRECOGNIZED: dict[str, type[Exception]] = {
@@ -216,6 +230,19 @@ def _code(error: BaseException) -> str:
     """Return the code of an error of the server, unless redis-py has made a class of it; or ""."""
     found = _CODE.match(str(error)) if is_error(error, "ResponseError") else None
     return found[1] if found else ""
+
+
+def is_of_thread(error: Exception) -> bool:
+    """Whether an error is of one thread, so that other threads may do well.
+
+    All other errors are of the server, the connection or the caller.
+    """
+    if isinstance(error, RedisSaverError):
+        return not isinstance(error, _NOT_OF_THREAD)
+    words = str(error)
+    return type(error).__name__ == "ResponseError" and bool(
+        _OF_SCRIPT.search(words) and not _OF_SERVER.search(words)
+    )
 
 
 class Patience:

@@ -20,7 +20,7 @@ decoder in Redis knows no other kind. What is absent is `false`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from random import random
@@ -37,7 +37,20 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import _config
-from ._chunks import FEW, Chunks, Cut, Rope, cut, is_large, is_name_of, join, rows_of, uncut
+from ._chunks import (
+    DIGEST,
+    FEW,
+    Chunks,
+    Cut,
+    Rope,
+    cut,
+    is_large,
+    is_name_of,
+    join,
+    references,
+    rows_of,
+    uncut,
+)
 from ._compression import content_of
 from ._config import Place, good_names
 from ._damage import seal_of, unsealed
@@ -208,6 +221,16 @@ def pieces_of(entry: Sequence[Any], chunks: Chunks) -> Sequence[bytes]:
     return rows_of(rope[1:], chunks)[0] if rope[1:] else ()
 
 
+def children(nodes: Iterable[bytes], chunks: Chunks) -> dict[bytes, None]:
+    """What nodes lead to, in order, as far as they are there and make sense."""
+    found: dict[bytes, None] = {}
+    for node in nodes:
+        content = chunks.get(node, b"")
+        if len(content) % DIGEST == 0:
+            found.update(dict.fromkeys(references(content)))
+    return found
+
+
 # Checkpoints.
 
 
@@ -313,6 +336,7 @@ class Record(NamedTuple):
     """A stored checkpoint, its serialized parts not yet read.
 
     `delta` are the delta channels that are rebuilt from ancestors, but for those with an entry.
+    `run` is the run that made it, or false.
     """
 
     namespace: str
@@ -321,6 +345,7 @@ class Record(NamedTuple):
     delta: list[bytes]
     channels: list[Any]
     tail: list[Any]
+    run: bytes | bool = False
 
     @property
     def place(self) -> tuple[str, str]:
@@ -371,9 +396,9 @@ def record(row: bytes) -> Record:
     """The checkpoint that a row of the timeline holds; some error, if it is damaged."""
     namespace, checkpoint_id, data = unsealed(row).split(b"\0", 2)
     head_, tail_ = _unpacker(data)
-    _, parent, _, _, delta, channels = _known(head_)
+    _, parent, run, _, delta, channels = _known(head_)
     names = namespace.decode(), checkpoint_id.decode(), parent.decode()
-    return Record(*names, delta or [], channels, tail_)
+    return Record(*names, delta or [], channels, tail_, run)
 
 
 # Writes.

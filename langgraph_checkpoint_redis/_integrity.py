@@ -1,8 +1,9 @@
 """Looking for damage in a thread, and removing what it has made useless.
 
-A thread is read in calls of bounded size: its chunks, each compared with its name; its rows; and
-what they refer to. What changes meanwhile could look like damage, so the server is asked once more,
-in one script, about each row that seems to lack something.
+A thread is read in calls of bounded size: the names of its chunks, its rows, and the chunks, as
+many at a time as fit into some megabytes. Each is compared with its name, and of pieces only the
+size is kept. What changes meanwhile could look like damage, so the server is asked once more, in
+one script, about each row that seems to lack something.
 
 Nothing here calls the serializer. So no key is needed to look for damage, and nothing is removed
 that merely a wrong key was tried on.
@@ -11,13 +12,15 @@ that merely a wrong key was tried on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from hashlib import sha1
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from . import _codec, _config
-from ._chunks import check_levels, references
+from ._chunks import DIGEST, check_levels, references
 from ._damage import Reading, place_of
 from ._decoding import raise_interruption
 from ._driving import AsyncDriver, Driver
@@ -25,12 +28,22 @@ from ._keys import ThreadKeys
 from ._operations import Operations
 from ._resp import Argument
 from ._run_index import Trouble
-from ._scripts import DELETE_RUNS, DROP, SCAN, Commands, Operation
+from ._scripts import DELETE_RUNS, DROP, RECOUNT, SCAN, Commands, Operation
+from ._threads import made_at
 from .errors import CorruptThreadError
 
 T = TypeVar("T")
+Thing = TypeVar("Thing")
 
-AT_A_TIME = 100  # rows or chunks that one call is asked for
+AT_A_TIME = 100  # rows that one call is asked for
+MANY = 1000  # chunks that one call is asked for
+BYTES = 4 * 1024 * 1024  # of chunks that one call is asked for, if it is more than one
+NAMED = 100  # chunks that a row lacks and that the server is asked for again
+TRIES = 3  # to count checkpoints while a thread is written to
+YOUNG = timedelta(days=1)  # age of writes whose checkpoint may come yet
+
+TIMELINE, WRITES, MARK = 1, 2, 3  # what drop.lua is told of
+PLACE = 40  # hexadecimal digits of what is in the place of a chunk
 
 Kind = Literal["lost", "incomplete", "unindexed", "garbage"]
 
@@ -61,11 +74,16 @@ class Problem:
 
 
 class _Finding(NamedTuple):
-    """A problem with a row; `why` is what drop.lua has to know of it."""
+    """A problem that drop.lua looks at again: of which kind, what, and why.
+
+    `weight` is how many bytes it reads for that.
+    """
 
     problem: Problem
-    row: bytes
+    kind: int
+    what: bytes
     why: bytes
+    weight: int
 
 
 # Looking
@@ -73,26 +91,41 @@ class _Finding(NamedTuple):
 
 @dataclass(slots=True)
 class _Chunks:
-    """What is found of chunks: the sizes of good ones, and what may be nodes among them."""
+    """What is found of chunks: the sizes of good ones, and what nodes lead to.
 
+    `unused` are the names that were there at first and that nothing was found to lead to;
+    `lengths` are those of chunks that are damaged. A node counts as `whole` at a level once all
+    that it leads to was found there; then it is the size of that.
+    """
+
+    unused: set[bytes] = field(default_factory=set)
     sizes: dict[bytes, int] = field(default_factory=dict)
     nodes: dict[bytes, bytes] = field(default_factory=dict)
     damaged: dict[bytes, bytes] = field(default_factory=dict)
-    used: set[bytes] = field(default_factory=set)
-    _below: dict[tuple[int, bytes], tuple[int, frozenset[bytes]]] = field(default_factory=dict)
+    lengths: dict[bytes, int] = field(default_factory=dict)
+    whole: dict[tuple[int, bytes], int] = field(default_factory=dict)
 
-    def add(self, digest: bytes, chunk: bytes) -> None:
-        self._below.clear()
+    def add(self, digest: bytes, chunk: bytes, *, is_node: bool) -> None:
+        """Compare a chunk with its name."""
         try:
             content = _codec.checked(digest, chunk)
         except ValueError as error:
             raise_interruption(error)
             self.damaged[digest] = sha1(chunk, usedforsecurity=False).hexdigest().encode()
+            self.lengths[digest] = len(chunk)
             return
         self.damaged.pop(digest, None)
         self.sizes[digest] = len(content)
-        if len(content) % len(digest) == 0:
+        if is_node and len(content) % DIGEST == 0:
             self.nodes[digest] = content
+
+    def below(self, level: int, digests: Iterable[bytes]) -> set[bytes]:
+        """What nodes of a level lead to, but for those that are whole."""
+        found = set[bytes]()
+        for digest in digests:
+            if (level, digest) not in self.whole and digest in self.nodes:
+                found.update(references(self.nodes[digest]))
+        return found
 
     def lacking(self, entry: Sequence[Any]) -> frozenset[bytes]:
         """The chunks that a value lacks; raises `LookupError` if it is wrong in another way."""
@@ -101,37 +134,44 @@ class _Chunks:
             return frozenset()
         size, *levels = rope
         check_levels(levels)
-        found, lacking = len(literal), frozenset[bytes]()
+        found, lost = len(literal), set[bytes]()
         for level, digests in enumerate(levels):
-            more, lost = self._sum(level, digests)
-            found, lacking = found + more, lacking | lost
-        if not lacking and found != size:
+            found += self._size(level, references(digests), lost)
+        if not lost and found != size:
             raise LookupError(f"a value of {size} bytes reads as {found} bytes")
-        return lacking
+        return frozenset(lost)
 
-    def _sum(self, level: int, digests: bytes) -> tuple[int, frozenset[bytes]]:
-        below = [self._of(level, digest) for digest in references(digests)]
-        return sum(size for size, _ in below), frozenset().union(*[lost for _, lost in below])
+    def _size(self, top: int, digests: Sequence[bytes], lost: set[bytes]) -> int:
+        """How many bytes some digests of a level lead to; what they lack is added to `lost`."""
+        levels = {top: {*digests}}
+        for level in range(top, 0, -1):
+            levels[level - 1] = self.below(level, levels[level])
+        sizes: dict[bytes, int] = {}
+        for level in range(top + 1):
+            above: dict[bytes, int] = {}
+            for digest in levels[level]:
+                size = self._size_of(level, digest, sizes)
+                if size is None:
+                    lost.add(digest)
+                above[digest] = size or 0
+                if level and not lost:
+                    self.whole[level, digest] = above[digest]
+            sizes = above
+        return sum(sizes[digest] for digest in digests)
 
-    def _of(self, level: int, digest: bytes) -> tuple[int, frozenset[bytes]]:
-        self.used.add(digest)
-        if (level, digest) not in self._below:
-            if digest not in (self.nodes if level else self.sizes):
-                found = 0, frozenset([digest])
-            elif level:
-                found = self._sum(level - 1, self.nodes[digest])
-            else:
-                found = self.sizes[digest], frozenset[bytes]()
-            self._below[level, digest] = found
-        return self._below[level, digest]
+    def _size_of(self, level: int, digest: bytes, below: Mapping[bytes, int]) -> int | None:
+        """How many bytes a chunk leads to, or `None` if it is not there."""
+        if level == 0:
+            return self.sizes.get(digest)
+        if (level, digest) in self.whole:
+            return self.whole[level, digest]
+        if digest not in self.nodes:
+            return None
+        return sum(below[child] for child in references(self.nodes[digest]))
 
     def place_of(self, digest: bytes) -> bytes:
         """What drop.lua is told of a chunk that is lacking."""
-        return digest + self.damaged.get(digest, b"-" * 40)
-
-    def unused(self) -> list[bytes]:
-        """The chunks that no value leads to, of those that were looked at."""
-        return sorted((self.sizes.keys() | self.damaged.keys()) - self.used)
+        return digest + self.damaged.get(digest, b"-" * PLACE)
 
 
 class _Checkpoint(NamedTuple):
@@ -142,6 +182,62 @@ class _Checkpoint(NamedTuple):
     stored: Collection[str]
 
 
+class _Facts(NamedTuple):
+    """The state of a thread, and how many checkpoints its runs have as the server counts them."""
+
+    state: bytes
+    runs: Mapping[bytes, int]
+
+    @classmethod
+    def of(cls, state: bytes, runs: Sequence[bytes]) -> _Facts:
+        """Read them as scan.lua returns them."""
+        return cls(state, dict(zip(runs[::2], map(int, runs[1::2]), strict=True)))
+
+
+class _Runs:
+    """How many checkpoints runs have, counted in the rows; `None` in place of what is not known."""
+
+    def __init__(self) -> None:
+        self._counted = Counter[bytes]()
+        self._is_known = True
+        self._seen: list[_Facts] = []
+        self.time = datetime.now(timezone.utc)  # that of the server, once it has told it
+
+    def add(self, record: _codec.Record | None) -> None:
+        """Count a checkpoint, or note that there is one that cannot be read."""
+        if record is None:
+            self._is_known = False
+        elif isinstance(record.run, bytes):
+            self._counted[record.run] += 1
+
+    def see(self, facts: Sequence[Any]) -> None:
+        """Note what the server says, at the beginning of the timeline and at its end."""
+        if facts:
+            state, runs, seconds = facts
+            self._seen.append(_Facts.of(state, runs))
+            self.time = datetime.fromtimestamp(int(seconds), timezone.utc)
+
+    @property
+    def wrong(self) -> dict[bytes, tuple[int | None, int]] | None:
+        """The runs with a wrong number: what is stored, and what was counted; `None` if unknown."""
+        if not self._is_known:
+            return None
+        stored = self._seen[-1].runs
+        wrong = {
+            run: (stored.get(run), self._counted[run])
+            for run in {*stored, *self._counted}
+            if stored.get(run, 0) != self._counted[run]
+        }
+        if wrong and self._seen[0] != self._seen[-1]:
+            return None  # what changed meanwhile was counted in part
+        return wrong
+
+    @property
+    def state(self) -> bytes:
+        """The state of the thread."""
+        return self._seen[-1].state
+
+
 class _Look:
     """What is found of a thread, part by part."""
 
@@ -149,32 +245,36 @@ class _Look:
         self.thread_id, self.keys = thread_id, keys
         self.chunks = _Chunks()
         self.checkpoints: dict[tuple[str, str], _Checkpoint] = {}
-        self.writes: dict[bytes, list[list[Any]]] = {}
+        self.newest: dict[str, str] = {}
+        self.runs = _Runs()
         self.findings: list[_Finding] = []
 
-    def see_chunks(self, items: Sequence[bytes]) -> None:
-        """Take a part of the chunks."""
-        for digest, chunk in zip(items[::2], items[1::2], strict=True):
-            self.chunks.add(digest, chunk)
+    def read_rows(self, key: bytes, rows: Iterable[bytes]) -> dict[bytes, list[list[Any]]]:
+        """Take rows; the values of each that can be read."""
+        found: dict[bytes, list[list[Any]]] = {}
+        for row in rows:
+            entries = self._entries(key, row)
+            if entries is not None:
+                found[row] = entries
+        return found
 
-    def see_rows(self, key: bytes, rows: Iterable[bytes]) -> dict[bytes, frozenset[bytes]]:
-        """Take rows; those that lack chunks, as far as is known, are returned with these."""
-        lacking = {row: self._lacking(key, row) for row in rows}
-        return {row: lost for row, lost in lacking.items() if lost}
-
-    def _lacking(self, key: bytes, row: bytes) -> frozenset[bytes]:
+    def _entries(self, key: bytes, row: bytes) -> list[list[Any]] | None:
         try:
             with Reading(self.thread_id, key, row):
-                entries = self._entries(key, row)
-                return frozenset[bytes]().union(*map(self.chunks.lacking, entries))
+                if key == self.keys.writes:
+                    entries = [write.entry for write in _codec.stored_writes(row)]
+                else:
+                    entries = self._entries_of_checkpoint(row)
+                for entry in entries:
+                    [references(digests) for digests in entry[3:]]
+                return entries
         except CorruptThreadError as error:
             self.found("lost", key, row, error.reason)
-            return frozenset()
+            if key == self.keys.timeline:
+                self.runs.add(None)
+            return None
 
-    def _entries(self, key: bytes, row: bytes) -> list[list[Any]]:
-        if key == self.keys.writes:
-            self.writes[row] = [write.entry for write in _codec.stored_writes(row)]
-            return self.writes[row]
+    def _entries_of_checkpoint(self, row: bytes) -> list[list[Any]]:
         record = _codec.record(row)
         stored = dict(record.entries())
         record.versions()
@@ -182,34 +282,71 @@ class _Look:
         self.checkpoints[place] = _Checkpoint(
             record.parent_id, [name.decode() for name in record.delta], stored.keys()
         )
+        self.newest[place[0]] = max(self.newest.get(place[0], ""), place[1])
+        self.runs.add(record)
         return [*stored.values()]
 
-    def found(self, kind: Kind, key: bytes, row: bytes, reason: str, why: bytes = b"") -> None:
+    def found(
+        self,
+        kind: Kind,
+        key: bytes,
+        row: bytes,
+        reason: str,
+        why: bytes = b"",
+        *,
+        lacking: Iterable[bytes] = (),
+    ) -> None:
         """Note a problem with a row."""
         problem = Problem(kind, *place_of(row), key.decode(), reason)
-        self.findings.append(_Finding(problem, row, why))
+        number = TIMELINE if key == self.keys.timeline else WRITES
+        weight = len(row) + sum(self.chunks.lengths.get(digest, 0) for digest in lacking)
+        self.findings.append(_Finding(problem, number, row, why, weight))
 
-    def found_lacking(self, key: bytes, lacking: dict[bytes, frozenset[bytes]]) -> None:
+    def find_lacking(self, key: bytes, rows: Mapping[bytes, list[list[Any]]]) -> None:
         """Note rows that lack chunks."""
-        for row, lost in lacking.items():
-            first, *others = sorted(lost)
-            reason = f"chunk {first.hex()} is missing or damaged"
-            if others:
-                reason += f", and {len(others)} more"
-            why = b"".join([self.chunks.place_of(digest) for digest in (first, *others)])
-            self.found("lost", key, row, reason, why)
+        for row, entries in rows.items():
+            try:
+                with Reading(self.thread_id, key, row):
+                    lost = sorted(frozenset[bytes]().union(*map(self.chunks.lacking, entries)))
+            except CorruptThreadError as error:
+                self.found("lost", key, row, error.reason)
+                continue
+            if lost:
+                reason = f"chunk {lost[0].hex()} is missing or damaged"
+                if len(lost) > 1:
+                    reason += f", and {len(lost) - 1} more"
+                # One that is lacking is enough to remove a row; these are for what comes back.
+                some = lost[:NAMED]
+                why = b"".join([self.chunks.place_of(digest) for digest in some])
+                self.found("lost", key, row, reason, why, lacking=some)
 
-    def find_orphans(self) -> None:
-        """Note writes whose checkpoint is not there, though its namespace has gone on."""
-        newest: dict[str, str] = {}
-        for namespace, checkpoint_id in self.checkpoints:
-            newest[namespace] = max(newest.get(namespace, ""), checkpoint_id)
-        for row in self.writes:
+    def find_orphans(self, rows: Iterable[bytes]) -> None:
+        """Note old writes whose checkpoint is not there, though its namespace has gone on.
+
+        LangGraph stores writes and checkpoints in no order, so that of newer ones may come yet.
+        """
+        before = self.runs.time - YOUNG
+        for row in rows:
             namespace, checkpoint_id = place = place_of(row)
-            if place not in self.checkpoints and checkpoint_id < newest.get(namespace, ""):
+            time = made_at(checkpoint_id)
+            if (
+                place not in self.checkpoints
+                and checkpoint_id < self.newest.get(namespace, "")
+                and time is not None
+                and time < before
+            ):
                 self.found(
                     "garbage", self.keys.writes, row, "the checkpoint is not there", b"orphan"
                 )
+
+    def find_lost(self, names: Iterable[bytes]) -> None:
+        """Note keys that are gone as a whole."""
+        for name in names:
+            key = getattr(self.keys, name.decode())
+            reason = "the key is gone, though the thread has rows there"
+            problem = Problem("lost", "", "", key.decode(), reason)
+            number = TIMELINE if key == self.keys.timeline else WRITES
+            self.findings.append(_Finding(problem, MARK, name, b"%d" % number, 0))
 
     def incomplete(self) -> Iterator[Problem]:
         """The checkpoints with a delta channel that cannot be rebuilt."""
@@ -265,51 +402,101 @@ class _IntegrityOperations(Operations):
         findings, others = yield from self._examine(thread_id)
         token = self.shared.token(thread_id)
         dropped = yield from self._drop(thread_id, [token, 1], findings)
-        garbage = [problem for problem in others if problem.kind == "garbage"]
-        if dropped or garbage:
+        mended = [problem for problem in others if problem.kind != "incomplete"]
+        if dropped or mended:
+            yield from self._recount(thread_id, token)
             gone = yield from self._remove(DELETE_RUNS, thread_id, [])  # of no run: frees chunks
             yield from self._removed(thread_id, gone)
         troubles = yield from self._runs.troubles(thread_id)
         yield from self._runs.mend(thread_id, troubles)
-        return [*[finding.problem for finding in dropped], *garbage, *map(_of_index, troubles)]
+        return [*[finding.problem for finding in dropped], *mended, *map(_of_index, troubles)]
 
     def _examine(self, thread_id: str) -> Operation[tuple[list[_Finding], list[Problem]]]:
-        """The problems with rows, and the others."""
+        """The problems that drop.lua can look at again, and the others."""
         thread_id = _config.identifier("thread_id", thread_id)
         keys = self._keys(thread_id)
         look = _Look(thread_id, keys)
         stage, position = b"chunks", b"0"
+        while stage == b"chunks":
+            names, stage, position, *_ = yield SCAN(keys, [stage, position])
+            look.chunks.unused.update(name for name in names if len(name) == DIGEST)
         while stage:
-            items, next_stage, position = yield SCAN(keys, [stage, position])
-            if stage == b"chunks":
-                look.see_chunks(items)
-            else:
-                key = keys.timeline if stage == b"timeline" else keys.writes
-                yield from self._see_rows(look, key, items)
+            rows, next_stage, position, facts, lost = yield SCAN(keys, [stage, position])
+            look.runs.see(facts)
+            look.find_lost(lost)
+            key = keys.timeline if stage == b"timeline" else keys.writes
+            values = look.read_rows(key, rows)
+            yield from self._see(look, [entry for entries in values.values() for entry in entries])
+            look.find_lacking(key, values)
+            if stage == b"writes":
+                look.find_orphans(values)
             stage = next_stage
-        look.find_orphans()
         findings = yield from self._drop(thread_id, [b"", 0], look.findings)
+        runs = yield from self._wrong_runs(look)
         garbage = yield from self._garbage(look)
-        return findings, [*look.incomplete(), *garbage]
+        return findings, [*look.incomplete(), *runs, *garbage]
 
-    def _see_rows(self, look: _Look, key: bytes, rows: Sequence[bytes]) -> Operation[None]:
-        """Look at rows, and once more at those whose chunks came after the others were seen."""
-        lacking = look.see_rows(key, rows)
-        asked: set[bytes] = set()
-        while new := sorted(frozenset[bytes]().union(*lacking.values()) - asked):
-            digests = new[:AT_A_TIME]
-            asked.update(digests)
-            [chunks] = yield Commands((("HMGET", look.keys.chunks, *digests),))
-            look.see_chunks(
-                [
-                    part
-                    for digest, chunk in zip(digests, chunks, strict=True)
-                    if chunk is not None
-                    for part in (digest, chunk)
-                ]
+    # Chunks
+
+    def _see(self, look: _Look, entries: Iterable[Sequence[Any]]) -> Operation[None]:
+        """Look at all chunks that values are made of, but for those that were seen."""
+        chunks, levels = look.chunks, dict[int, set[bytes]]()
+        for entry in entries:
+            for level, digests in enumerate(entry[3:]):
+                levels.setdefault(level, set()).update(references(digests))
+        for level in range(max(levels, default=-1), -1, -1):
+            digests = levels.get(level, set())
+            chunks.unused -= digests
+            seen = chunks.nodes if level else chunks.sizes
+            yield from self._fetch(
+                look, [one for one in digests if one not in seen], is_node=level > 0
             )
-            lacking = look.see_rows(key, lacking)
-        look.found_lacking(key, lacking)
+            levels.setdefault(level - 1, set()).update(chunks.below(level, digests))
+
+    def _fetch(self, look: _Look, digests: Sequence[bytes], *, is_node: bool) -> Operation[None]:
+        """Look at some chunks, as many at a time as fit into some megabytes."""
+        key = look.keys.chunks
+        for start in range(0, len(digests), MANY):
+            some = digests[start : start + MANY]
+            lengths = yield Commands(tuple(("HSTRLEN", key, digest) for digest in some))
+            for group in _groups(zip(some, lengths, strict=True)):
+                [found] = yield Commands((("HMGET", key, *group),))
+                for digest, chunk in zip(group, found, strict=True):
+                    if chunk is not None:
+                        look.chunks.add(digest, chunk, is_node=is_node)
+
+    def _garbage(self, look: _Look) -> Operation[list[Problem]]:
+        """The chunks that nothing leads to, as one problem.
+
+        A row that was put meanwhile may lead to one, or a sweep be about to free it: so all rows
+        are looked at once more.
+        """
+        if not look.chunks.unused:
+            return []
+        yield from self._see_again(look)
+        key, unused, count = look.keys.chunks, sorted(look.chunks.unused), 0
+        for start in range(0, len(unused), MANY):
+            some = unused[start : start + MANY]
+            replies = yield Commands(tuple(("HEXISTS", key, digest) for digest in some))
+            count += sum(map(bool, replies))
+        [is_swept] = yield Commands((("EXISTS", look.keys.live),))
+        if is_swept or not count:
+            return []
+        reason = f"chunks that nothing leads to: {count}"
+        return [Problem("garbage", "", "", key.decode(), reason)]
+
+    def _see_again(self, look: _Look) -> Operation[None]:
+        again = _Look(look.thread_id, look.keys)
+        again.chunks = look.chunks
+        stage, position = b"timeline", b""
+        while stage:
+            rows, next_stage, position, *_ = yield SCAN(look.keys, [stage, position])
+            key = look.keys.timeline if stage == b"timeline" else look.keys.writes
+            values = again.read_rows(key, rows)
+            yield from self._see(again, [entry for each in values.values() for entry in each])
+            stage = next_stage
+
+    # Rows
 
     def _drop(
         self, thread_id: str, how: Sequence[Argument], findings: Sequence[_Finding]
@@ -317,26 +504,75 @@ class _IntegrityOperations(Operations):
         """Those of some problems that there still are; they are removed, if `how` says so."""
         keys, confirmed = self._keys(thread_id), list[_Finding]()
         confirm = self.shared.options.confirm if how[-1] else None
-        for start in range(0, len(findings), AT_A_TIME):
-            some = findings[start : start + AT_A_TIME]
+        weighed = [(finding, finding.weight) for finding in findings]
+        for some in _groups(weighed, AT_A_TIME):
             args: list[Argument] = [*how]
-            for problem, row, why in some:
-                args += 1 + (problem.key.encode() == keys.writes), row, why
+            for finding in some:
+                args += finding.kind, finding.what, finding.why
             replies = yield DROP(keys, args, confirm)
             confirmed += [one for one, reply in zip(some, replies, strict=True) if reply]
         return confirmed
 
-    def _garbage(self, look: _Look) -> Operation[list[Problem]]:
-        """The chunks that nothing leads to, as one problem."""
-        unused, count = look.chunks.unused(), 0
-        for start in range(0, len(unused), AT_A_TIME):
-            some = unused[start : start + AT_A_TIME]
-            replies = yield Commands(
-                tuple(("HEXISTS", look.keys.chunks, digest) for digest in some)
+    # Runs
+
+    def _wrong_runs(self, look: _Look) -> Operation[list[Problem]]:
+        """The runs whose number of checkpoints is wrong, each as a problem.
+
+        Where the thread was written to meanwhile, they are counted once more; while it is busy or
+        has a checkpoint that cannot be read, nothing is said of them.
+        """
+        runs = look.runs
+        if runs.wrong is None:
+            runs = yield from self._counted(look.thread_id)
+        key = look.keys.runs.decode()
+        return [
+            Problem(
+                "lost",
+                "",
+                "",
+                key,
+                f"run {run.decode(errors='replace')!r} has {counted} checkpoints, but is stored "
+                f"with {'none' if stored is None else stored}",
             )
-            count += sum(map(bool, replies))
-        reason = f"chunks that nothing leads to: {count}"
-        return [Problem("garbage", "", "", look.keys.chunks.decode(), reason)] if count else []
+            for run, (stored, counted) in sorted((runs.wrong or {}).items())
+        ]
+
+    def _counted(self, thread_id: str) -> Operation[_Runs]:
+        """The checkpoints of runs, counted again, a few times if the thread changes meanwhile."""
+        keys = self._keys(thread_id)
+        for _ in range(TRIES):
+            look = _Look(thread_id, keys)
+            stage, position = b"timeline", b""
+            while stage == b"timeline":
+                rows, stage, position, facts, _ = yield SCAN(keys, [stage, position])
+                look.runs.see(facts)
+                look.read_rows(keys.timeline, rows)
+            if look.runs.wrong is not None:
+                break
+        return look.runs
+
+    def _recount(self, thread_id: str, token: Argument) -> Operation[None]:
+        """Correct how many checkpoints the runs have, unless the thread is busy."""
+        for _ in range(TRIES):
+            runs = yield from self._counted(thread_id)
+            args: list[Argument] = [token, runs.state]
+            for run, (stored, counted) in (runs.wrong or {}).items():
+                args += run, b"" if stored is None else stored, counted
+            if not runs.wrong or (yield RECOUNT(self._keys(thread_id), args)):
+                return
+
+
+def _groups(weighed: Iterable[tuple[Thing, int]], most: int = MANY) -> Iterator[list[Thing]]:
+    """Things in groups that have a bounded number and weight, or one thing."""
+    group, weight = list[Thing](), 0
+    for thing, size in weighed:
+        if group and (weight + size > BYTES or len(group) == most):
+            yield group
+            group, weight = [], 0
+        group.append(thing)
+        weight += size
+    if group:
+        yield group
 
 
 def _of_index(trouble: Trouble) -> Problem:

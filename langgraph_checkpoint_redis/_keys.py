@@ -42,6 +42,9 @@ class ThreadKeys(NamedTuple):
     control: bytes
 
 
+_PARTS = [part.encode() for part in ThreadKeys._fields]
+
+
 def _tag(text: str) -> str:
     return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", text)
 
@@ -81,8 +84,8 @@ class Keyspace:
 
 @lru_cache(maxsize=1000)  # calls come in series for the same few threads
 def _thread_keys(prefix: str, thread_id: str) -> ThreadKeys:
-    start = f"{prefix}:{{{_tag(thread_id)}}}:"
-    return ThreadKeys(*[(start + part).encode() for part in ThreadKeys._fields])
+    start = f"{prefix}:{{{_tag(thread_id)}}}:".encode()
+    return ThreadKeys._make([start + part for part in _PARTS])
 
 
 def thread_id(key: str) -> str:

@@ -47,7 +47,7 @@ from ._logging import report_failover, report_lost, report_reconnect
 from ._permits import Permits, permits_of
 from ._resp import Argument, Command, in_bytes, in_resp2, packed
 from ._resp import replies as new_replies
-from ._scripts import Request
+from ._scripts import AtNode, Primaries, Request
 from ._urls import Url
 from .errors import ConfigError
 
@@ -207,6 +207,20 @@ class ClusterLink(ClientLink):
             return [self._ask_one(commands[0])] if is_one else self._ask_together(commands)
         groups = [[*group] for _, group in groupby(commands, key_of)]
         return [reply for group in groups for reply in self._ask_and_wait(group)]
+
+    def reply(self, request: Request) -> Any:
+        """As of any link; some requests are for certain nodes."""
+        if isinstance(request, Primaries):
+            return self._primaries(fresh=request.fresh)
+        if isinstance(request, AtNode):
+            return request.result(self._ask_node(request.node, request.each, asking=False))
+        return super().reply(request)
+
+    def _primaries(self, *, fresh: bool) -> list[Any]:
+        """The primaries that the client knows, or those that there are now."""
+        if fresh:
+            self.client.nodes_manager.initialize()
+        return [*self.client.get_primaries()]
 
     def _ask_and_wait(self, commands: Sequence[Command]) -> Sequence[Any]:
         try:

@@ -33,11 +33,11 @@ from ._damage import Reading
 from ._encryption import reading
 from ._keys import ThreadKeys, same_slot
 from ._known import Known, written
-from ._listing import Cursor, Page
+from ._listing import Cursor, Page, Rows
 from ._options import Shared
 from ._replies import Found, History, Reply, add_ancestor
 from ._resending import Sending
-from ._resp import Argument, Command
+from ._resp import Argument
 from ._run_index import RunIndex, names_of
 from ._scripts import (
     COPY,
@@ -49,6 +49,7 @@ from ._scripts import (
     HISTORY,
     LEASE,
     LIST,
+    NAMESPACES,
     PRUNE,
     PUT,
     PUT_LAST,
@@ -76,8 +77,9 @@ from .errors import (
 PAGE = 100  # checkpoints in a page of `list`
 ANCESTORS = 1000  # checkpoints that one call walks back for a delta channel
 FETCHED = 1000  # pieces that one command asks for
+MUCH = 8 * 1024 * 1024  # bytes of new values that end a page
+KEPT = 32 * 1024 * 1024  # bytes that a listing knows of a thread from one page to the next
 PASSES = 10  # times that a removal begins to look for what is in use
-SCANNED = 1000  # keys that a call of SCAN looks at
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
 COPIES = 10  # times that a copy begins, while its source changes
 ENDING = 2  # what set_life.lua says where entries of the index of runs end too soon
@@ -334,34 +336,81 @@ class Operations(NamedTuple):
         return reply.known.chunks.keys() >= {*lacking}
 
     def page(self, thread_id: str, cursor: Cursor) -> Operation[Page]:
-        """Read the next checkpoints of a listing."""
-        whole = not cursor.filter
+        """Read the next checkpoints of a listing: their rows, then what is new of their values."""
+        rows = yield from self.rows(thread_id, cursor, whole=not cursor.filter)
         known = cursor.known or self.shared.threads.of(thread_id)
-        more, rows, *chunks = yield LIST(
-            self._keys(thread_id),
-            [
-                int(cursor.namespace is not None),
-                cursor.namespace or "",
-                *cursor.after,
-                PAGE if cursor.left is None or not whole else min(PAGE, cursor.left),
-                int(whole),
-                cursor.ropes or known.packed_ropes(cursor.namespace or ""),
-            ],
-        )
-        reply = self._reply(thread_id, known, *chunks)
-        page = [reply.found(row) for row in rows]
-        tuples: Iterator[CheckpointTuple]
-        if whole:
-            wanted = [found for found in page if cursor.wants(found.record)]
-            taken, tuples = len(wanted), map(reply.checkpoint_tuple, wanted)
+        reply = self._reply(thread_id, known, (), ())
+        page = [reply.found(row) for row in rows.rows]
+        if cursor.filter:
+            wanted = [one for one in page if self._matches(one.record, thread_id, cursor)]
         else:
-            matches = [one.record for one in page if self._matches(one.record, thread_id, cursor)]
-            matches = matches[: cursor.left]
-            taken, tuples = len(matches), (yield from self._whole(thread_id, known, matches))
-        records = [found.record for found in page]
-        with Reading(thread_id, self._keys(thread_id).timeline, rows[-1][0] if rows else b""):
-            moved = cursor.moved(records, taken, known, more=bool(more))
-        return Page(tuples, moved)
+            wanted = [one for one in page if cursor.wants(one.record)]
+        chosen, listed = reply.up_to(MUCH, wanted[: cursor.left]), page
+        if len(chosen) < len(wanted):  # the next page begins behind the last one of these
+            listed = page[: page.index(chosen[-1]) + 1]
+        tuples: Iterator[CheckpointTuple]
+        if cursor.filter:
+            tuples = yield from self._whole(thread_id, known, [one.record for one in chosen])
+        else:
+            tuples = yield from self._filled(reply, chosen)
+        if known.size > KEPT:
+            known = Known()  # the pieces of all that was listed would be in memory in the end
+        records = [found.record for found in listed]
+        return Page(tuples, cursor.moved(rows, records, len(chosen), known))
+
+    def rows(self, thread_id: str, cursor: Cursor, *, whole: bool) -> Operation[Rows]:
+        """Read the rows of the next checkpoints, with their writes if they are to be `whole`."""
+        group, end = cursor.group()
+        count = PAGE if cursor.left is None or not whole else min(PAGE, cursor.left)
+        names = _codec.pack(group) if group else b""
+        args = [names, *cursor.after, *end, count, int(whole)]
+        more, rows, heads = yield LIST(self._keys(thread_id), args)
+        if more < 0:
+            all_heads = yield from self._heads(thread_id)
+            return (yield from self.rows(thread_id, cursor._replace(heads=all_heads), whole=whole))
+        others = cursor.heads
+        if others is not None:
+            asked = {*group}
+            others = {name: id_ for name, id_ in others.items() if name not in asked}
+        return Rows(rows, bool(more), dict(zip(heads[::2], heads[1::2], strict=True)), others)
+
+    def _heads(self, thread_id: str) -> Operation[dict[bytes, bytes]]:
+        """The newest checkpoint of each namespace."""
+        heads: dict[bytes, bytes] = {}
+        start = b"-"
+        while start:
+            start, namespaces, _ = yield NAMESPACES(self._keys(thread_id), [start])
+            heads.update({name: newest for name, _, _, newest in namespaces})
+        return heads
+
+    def _filled(self, reply: Reply, page: Sequence[Found]) -> Operation[Iterator[CheckpointTuple]]:
+        """Checkpoints of rows, when the chunks that are new of their values were fetched.
+
+        They are fetched by commands, level by level, since a script takes far longer for them. So a
+        checkpoint may be removed in between: one that lacks something is read again in one call.
+        """
+        known, chunks = reply.known, reply.keys.chunks
+        wanted = reply.digests(page)
+        lacking = set[bytes]()
+        for level in range(max(wanted, default=-1), -1, -1):
+            new = [one for one in wanted.get(level, ()) if one not in known.chunks]
+            parts = [new[start : start + FETCHED] for start in range(0, len(new), FETCHED)]
+            if parts:
+                groups = yield Commands(tuple(("HMGET", chunks, *part) for part in parts))
+                self.shared.threads.learn(reply.thread_id, known, _codec.chunks(new, groups))
+            lacking.update(one for one in new if one not in known.chunks)
+            if level:
+                below = wanted.setdefault(level - 1, {})
+                below.update(_codec.children(wanted.get(level, ()), known.chunks))
+        if not lacking:
+            return map(reply.checkpoint_tuple, page)
+        tuples: list[Iterator[CheckpointTuple]] = []
+        for one in page:
+            if reply.lacks(one):
+                tuples.append((yield from self._whole(reply.thread_id, known, [one.record])))
+            else:
+                tuples.append(map(reply.checkpoint_tuple, [one]))
+        return chain.from_iterable(tuples)
 
     def _matches(self, record: Record, thread_id: str, cursor: Cursor) -> bool:
         with Reading(thread_id, self._keys(thread_id).timeline, record.place):
@@ -588,15 +637,6 @@ class Operations(NamedTuple):
     def give_back_lease(self, thread_id: str, token: bytes) -> Operation[None]:
         """End a lease, if it has not ended. If that is lost, it ends by itself: no confirmation."""
         yield LEASE(self._keys(thread_id), [token, 0, 0])
-
-    # The server
-
-    def timelines(self, cursor: int) -> Operation[tuple[int, list[bytes]]]:
-        """Where to go on, 0 for the end, and some of the keys that each thread has one of."""
-        pattern = self.shared.keyspace.timelines()
-        scan: Command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)
-        ((next_cursor, keys),) = yield Commands((scan,))
-        return int(next_cursor), keys
 
 
 def _copy_error(outcome: bytes, source: str, target: str) -> RedisSaverError:

@@ -58,7 +58,7 @@ class _ReencryptionOperations(Operations):
         missed = False
         stage, position = b"timeline", b""
         while stage:
-            rows, next_stage, position = yield SCAN(self._keys(thread_id), [stage, position])
+            rows, next_stage, position, *_ = yield SCAN(self._keys(thread_id), [stage, position])
             for row in rows:
                 is_done = yield from self._rewrite(thread_id, _Row.of(stage, row), anew, done)
                 missed = missed or not is_done

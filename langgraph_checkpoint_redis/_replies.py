@@ -10,7 +10,7 @@ from langgraph.checkpoint.base import CheckpointTuple, DeltaChannelHistory, Pend
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import _codec
-from ._chunks import Rope
+from ._chunks import Rope, references
 from ._codec import Record, Write
 from ._config import Place
 from ._damage import Reading, tell_damage
@@ -18,6 +18,7 @@ from ._decoding import DECODING, raise_interruption
 from ._encryption import loaded
 from ._keys import ThreadKeys
 from ._known import Known, KnownThreads
+from .errors import CorruptThreadError
 
 
 class Found(NamedTuple):
@@ -94,6 +95,52 @@ class Reply(NamedTuple):
             raise_interruption(error)
             return ()
 
+    def lacks(self, found: Found) -> bool:
+        """Whether some chunk of a checkpoint is not known."""
+        for entry in self._entries(found):
+            try:
+                pieces = _codec.pieces_of(entry, self.known.chunks)
+            except DECODING as error:
+                raise_interruption(error)
+                return True
+            if not self.known.chunks.keys() >= {*pieces}:
+                return True
+        return False
+
+    def digests(self, page: Iterable[Found]) -> dict[int, dict[bytes, None]]:
+        """What the values of checkpoints refer to, by level, each once."""
+        found: dict[int, dict[bytes, None]] = {}
+        for one in page:
+            for entry in self._entries(one):
+                for level, digests in enumerate(entry[3:]):
+                    found.setdefault(level, {}).update(dict.fromkeys(references(digests)))
+        return found
+
+    def up_to(self, most: int, page: Sequence[Found]) -> Sequence[Found]:
+        """The first of some checkpoints, at least one, with about so many bytes that are new."""
+        seen, total = set[bytes](), 0.0
+        for number, found in enumerate(page):
+            for _, _, size, *levels in filter(_is_rope, self._entries(found)):
+                digests = references(b"".join(levels))
+                new = [one for one in digests if one not in self.known.chunks and one not in seen]
+                seen.update(new)
+                total += size * len(new) / max(len(digests), 1)
+            if number and total > most:
+                return page[:number]
+        return page
+
+    def _entries(self, found: Found) -> list[list[Any]]:
+        """The values of a checkpoint and of its writes; none, if reading them raises an error."""
+        try:
+            with Reading(self.thread_id, self.keys.timeline, found.record.place):
+                entries = [entry for _, entry in found.record.entries()]
+                entries += [write.entry for write in self.writes(found.writes)]
+                for entry in entries:
+                    references(b"".join(entry[3:]))
+        except CorruptThreadError:  # told by whoever reads the checkpoint
+            return []
+        return entries
+
     def writes(self, rows: Iterable[bytes]) -> list[Write]:
         """The writes of some rows, in order."""
         found: list[Write] = []
@@ -114,6 +161,10 @@ class Reply(NamedTuple):
                 self.threads.forget(self.thread_id)  # so that it is read anew when it is repaired
             tell_damage(error, self.thread_id, self.keys.chunks, (namespace, checkpoint_id))
             raise
+
+
+def _is_rope(entry: Sequence[Any]) -> bool:
+    return len(entry) > 3  # noqa: PLR2004 - type, literal, size, levels
 
 
 class History:

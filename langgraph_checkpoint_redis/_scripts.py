@@ -145,6 +145,38 @@ class Commands:
         return replies
 
 
+@dataclass(frozen=True)
+class Together(Commands):
+    """Calls of one script on several threads, sent together; an error is the reply to its call."""
+
+    calls: tuple[Call, ...] = ()
+
+    @classmethod
+    def of(cls, calls: Sequence[Call]) -> Together:
+        """Calls that do not wait for confirmation."""
+        each = tuple(command for call in calls for command in call.commands())
+        return cls(each, may_fail=True, calls=tuple(calls))
+
+    def teaching_commands(self) -> tuple[Command, ...]:
+        """The same, whose first call has the source of the script."""
+        return (*self.calls[0].teaching_commands(), *self.each[1:])
+
+
+@dataclass(frozen=True)
+class AtNode(Commands):
+    """Commands for one node of a cluster, which need not be on any key."""
+
+    node: Any = None
+
+
+@dataclass(frozen=True)
+class Primaries(Commands):
+    """What a cluster is asked for to get its primaries; `fresh` where it may have new ones."""
+
+    each: tuple[Command, ...] = ()
+    fresh: bool = False
+
+
 Request: TypeAlias = "Call | Commands"
 
 T = TypeVar("T")
@@ -185,4 +217,5 @@ INFO = _script("info")
 DELETE_UNUSED = _script("delete_unused")
 SCAN = _script("scan")
 DROP = _script("drop")
+RECOUNT = _script("recount")
 REWRITE = _script("rewrite")

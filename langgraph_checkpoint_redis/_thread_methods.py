@@ -7,11 +7,11 @@ told, is in `_threads.py`.
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import TypeVar
 
-from ._driving import AsyncDriver, Driver
+from ._driving import AsyncDriver, Driver, Failures
 from ._threads import (
     Choice,
     Idle,
@@ -30,9 +30,6 @@ T = TypeVar("T")
 class ThreadMethods(Driver):
     """The methods for operators of the synchronous saver, and their awaited names."""
 
-    @abstractmethod
-    def _thread_ids(self) -> Iterator[str]: ...
-
     @property
     def _of_threads(self) -> ThreadOperations:
         return ThreadOperations(self.serde, self._shared)
@@ -44,11 +41,19 @@ class ThreadMethods(Driver):
             prefix: What they must begin with.
             idle: For how long they must have had no new checkpoint, in seconds or as a timedelta.
                 A thread whose last time is not known (see `ThreadInfo`) is never idle.
+
+        Raises:
+            ThreadsError: At the end, where some threads cannot be read; all others were given.
         """
-        choice = Choice.checked(prefix, idle)
-        for thread_id in self._thread_ids():
-            if self._run(self._of_threads.is_chosen(thread_id, choice)):
-                yield thread_id
+        choice, failures = Choice.checked(prefix, idle), Failures()
+        for page in self._thread_pages():
+            chosen = partial(self._of_threads.is_chosen, choice=choice)
+            for thread_id, found in self._run_each(page, chosen):
+                if isinstance(found, Exception):
+                    failures.add(thread_id, found)
+                elif found:
+                    yield thread_id
+        failures.check()
 
     def thread_info(self, thread_id: str) -> ThreadInfo | None:
         """What is stored of a thread; `None` if there is no such thread."""
@@ -59,11 +64,19 @@ class ThreadMethods(Driver):
 
         Args:
             progress: Is called after each thread with how many there were so far.
+
+        Returns:
+            The sums, with the threads that cannot be read in `damaged`.
         """
-        report, tally = reporter(progress), Tally()
-        for number, thread_id in enumerate(self._thread_ids(), 1):
-            tally.add(self.thread_info(thread_id))
-            report(number)
+        report, tally, number = reporter(progress), Tally(), 0
+        for page in self._thread_pages():
+            for thread_id, info in self._run_each(page, self._of_threads.info):
+                if isinstance(info, Exception):
+                    tally.add_damaged(thread_id, info)
+                else:
+                    tally.add(info)
+                number += 1
+                report(number)
         return tally.stats()
 
     def prune_threads(
@@ -83,12 +96,24 @@ class ThreadMethods(Driver):
                 timedelta; but not those that are pinned, leased, or used again this very moment.
             prefix: What the ids of the threads must begin with.
             progress: Is called after each thread that was looked at with how many there were.
+
+        Raises:
+            ThreadsError: At the end, where some threads could not be pruned, as they are leased or
+                damaged. `failures` has these, and `result` of how many others something was
+                deleted.
         """
         limits, report = Limits.checked(prefix, idle, keep_last), reporter(progress)
-        pruned = 0
-        for number, thread_id in enumerate(self._thread_ids(), 1):
-            pruned += self._run(self._of_threads.prune_to(thread_id, limits))
-            report(number)
+        failures, pruned, number = Failures(), 0, 0
+        for page in self._thread_pages():
+            prune_to = partial(self._of_threads.prune_to, limits=limits)
+            for thread_id, is_pruned in self._run_each(page, prune_to):
+                if isinstance(is_pruned, Exception):
+                    failures.add(thread_id, is_pruned)
+                else:
+                    pruned += is_pruned
+                number += 1
+                report(number)
+        failures.check(pruned)
         return pruned
 
     async def alist_threads(self, *, prefix: str = "", idle: Idle = None) -> AsyncIterator[str]:
@@ -122,9 +147,6 @@ class ThreadMethods(Driver):
 class AsyncThreadMethods(AsyncDriver):
     """The methods for operators of the asynchronous saver, and their synchronous names."""
 
-    @abstractmethod
-    def _thread_ids(self) -> AsyncIterator[str]: ...
-
     @property
     def _of_threads(self) -> ThreadOperations:
         return ThreadOperations(self.serde, self._shared)
@@ -136,11 +158,19 @@ class AsyncThreadMethods(AsyncDriver):
             prefix: What they must begin with.
             idle: For how long they must have had no new checkpoint, in seconds or as a timedelta.
                 A thread whose last time is not known (see `ThreadInfo`) is never idle.
+
+        Raises:
+            ThreadsError: At the end, where some threads cannot be read; all others were given.
         """
-        choice = Choice.checked(prefix, idle)
-        async for thread_id in self._thread_ids():
-            if await self._run(self._of_threads.is_chosen(thread_id, choice)):
-                yield thread_id
+        choice, failures = Choice.checked(prefix, idle), Failures()
+        async for page in self._thread_pages():
+            chosen = partial(self._of_threads.is_chosen, choice=choice)
+            async for thread_id, found in self._run_each(page, chosen):
+                if isinstance(found, Exception):
+                    failures.add(thread_id, found)
+                elif found:
+                    yield thread_id
+        failures.check()
 
     async def athread_info(self, thread_id: str) -> ThreadInfo | None:
         """What is stored of a thread; `None` if there is no such thread."""
@@ -151,12 +181,19 @@ class AsyncThreadMethods(AsyncDriver):
 
         Args:
             progress: Is called after each thread with how many there were so far.
+
+        Returns:
+            The sums, with the threads that cannot be read in `damaged`.
         """
         report, tally, number = reporter(progress), Tally(), 0
-        async for thread_id in self._thread_ids():
-            tally.add(await self.athread_info(thread_id))
-            number += 1
-            report(number)
+        async for page in self._thread_pages():
+            async for thread_id, info in self._run_each(page, self._of_threads.info):
+                if isinstance(info, Exception):
+                    tally.add_damaged(thread_id, info)
+                else:
+                    tally.add(info)
+                number += 1
+                report(number)
         return tally.stats()
 
     async def aprune_threads(
@@ -176,13 +213,24 @@ class AsyncThreadMethods(AsyncDriver):
                 timedelta; but not those that are pinned, leased, or used again this very moment.
             prefix: What the ids of the threads must begin with.
             progress: Is called after each thread that was looked at with how many there were.
+
+        Raises:
+            ThreadsError: At the end, where some threads could not be pruned, as they are leased or
+                damaged. `failures` has these, and `result` of how many others something was
+                deleted.
         """
         limits, report = Limits.checked(prefix, idle, keep_last), reporter(progress)
-        pruned, number = 0, 0
-        async for thread_id in self._thread_ids():
-            pruned += await self._run(self._of_threads.prune_to(thread_id, limits))
-            number += 1
-            report(number)
+        failures, pruned, number = Failures(), 0, 0
+        async for page in self._thread_pages():
+            prune_to = partial(self._of_threads.prune_to, limits=limits)
+            async for thread_id, is_pruned in self._run_each(page, prune_to):
+                if isinstance(is_pruned, Exception):
+                    failures.add(thread_id, is_pruned)
+                else:
+                    pruned += is_pruned
+                number += 1
+                report(number)
+        failures.check(pruned)
         return pruned
 
     def list_threads(self, *, prefix: str = "", idle: Idle = None) -> Iterator[str]:

@@ -7,9 +7,11 @@ all of this may run beside the traffic; what changes meanwhile is counted as it 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from heapq import nlargest
 from typing import NamedTuple
@@ -23,6 +25,8 @@ from ._scripts import DELETE_UNUSED, INFO, NAMESPACES, PRUNE, Operation
 from .errors import ConfigError
 
 BIGGEST = 10  # threads that `stats` names
+# Rows that a call looks at: one of many that go together, and one on its own.
+FEW_ROWS, ROWS = 40, 300
 
 Idle = float | timedelta | None  # time since the last checkpoint
 Progress = Callable[[int], object] | None  # is told how many threads were looked at so far
@@ -93,6 +97,8 @@ class Stats:
         pinned: How many threads are pinned.
         expiring: How many threads expire some time.
         biggest: The ten that take the most memory, the biggest first.
+        damaged: The threads that could not be read, each with the error. They are counted in
+            `threads`, but in nothing else.
     """
 
     threads: int
@@ -103,6 +109,7 @@ class Stats:
     pinned: int
     expiring: int
     biggest: Sequence[ThreadInfo]
+    damaged: Mapping[str, Exception] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int | None:
@@ -118,6 +125,12 @@ class Tally:
         self._bytes = Counter[str](dict.fromkeys(ThreadKeys._fields, 0))
         self._bytes_are_known = True
         self._biggest: list[ThreadInfo] = []
+        self._damaged: dict[str, Exception] = {}
+
+    def add_damaged(self, thread_id: str, error: Exception) -> None:
+        """Count a thread that could not be read."""
+        self._counts.update(threads=1)
+        self._damaged[thread_id] = error
 
     def add(self, info: ThreadInfo | None) -> None:
         """Count a thread, if it is still there."""
@@ -147,6 +160,7 @@ class Tally:
             pinned=counts["pinned"],
             expiring=counts["expiring"],
             biggest=tuple(self._biggest),
+            damaged=dict(self._damaged),
         )
 
 
@@ -173,7 +187,7 @@ class Choice(NamedTuple):
         """Whether a thread with such a last checkpoint is idle; unknown times are not."""
         if self.idle is None or last is None:
             return False
-        return (datetime.now(timezone.utc) - last).total_seconds() > self.idle
+        return time.time() - last.timestamp() > self.idle
 
 
 class Limits(NamedTuple):
@@ -208,13 +222,22 @@ _START_OF_TICKS = datetime(1582, 10, 15, tzinfo=timezone.utc)
 def _time(checkpoint_id: bytes) -> datetime | None:
     """When a checkpoint was made, if its id says so; those of other kinds than 6 do not sort."""
     try:
-        uuid = UUID(checkpoint_id.decode())
+        number = UUID(checkpoint_id.decode()).int
     except ValueError:
         return None
-    if uuid.version != 6:  # noqa: PLR2004 - UUIDs that sort by their time
+    if number >> 76 & 0xF != 6 or number >> 62 & 3 != 2:  # noqa: PLR2004 - UUIDs that sort by time
         return None
-    ticks = uuid.int >> 80 << 12 | uuid.int >> 64 & 0xFFF
+    ticks = number >> 80 << 12 | number >> 64 & 0xFFF
     return _START_OF_TICKS + timedelta(microseconds=ticks // _TICKS)
+
+
+def made_at(checkpoint_id: str) -> datetime | None:
+    """When a checkpoint was made, if its id is a UUID with a time in it, of version 1 or 6."""
+    with suppress(ValueError):
+        uuid = UUID(checkpoint_id)
+        if uuid.version == 1:
+            return _START_OF_TICKS + timedelta(microseconds=uuid.time // _TICKS)
+    return _time(checkpoint_id.encode())
 
 
 class _Namespace(NamedTuple):
@@ -223,13 +246,18 @@ class _Namespace(NamedTuple):
     oldest: bytes
     newest: bytes
 
+    def behind(self, other: _Namespace) -> _Namespace:
+        """Both parts of a namespace as one, of which this is the newer."""
+        checkpoints = other.checkpoints + self.checkpoints
+        return self._replace(checkpoints=checkpoints, oldest=other.oldest)
+
 
 def _span(namespaces: Sequence[_Namespace]) -> tuple[datetime | None, datetime | None]:
     """When the first checkpoint was made and the last, if all of these ids tell it."""
-    firsts = [_time(namespace.oldest) for namespace in namespaces]
-    lasts = [_time(namespace.newest) for namespace in namespaces]
-    known = [time for time in (*firsts, *lasts) if time]
-    return (min(known), max(known)) if known and len(known) == 2 * len(lasts) else (None, None)
+    ids = {id_ for namespace in namespaces for id_ in (namespace.oldest, namespace.newest)}
+    times = [_time(id_) for id_ in ids]
+    known = [found for found in times if found]
+    return (min(known), max(known)) if known and len(known) == len(ids) else (None, None)
 
 
 # Operations
@@ -258,17 +286,21 @@ class ThreadOperations(Operations):
         return [_Namespace(*namespace) for namespace in namespaces], state
 
     def info(self, thread_id: str) -> Operation[ThreadInfo | None]:
-        """Look at all of a thread, some hundred rows in a call."""
+        """Look at all of a thread: at a few rows first, which are all that most threads have."""
         thread_id = _config.identifier("thread_id", thread_id)
-        namespaces, _ = yield from self._namespaces(thread_id)
-        stage, position, sums = b"timeline", b"", Counter[str]()
+        namespaces: dict[bytes, _Namespace] = {}
+        stage, position, rows, sums = b"timeline", b"", FEW_ROWS, Counter[str]()
         while stage:
-            stage, position, writes, whole, thread = yield INFO(
-                self._keys(thread_id), [stage, position]
+            stage, position, more, writes, whole, thread = yield INFO(
+                self._keys(thread_id), [stage, position, rows]
             )
+            for namespace in map(_Namespace._make, more):
+                before = namespaces.get(namespace.name)
+                namespaces[namespace.name] = namespace.behind(before) if before else namespace
             sums.update(writes=writes, whole=whole)
+            rows = ROWS
         facts = _Facts(*thread)
-        return _info(thread_id, namespaces, sums, facts) if facts.exists else None
+        return _info(thread_id, [*namespaces.values()], sums, facts) if facts.exists else None
 
     def prune_to(self, thread_id: str, limits: Limits) -> Operation[bool]:
         """Delete an idle thread, or the older checkpoints of another; whether anything went."""

@@ -44,17 +44,19 @@ from ._compression import Compression
 from ._config import Duration
 from ._confirm import Confirm
 from ._copies import copied, restored, state_of
+from ._driving import Failures
 from ._embedded import EmbeddedServer
 from ._integrity import AsyncIntegrity
 from ._lease import AsyncLease, Holding
-from ._listing import cursor
+from ._listing import Cursor, cursor
 from ._loops import Connections
-from ._operations import SCANNED, Operations
+from ._operations import Operations
 from ._options import Options, Shared, shared
 from ._reencryption import AsyncReencryption
 from ._scripts import Operation, Request
 from ._setup import check
 from ._thread_methods import AsyncThreadMethods
+from ._walks import walk
 
 T = TypeVar("T")
 
@@ -232,38 +234,25 @@ class AsyncRedisSaver(
                 await asyncio.sleep(patience.pause(error))
                 request = request.again()
 
-    async def _thread_ids(self) -> AsyncIterator[str]:
-        seen = set[str]()  # SCAN may return a key twice
-        keys, patience = self._timelines(), None
+    async def _thread_pages(self) -> AsyncIterator[Sequence[str]]:
+        """All threads, each once, a page at a time."""
+        walking = walk(self._shared.keyspace, is_cluster=is_cluster(self._connections.redis))
+        patience = None
         while True:
             try:
-                key = await anext(keys, None)
+                link = await self._connections.here()
+                page = await self._run(walking.page(), link.reply)
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
-                patience = patience or Patience(self._connections.redis, "SCAN")
-                await asyncio.sleep(patience.pause(error))
-                keys = self._timelines()  # anew: a cursor means nothing to another process
+                if not walking.failed():
+                    patience = patience or Patience(self._connections.redis, "SCAN")
+                    await asyncio.sleep(patience.pause(error))
                 continue
-            if key is None:
+            if page is None:
                 return
-            thread_id = self._shared.keyspace.thread_id(key)
-            if thread_id not in seen:
-                seen.add(thread_id)
-                yield thread_id
-                patience = None
-
-    async def _timelines(self) -> AsyncIterator[bytes | str]:
-        """A key of each thread; an error ends it, and then it has to begin anew."""
-        link = await self._connections.here()
-        if self._shared.is_cluster:  # its client knows which nodes there are to ask
-            pattern = self._shared.keyspace.timelines()
-            async for key in link.client.scan_iter(match=pattern, count=SCANNED):
-                yield key
-            return
-        cursor = None
-        while cursor != 0:
-            cursor, keys = await self._run(self._operations.timelines(cursor or 0), link.reply)
-            for key in keys:
-                yield key
+            patience = None
+            yield page
+            if walking.pause:
+                await asyncio.sleep(walking.pause)
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine, waited for from a thread without a running event loop."""
@@ -291,17 +280,41 @@ class AsyncRedisSaver(
             filter: Metadata that checkpoints must have, compared by equality.
             before: A config whose `checkpoint_id` they must be older than.
             limit: How many to list at most.
+
+        Raises:
+            ThreadsError: At the end of all threads, where some cannot be read.
         """
         place = cursor(config, filter, before, limit)
-        thread_ids = _only(_config.thread_id(config)) if config else self._thread_ids()
-        async for thread_id in thread_ids:
-            position = place
-            while position.more:
-                page = await self._run(self._operations.page(thread_id, position))
-                for found in page.tuples:
+        if config:
+            async for found in self._listed(_config.thread_id(config), place):
+                yield found
+            return
+        failures = Failures()
+        async for thread_id in self._thread_ids(place):
+            try:
+                async for found in self._listed(thread_id, place):
+                    place = place.with_one_less()
                     yield found
-                position = page.cursor
-            place = place._replace(left=position.left, more=position.left != 0)
+            except Exception as error:  # noqa: BLE001 - raised again, at once or at the end
+                failures.add(thread_id, error)
+            if not place.more:
+                break
+        failures.check()
+
+    async def _thread_ids(self, place: Cursor) -> AsyncIterator[str]:
+        """All threads, if anything is to be listed."""
+        if place.more:
+            async for page in self._thread_pages():
+                for thread_id in page:
+                    yield thread_id
+
+    async def _listed(self, thread_id: str, position: Cursor) -> AsyncIterator[CheckpointTuple]:
+        """The checkpoints of one thread."""
+        while position.more:
+            page = await self._run(self._operations.page(thread_id, position))
+            for found in page.tuples:
+                yield found
+            position = page.cursor
 
     async def aput(
         self,

@@ -7,6 +7,9 @@ library raised them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class RedisSaverError(Exception):
     """Base of all errors of this package.
@@ -284,6 +287,31 @@ class ConflictError(RedisSaverError):
             f"thread {thread_id!r} has moved on from {parent or 'its beginning'} to {latest} "
             "since this run read it: nothing was written"
         )
+
+
+class ThreadsError(RedisSaverError):
+    """A walk over all threads failed in some of them; with all others it is done.
+
+    Attributes:
+        failures: Each of those threads, by id, with its error.
+        result: The result of the method for the other threads, if it returns one.
+    """
+
+    NAMED = 5  # threads in the message
+
+    def __init__(self, failures: Mapping[str, Exception], result: object = None) -> None:
+        """Name the first of the threads."""
+        self.failures = dict(failures)
+        self.result = result
+        named = [f"{id_!r}: {error}" for id_, error in self.failures.items()][: self.NAMED]
+        more = len(self.failures) - len(named)
+        super().__init__(
+            f"{len(self.failures)} of the threads failed, all others are done: "
+            + "; ".join([*named, *([f"and {more} more"] if more else [])])
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.failures, self.result)
 
 
 class DifferentThreadError(RedisSaverError):

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from itertools import chain
 from typing import Any, Literal, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -34,17 +35,19 @@ from ._compression import Compression
 from ._config import Duration
 from ._confirm import Confirm
 from ._copies import copied, restored, state_of
+from ._driving import Failures
 from ._embedded import EmbeddedServer
 from ._integrity import Integrity
 from ._lease import Holding, Lease
 from ._links import link
-from ._listing import cursor
-from ._operations import SCANNED, Operations
+from ._listing import Cursor, cursor
+from ._operations import Operations
 from ._options import Options, Shared, shared
 from ._reencryption import Reencryption
 from ._scripts import Operation, Request
 from ._setup import check
 from ._thread_methods import ThreadMethods
+from ._walks import walk
 
 T = TypeVar("T")
 
@@ -223,35 +226,24 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
                 time.sleep(patience.pause(error))
                 request = request.again()
 
-    def _thread_ids(self) -> Iterator[str]:
-        seen = set[str]()  # SCAN may return a key twice
-        keys, patience = self._timelines(), None
+    def _thread_pages(self) -> Iterator[Sequence[str]]:
+        """All threads, each once, a page at a time."""
+        walking = walk(self._shared.keyspace, is_cluster=is_cluster(self._redis))
+        patience = None
         while True:
             try:
-                key = next(keys, None)
+                page = self._run(walking.page(), self._link.reply)
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
-                patience = patience or Patience(self._redis, "SCAN")
-                time.sleep(patience.pause(error))
-                keys = self._timelines()  # anew: a cursor means nothing to another process
+                if not walking.failed():
+                    patience = patience or Patience(self._redis, "SCAN")
+                    time.sleep(patience.pause(error))
                 continue
-            if key is None:
+            if page is None:
                 return
-            thread_id = self._shared.keyspace.thread_id(key)
-            if thread_id not in seen:
-                seen.add(thread_id)
-                yield thread_id
-                patience = None
-
-    def _timelines(self) -> Iterator[bytes | str]:
-        """A key of each thread; an error ends it, and then it has to begin anew."""
-        if self._shared.is_cluster:  # its client knows which nodes there are to ask
-            pattern = self._shared.keyspace.timelines()
-            yield from self._link.client.scan_iter(match=pattern, count=SCANNED)
-            return
-        cursor = None
-        while cursor != 0:
-            cursor, keys = self._run(self._operations.timelines(cursor or 0), self._link.reply)
-            yield from keys
+            patience = None
+            yield page
+            if walking.pause:
+                time.sleep(walking.pause)
 
     # LangGraph's interface
 
@@ -275,15 +267,32 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             filter: Metadata that checkpoints must have, compared by equality.
             before: A config whose `checkpoint_id` they must be older than.
             limit: How many to list at most.
+
+        Raises:
+            ThreadsError: At the end of all threads, where some cannot be read.
         """
         place = cursor(config, filter, before, limit)
-        for thread_id in [_config.thread_id(config)] if config else self._thread_ids():
-            position = place
-            while position.more:
-                page = self._run(self._operations.page(thread_id, position))
-                yield from page.tuples
-                position = page.cursor
-            place = place._replace(left=position.left, more=position.left != 0)
+        if config:
+            yield from self._listed(_config.thread_id(config), place)
+            return
+        failures = Failures()
+        for thread_id in chain.from_iterable(self._thread_pages() if place.more else ()):
+            try:
+                for found in self._listed(thread_id, place):
+                    place = place.with_one_less()
+                    yield found
+            except Exception as error:  # noqa: BLE001 - raised again, at once or at the end
+                failures.add(thread_id, error)
+            if not place.more:
+                break
+        failures.check()
+
+    def _listed(self, thread_id: str, position: Cursor) -> Iterator[CheckpointTuple]:
+        """The checkpoints of one thread."""
+        while position.more:
+            page = self._run(self._operations.page(thread_id, position))
+            yield from page.tuples
+            position = page.cursor
 
     def put(
         self,

@@ -56,6 +56,7 @@ def use_everything(client: redis.Redis, server: str, prefix: str) -> None:
             saver.put_writes(at, [("c", "one" * 200)], "task", f"path {number}")
             saver.put_writes(at, [("c", "one" * 200), ("d", 1)], "task", f"path {number}")
         saver.prune(["long"])
+        assert saver.verify("long") == []
         for thread_id in ("short", "copy", "long"):
             saver.delete_thread(thread_id)
         client.sadd(saver._shared.keyspace.run("old"), "gone")  # as older versions stored it

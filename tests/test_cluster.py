@@ -185,6 +185,7 @@ def test_threads_of_all_nodes_are_seen_and_pruned(saver: Saver) -> None:
     stats = saver.stats()
     assert (stats.threads, stats.checkpoints, stats.pending_writes) == (30, 60, 60)
     assert stats.bytes == sum(info.bytes or 0 for info in infos if info)
+    assert saver.verify(ids[0]) == saver.repair(ids[0]) == []
     assert saver.prune_threads(keep_last=1) == 30
     assert saver.prune_threads(idle=1e-6, prefix="thread-1") == 11
     assert saver.stats().checkpoints == 19

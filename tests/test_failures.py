@@ -22,7 +22,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
 from examples.local_server import available_servers, running_server
-from langgraph_checkpoint_redis import RedisSaver
+from langgraph_checkpoint_redis import RedisSaver, ThreadsError
 from langgraph_checkpoint_redis._keys import Keyspace
 
 from .driving import Saver
@@ -458,7 +458,7 @@ def failure(act: Callable[[Saver], object], saver: Saver) -> str:
     """What the server said, if it refused something."""
     try:
         act(saver)
-    except redis.ResponseError as error:
+    except (redis.ResponseError, ThreadsError) as error:
         return str(error)
     return ""
 

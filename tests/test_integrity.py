@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
+import tracemalloc
 from collections.abc import Callable
+from random import Random
 from typing import Any
+from uuid import UUID
 
 import pytest
 import redis
@@ -26,6 +30,8 @@ from langgraph_checkpoint_redis._keys import Keyspace
 from .driving import Saver
 from .stored import chunks_at
 from .test_damage import Stored, flipped, read, thread
+
+DAY = 86_400
 
 whatever_happens = settings(
     deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -111,13 +117,58 @@ def unused_chunk(stored: Stored) -> tuple[str, str, str]:
 
 
 def orphaned_writes(stored: Stored) -> tuple[str, str, str]:
-    stored.client.zrem(stored.keys.timeline, stored.timeline[-2])
+    add_writes(stored, str(id_at(2 * DAY)))
     return "garbage", "writes", "checkpoint is not there"
+
+
+def lost_key(stored: Stored) -> tuple[str, str, str]:
+    stored.client.hset(stored.keys.chunks, "writes", "")
+    stored.client.delete(stored.keys.writes)
+    return "lost", "writes", "key is gone"
+
+
+def lost_timeline(stored: Stored) -> tuple[str, str, str]:
+    stored.client.hset(stored.keys.chunks, "timeline", "")
+    stored.client.delete(stored.keys.timeline, stored.keys.runs)
+    return "lost", "timeline", "key is gone"
+
+
+def lost_runs(stored: Stored) -> tuple[str, str, str]:
+    stored.client.delete(stored.keys.runs)
+    return "lost", "runs", "stored with none"
+
+
+def miscounted_run(stored: Stored) -> tuple[str, str, str]:
+    stored.client.hincrby(stored.keys.runs, "run", 1)
+    return "lost", "runs", "but is stored with"
+
+
+def run_of_no_checkpoint(stored: Stored) -> tuple[str, str, str]:
+    stored.client.hset(stored.keys.runs, "another", 2)
+    return "lost", "runs", "run 'another' has 0 checkpoints"
+
+
+def add_writes(stored: Stored, checkpoint_id: str) -> bytes:
+    """Add writes on top of a checkpoint that is not there."""
+    namespace, _, rest = unsealed(stored.writes[-1]).split(b"\0", 2)
+    content = b"\0".join([namespace, checkpoint_id.encode(), rest])
+    stored.client.zadd(stored.keys.writes, {content + seal_of(content): 0})
+    return content + seal_of(content)
+
+
+def id_at(age: float, version: int = 6) -> UUID:
+    """The id of a checkpoint that was made so many seconds ago."""
+    ticks = int((time.time() - age) * 10_000_000) + 0x01B21DD213814000
+    if version == 1:
+        low, middle, high = ticks & 0xFFFFFFFF, ticks >> 32 & 0xFFFF, ticks >> 48
+        return UUID(fields=(low, middle, high, 0, 0, 0), version=1)
+    return UUID(int=ticks >> 12 << 80 | 6 << 76 | (ticks & 0xFFF) << 64 | 2 << 62)
 
 
 SPOILS = [
     *[damaged_checkpoint, damaged_writes, damaged_name, missing_chunk, damaged_node, wrong_size],
-    *[no_row, unused_chunk, orphaned_writes],
+    *[no_row, unused_chunk, orphaned_writes, lost_key, lost_timeline],
+    *[lost_runs, miscounted_run, run_of_no_checkpoint],
 ]
 
 
@@ -146,7 +197,7 @@ def test_what_is_wrong_is_found_and_repaired_and_all_else_stays(
         at = place["configurable"]
         if (at["checkpoint_ns"], at["checkpoint_id"]) not in lost and spoil not in (
             damaged_name,
-            orphaned_writes,
+            lost_timeline,
         ):
             assert one
 
@@ -298,3 +349,63 @@ def test_what_changes_meanwhile_does_not_look_like_damage(
         stop.set()
         talking.join()
     assert not failed
+
+
+# What may be needed yet
+
+
+@pytest.mark.parametrize("version", [1, 6])
+def test_writes_wait_a_day_for_their_checkpoint(saver: Saver, stored: Stored, version: int) -> None:
+    """A task that was paid for would run again, as its writes came before their checkpoint."""
+    young = [add_writes(stored, str(id_at(age, version))) for age in (-5, 60, 0.99 * DAY)]
+    old = [add_writes(stored, str(id_at(age, version))) for age in (1.01 * DAY, 300 * DAY)]
+    newest = "f" * 36  # by whatever ids the namespace has gone on
+    at = thread(checkpoint_ns=stored.places[-1]["configurable"]["checkpoint_ns"])
+    saver.put(at, generate_checkpoint(checkpoint_id=newest), generate_metadata(), {})
+    assert kinds(saver.verify("a b")) == ["garbage"] * len(old)
+    assert len(saver.repair("a b")) == len(old)
+    left = {*stored.client.zrange(stored.keys.writes, 0, -1)}
+    assert left >= {*stored.writes, *young}
+    assert not left & {*old}
+
+
+def test_writes_to_checkpoints_of_other_ids_are_left_alone(saver: Saver, stored: Stored) -> None:
+    """Ids that do not tell their time would make acknowledged writes go."""
+    rows = [add_writes(stored, id_) for id_ in ("1", "early", "0" * 36, "1f", str(UUID(int=4)))]
+    assert saver.verify("a b") == saver.repair("a b") == []
+    assert {*stored.client.zrange(stored.keys.writes, 0, -1)} == {*stored.writes, *rows}
+
+
+def test_marks_among_the_chunks_are_no_chunks(saver: Saver, stored: Stored) -> None:
+    """Every thread would have garbage, and lose its marks to a repair."""
+    for name in ("timeline", "writes", "swept"):
+        stored.client.hset(stored.keys.chunks, name, "")
+    assert saver.verify("a b") == saver.repair("a b") == []
+    assert stored.client.hlen(stored.keys.chunks) == len(stored.chunks) + 3
+
+
+# Bounds
+
+
+def test_large_values_are_looked_at_a_few_at_a_time(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """A look at a thread of pictures would take all the memory of a worker."""
+    writer, at = RedisSaver(client, prefix=prefix), thread()
+    size = 1_600_000  # a multiple of 16, as nodes have
+    for number in range(25):
+        values = {"c": Random(number).randbytes(size)}
+        checkpoint = generate_checkpoint(channel_values=values, channel_versions={"c": str(number)})
+        at = writer.put(at, checkpoint, generate_metadata(), {"c": str(number)})
+    keys = Keyspace(prefix).thread("a b")
+    for digest in sorted(client.hkeys(keys.chunks))[::5]:
+        client.hset(keys.chunks, digest, b"x" * size)
+    writer.close()
+    tracemalloc.start()
+    try:
+        assert kinds(saver.verify("a b")) == ["lost"] * 5
+        assert len(saver.repair("a b")) == 5
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * size

@@ -23,6 +23,7 @@ from langgraph_checkpoint_redis import (
     ConfigError,
     RedisSaver,
     ThreadExistsError,
+    _listing,
     _operations,
     _options,
 )
@@ -164,11 +165,14 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make short threads take as many steps as long ones do, and nobody remember much."""
     monkeypatch.setattr(_operations, "PAGE", 3)
     monkeypatch.setattr(_operations, "ANCESTORS", 2)
+    monkeypatch.setattr(_operations, "MUCH", 2000)
+    monkeypatch.setattr(_operations, "KEPT", 20_000)
+    monkeypatch.setattr(_listing, "TOGETHER", 2)
     monkeypatch.setattr(_options, "KNOWN_BYTES", 20_000)
-    for script in (GET, LIST, HISTORY):
-        source, count = re.subn(
-            r"(?<=^local BUDGET = ).*", "1000", script.source, flags=re.MULTILINE
-        )
+    bounds = {GET: ("BUDGET", "1000"), HISTORY: ("BUDGET", "1000"), LIST: ("FEW, BYTES", "2, 1000")}
+    for script, (local, small) in bounds.items():
+        pattern = rf"(?<=^local {local} = ).*"
+        source, count = re.subn(pattern, small, script.source, flags=re.MULTILINE)
         assert count == 1
         monkeypatch.setitem(vars(script), "source", source)
         monkeypatch.setitem(vars(script), "sha", sha1(source.encode()).hexdigest())  # noqa: S324

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from struct import calcsize, unpack
@@ -44,6 +43,7 @@ from langgraph_checkpoint_redis._scripts import (
     Operation,
     Request,
     Script,
+    Together,
 )
 
 from .driving import Saver
@@ -55,6 +55,7 @@ SCRIPTS = {script.name: script for script in vars(_scripts).values() if isinstan
 
 Contents = dict[bytes, object]
 T = TypeVar("T")
+S = TypeVar("S", bound=RedisSaver)
 
 
 # A story in which every script is called
@@ -140,9 +141,19 @@ class WatchedRedis(redis.Redis):
 
 
 class WatchedCluster(WatchedRedis):
-    """Is taken for a client of a cluster, so that copies go from slot to slot."""
+    """Stands for a cluster, in which copies go from slot to slot."""
 
-    nodes_manager = None
+
+def saver_over(watched: WatchedRedis, **options: Any) -> RedisSaver:
+    """A saver that copies as on a cluster, if it is to."""
+    return spread(RedisSaver(watched, **options), watched)
+
+
+def spread(saver: S, watched: WatchedRedis) -> S:
+    """Let a saver copy as on a cluster, if it is to."""
+    if isinstance(watched, WatchedCluster):
+        saver._shared = saver._shared._replace(is_cluster=True)
+    return saver
 
 
 def _sent(_: str, sha: bytes, number: bytes, *rest: Any) -> Sent:
@@ -164,11 +175,11 @@ def watched(
 
 def tell(watched: WatchedRedis, prefix: str) -> None:
     """The story, and a conversation that is kept short."""
-    assert [*story(RedisSaver(watched, prefix=prefix))]
-    conversation(RedisSaver(watched, prefix=prefix, keep_last=1), "c")
-    live(RedisSaver(watched, prefix=prefix, ttl=3600, refresh_on_read=True, tombstone=60))
-    mend(watched, RedisSaver(watched, prefix=prefix))
-    encrypt(RedisSaver, watched, prefix)
+    assert [*story(saver_over(watched, prefix=prefix))]
+    conversation(saver_over(watched, prefix=prefix, keep_last=1), "c")
+    live(saver_over(watched, prefix=prefix, ttl=3600, refresh_on_read=True, tombstone=60))
+    mend(watched, saver_over(watched, prefix=prefix))
+    encrypt(saver_over, watched, prefix)
 
 
 def live(saver: RedisSaver) -> None:
@@ -186,7 +197,7 @@ def live(saver: RedisSaver) -> None:
 
 
 def mend(watched: WatchedRedis, saver: RedisSaver) -> None:
-    """A thread that has lost its chunks is repaired."""
+    """Threads that have lost their chunks, or count their runs wrongly, are repaired."""
     conversation(saver, "f")
     watched.unlink(saver._shared.keyspace.thread("f").chunks)
     assert saver.repair("f")
@@ -195,6 +206,9 @@ def mend(watched: WatchedRedis, saver: RedisSaver) -> None:
     watched.zadd(keyspace.run("never-came"), {"f\0token": 10**15})
     saver.delete_for_runs(["old", "never-came"])
     assert not watched.exists(keyspace.run("never-came"))
+    conversation(saver, "h")
+    watched.hset(saver._shared.keyspace.thread("h").runs.decode(), "another", "2")
+    assert saver.repair("h")
 
 
 def encrypt(made: Callable[..., RedisSaver], watched: WatchedRedis, prefix: str) -> None:
@@ -408,6 +422,9 @@ def _slots(request: Request) -> Iterator[tuple[str, set[int]]]:
     if isinstance(request, Call):
         yield request.script.name, {key_slot(key) for key in request.keys}
         return
+    if isinstance(request, Together):  # each goes to its own node
+        yield from (slots for call in request.calls for slots in _slots(call))
+        return
     for name, key, *_ in request.each:
         yield str(name), {key_slot(key if isinstance(key, bytes) else str(key).encode())}
 
@@ -415,9 +432,13 @@ def _slots(request: Request) -> Iterator[tuple[str, set[int]]]:
 def test_no_request_has_keys_in_two_slots(watched: WatchedRedis, prefix: str) -> None:
     """A cluster would refuse an operation, for some threads and runs and not for others."""
     watched.around = lambda _, send: send()
-    saver = SlotSaver(watched, prefix=prefix, ttl=3600, refresh_on_read=True, tombstone=60)
+    options: dict[str, Any] = {"ttl": 3600, "refresh_on_read": True, "tombstone": 60}
+    saver = spread(SlotSaver(watched, prefix=prefix, **options), watched)
     assert [*story(saver)]
-    another = partial(SlotSaver, requests=saver.requests)
+
+    def another(watched: WatchedRedis, **options: Any) -> SlotSaver:
+        return spread(SlotSaver(watched, requests=saver.requests, **options), watched)
+
     conversation(another(watched, prefix=prefix, keep_last=1), "c")
     live(saver)
     mend(watched, saver)
@@ -443,7 +464,7 @@ def test_a_call_that_is_sent_again_changes_nothing_more(
         return reply
 
     watched.around = around
-    saver = RedisSaver(watched, prefix=prefix, keep_last=keep_last)
+    saver = saver_over(watched, prefix=prefix, keep_last=keep_last)
     last = conversation(saver, "a")
     saver.copy_thread("a", "b")
     saver.delete_for_runs(["run-1"])
@@ -474,7 +495,7 @@ def test_a_deletion_whose_reply_was_lost_leaves_nothing(
 ) -> None:
     """The index of runs would keep threads that are gone, forever."""
     watched.around = repeated
-    saver = RedisSaver(watched, prefix=prefix, keep_last=keep_last)
+    saver = saver_over(watched, prefix=prefix, keep_last=keep_last)
     conversation(saver, "a")
     saver.delete_thread("a")
     assert contents(client, prefix) == {}

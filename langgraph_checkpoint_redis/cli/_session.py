@@ -7,26 +7,28 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote
 
 import redis as redis_py
 import typer
 from redis.exceptions import NoPermissionError
 
-from langgraph_checkpoint_redis._scripts import Commands, asked
+from langgraph_checkpoint_redis._scripts import Commands, Operation, asked
 from langgraph_checkpoint_redis._threads import ThreadInfo, _time
 from langgraph_checkpoint_redis._urls import parsed
 from langgraph_checkpoint_redis.errors import CorruptThreadError, ThreadNotFoundError
 from langgraph_checkpoint_redis.moving import opened
 from langgraph_checkpoint_redis.saver import RedisSaver
 
-from ._output import err, say
+from ._output import count, err, one_line, say
 from ._reading import Reader, cipher_of, passing
+
+T = TypeVar("T")
 
 OWN = ("redis", "unix", "embedded")  # what URLs of our savers begin with
 FOREIGN = "vendor+"  # a saver whose serializer is its own
@@ -171,6 +173,44 @@ def check_there(saver: RedisSaver, thread_id: str) -> None:
     (found,) = saver._run(asked(Commands((("EXISTS", keys.timeline, keys.writes),))))
     if not found:
         raise ThreadNotFoundError(thread_id)
+
+
+@dataclass
+class Failures:
+    """The threads that a command failed in: each is told at once, and costs no other."""
+
+    count: int = 0
+
+    def tell(self, thread_id: str, error: Exception) -> None:
+        """Say that a thread failed."""
+        self.count += 1
+        hint = "damaged, see `verify`: " if isinstance(error, CorruptThreadError) else ""
+        said = str(error) if thread_id in str(error) else f"{thread_id}: {error}"
+        say(one_line(hidden(hint + said)), error=True)
+
+    def check(self) -> None:
+        """End the command with an exit code, if there was any."""
+        if self.count:
+            say(f"failed: {count(self.count, 'thread')}", error=True)
+            raise typer.Exit(1)
+
+
+def each_thread(
+    saver: RedisSaver,
+    begin: Callable[[str], Operation[T]],
+    failures: Failures,
+    *,
+    threads: Sequence[str] | None = None,
+    id_prefix: str = "",
+) -> Iterator[tuple[str, T]]:
+    """Drive an operation for these threads, or for all whose ids begin with a prefix."""
+    for page in [threads] if threads else saver._thread_pages():
+        chosen = [thread_id for thread_id in page if thread_id.startswith(id_prefix)]
+        for thread_id, result in saver._run_each(chosen, begin):
+            if isinstance(result, Exception):
+                failures.tell(thread_id, result)
+            else:
+                yield thread_id, result
 
 
 def info_of(saver: RedisSaver, thread_id: str) -> ThreadInfo | None:

@@ -15,13 +15,11 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
 
 from langgraph_checkpoint_redis import _codec
-from langgraph_checkpoint_redis._chunks import pack_ropes
 from langgraph_checkpoint_redis._codec import Record, Write
 from langgraph_checkpoint_redis._config import Place
-from langgraph_checkpoint_redis._listing import LAST
-from langgraph_checkpoint_redis._operations import PAGE, Operations
-from langgraph_checkpoint_redis._resp import Argument
-from langgraph_checkpoint_redis._scripts import LIST, Commands, Operation
+from langgraph_checkpoint_redis._listing import cursor
+from langgraph_checkpoint_redis._operations import Operations
+from langgraph_checkpoint_redis._scripts import Commands, Operation
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._reading import Unreadable
@@ -69,15 +67,6 @@ class Step:
 class _Timeline(Operations):
     __slots__ = ()
 
-    def rows(
-        self, thread_id: str, namespace: str | None, after: tuple[Argument, Argument]
-    ) -> Operation[tuple[list[Record], bool]]:
-        """A page of records, newest first, and whether there are older ones."""
-        one = int(namespace is not None)
-        args = (one, namespace or "", *after, PAGE, 0, pack_ropes([]))
-        more, rows, *_ = yield LIST(self._keys(thread_id), args)
-        return [_codec.record(row[0]) for row in rows], bool(more)
-
     def writes(self, thread_id: str, records: Sequence[Record]) -> Operation[list[list[Write]]]:
         """What tasks wrote on top of each of some checkpoints."""
         key = self._keys(thread_id).writes
@@ -98,13 +87,12 @@ def records(
     saver: RedisSaver, thread_id: str, namespace: str | None = None
 ) -> Iterator[list[Record]]:
     """Pages of a thread's checkpoints, newest first, of all namespaces or of one."""
-    after: tuple[Argument, Argument] = (LAST, LAST)
-    more = True
-    while more:
-        page, more = saver._run(_operations(saver).rows(thread_id, namespace, after))
+    position = cursor(None, None, None, None)._replace(namespace=namespace)
+    while position.more:
+        rows = saver._run(_operations(saver).rows(thread_id, position, whole=False))
+        page = [_codec.record(row[0]) for row in rows.rows]
+        position = position.moved(rows, page, len(page))
         yield page
-        if page:
-            after = (page[-1].checkpoint_id, page[-1].namespace)
 
 
 def steps(saver: RedisSaver, thread_id: str, namespace: str | None = None) -> Iterator[Step]:

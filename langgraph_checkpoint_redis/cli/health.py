@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from langgraph_checkpoint_redis import Problem
-from langgraph_checkpoint_redis.errors import ThreadLeasedError
+from langgraph_checkpoint_redis._scripts import Operation
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import count, emit, one_line, progress, say, styled
-from ._session import DryRun, IdPrefix, Json, Yes, check_there, confirm
+from ._session import DryRun, Failures, IdPrefix, Json, Yes, check_there, confirm
 
 KEPT = "incomplete"  # what `repair` leaves, as it can still be read
 HARMLESS = "garbage"  # what costs memory and no more
@@ -43,11 +43,16 @@ def verify(
 
     Reads all of each thread, a part at a time, and needs no key for encrypted ones.
     """
-    tally = Counter[str]()
+    tally, failures = Counter[str](), Failures()
     with context.obj.saver() as saver:
         for thread_id in _chosen(saver, threads, id_prefix):
-            _tell(thread_id, saver.verify(thread_id), tally, json=json)
+            found = saver._outcome(saver._checking.verify(thread_id))
+            if isinstance(found, Exception):
+                failures.tell(thread_id, found)
+            else:
+                _tell(thread_id, found, tally, json=json)
     _sum_up(tally, "found", json=json)
+    failures.check()
     if tally["lost"] or tally["incomplete"] or tally["unindexed"]:
         raise typer.Exit(1)
 
@@ -64,29 +69,27 @@ def repair(
 
     All else stays. Threads that another has leased are left alone; then it exits with 1.
     """
-    tally = Counter[str]()
+    tally, failures = Counter[str](), Failures()
     with context.obj.saver() as saver:
         which = count(len(threads), "thread") if threads else "all threads"
         if not dry_run:
             confirm(f"Remove what is lost or garbage from {which}?", yes=yes)
         for thread_id in _chosen(saver, threads, id_prefix):
-            removed = _removed(saver, thread_id, dry_run=dry_run)
-            tally["leased"] += removed is None
-            _tell(thread_id, removed or [], tally, json=json)
+            removed = saver._outcome(_removed(saver, thread_id, dry_run=dry_run))
+            if isinstance(removed, Exception):
+                failures.tell(thread_id, removed)
+            else:
+                _tell(thread_id, removed, tally, json=json)
     _sum_up(tally, "would be removed" if dry_run else "removed", json=json)
-    if tally["leased"]:
-        raise typer.Exit(1)
+    failures.check()
 
 
-def _removed(saver: RedisSaver, thread_id: str, *, dry_run: bool) -> list[Problem] | None:
-    """What went, or would go; `None` if another has leased the thread."""
-    if dry_run:
-        return [problem for problem in saver.verify(thread_id) if problem.kind != KEPT]
-    try:
-        return saver.repair(thread_id)
-    except ThreadLeasedError as error:
-        say(str(error), error=True)
-        return None
+def _removed(saver: RedisSaver, thread_id: str, *, dry_run: bool) -> Operation[list[Problem]]:
+    """What went, or would go."""
+    if not dry_run:
+        return (yield from saver._checking.repair(thread_id))
+    problems = yield from saver._checking.verify(thread_id)
+    return [problem for problem in problems if problem.kind != KEPT]
 
 
 def _chosen(saver: RedisSaver, threads: list[str] | None, id_prefix: str) -> Iterator[str]:

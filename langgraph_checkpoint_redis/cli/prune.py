@@ -8,11 +8,23 @@ from typing import Annotated
 
 import typer
 
+from langgraph_checkpoint_redis._scripts import Operation
 from langgraph_checkpoint_redis._threads import Limits, ThreadInfo
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import count, emit, one_line, progress, say, size, span
-from ._session import CommandError, DryRun, Idle, IdPrefix, Json, Yes, confirm, existing, info_of
+from ._session import (
+    CommandError,
+    DryRun,
+    Failures,
+    Idle,
+    IdPrefix,
+    Json,
+    Yes,
+    confirm,
+    each_thread,
+    existing,
+)
 
 
 @dataclass
@@ -68,12 +80,13 @@ def prune(
                 existing(saver, thread)
         if not dry_run:
             confirm(f"{_plan(limits, threads)}?", yes=yes)
-        tally = Tally()
-        for before, after in _pruned(saver, threads, limits, dry_run=dry_run):
+        tally, failures = Tally(), Failures()
+        for before, after in _pruned(saver, threads, limits, failures, dry_run=dry_run):
             tally.add(before, after)
             if dry_run:
                 _say_plan(before, after, json=json)
     _report(tally, dry_run=dry_run, json=json)
+    failures.check()
 
 
 def _plan(limits: Limits, threads: list[str] | None) -> str:
@@ -89,22 +102,33 @@ def _plan(limits: Limits, threads: list[str] | None) -> str:
 
 
 def _pruned(
-    saver: RedisSaver, threads: list[str] | None, limits: Limits, *, dry_run: bool
+    saver: RedisSaver,
+    threads: list[str] | None,
+    limits: Limits,
+    failures: Failures,
+    *,
+    dry_run: bool,
 ) -> Iterator[tuple[ThreadInfo, ThreadInfo | None]]:
     """Each thread, before and after."""
-    chosen = iter(threads) if threads else saver.list_threads(prefix=limits.choice.prefix)
+    operations = saver._of_threads
+
+    def pruned(thread_id: str) -> Operation[tuple[ThreadInfo, ThreadInfo | None] | None]:
+        before = yield from operations.info(thread_id)
+        if before is None:
+            return None
+        if dry_run:
+            return before, _after(before, limits)
+        if (yield from operations.prune_to(thread_id, limits)):
+            return before, (yield from operations.info(thread_id))
+        return before, before
+
     with progress("threads", len(threads) if threads else None) as report:
-        for number, thread_id in enumerate(chosen, 1):
+        prefix = limits.choice.prefix
+        found = each_thread(saver, pruned, failures, threads=threads, id_prefix=prefix)
+        for number, (_, result) in enumerate(found, 1):
             report(number)
-            before = info_of(saver, thread_id)
-            if before is None:
-                continue
-            if dry_run:
-                yield before, _after(before, limits)
-            elif saver._run(saver._of_threads.prune_to(thread_id, limits)):
-                yield before, saver.thread_info(thread_id)
-            else:
-                yield before, before
+            if result:
+                yield result
 
 
 def _after(before: ThreadInfo, limits: Limits) -> ThreadInfo | None:

@@ -14,7 +14,7 @@ from langgraph_checkpoint_redis._threads import Stats, Tally, ThreadInfo
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import Column, count, emit, facts, progress, say, size, span, styled, table
-from ._session import IdPrefix, Json, Session, info_of
+from ._session import Failures, IdPrefix, Json, Session, each_thread
 from .threads import COLUMNS, document, row
 
 DAY = timedelta(days=1)
@@ -59,11 +59,17 @@ class Memory(NamedTuple):
 def stats(context: typer.Context, id_prefix: IdPrefix = "", json: Json = False) -> None:
     """Sum up all threads: memory by kind, what sharing saves, the biggest, and growth."""
     with context.obj.saver() as saver:
-        found, growth = _looked_at(saver, id_prefix)
+        failures = Failures()
+        found, growth = _looked_at(saver, id_prefix, failures)
     memory = _memory(context.obj)
     if json:
         emit(_document(found, growth, memory))
-        return
+    else:
+        _show(found, growth, memory)
+    failures.check()
+
+
+def _show(found: Stats, growth: Mapping[int, int], memory: Memory | None) -> None:
     facts(_facts(found, growth, memory))
     if found.bytes_by_key:
         say()
@@ -73,12 +79,14 @@ def stats(context: typer.Context, id_prefix: IdPrefix = "", json: Json = False) 
         table((Column("biggest thread"), *COLUMNS[1:]), map(row, found.biggest))
 
 
-def _looked_at(saver: RedisSaver, id_prefix: str) -> tuple[Stats, Mapping[int, int]]:
+def _looked_at(
+    saver: RedisSaver, id_prefix: str, failures: Failures
+) -> tuple[Stats, Mapping[int, int]]:
     tally, growth = Tally(), Growth(datetime.now(timezone.utc))
     with progress("threads") as report:
-        for number, thread_id in enumerate(saver.list_threads(prefix=id_prefix), 1):
+        found = each_thread(saver, saver._of_threads.info, failures, id_prefix=id_prefix)
+        for number, (_, info) in enumerate(found, 1):
             report(number)
-            info = info_of(saver, thread_id)
             tally.add(info)
             if info:
                 growth.add(info)

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from langgraph_checkpoint_redis._threads import ThreadInfo
+from langgraph_checkpoint_redis._threads import Choice, ThreadInfo
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import Column, ago, count, emit, progress, say, size, span, stamp, table
-from ._session import CommandError, Idle, IdPrefix, Json, info_of
+from ._session import CommandError, Failures, Idle, IdPrefix, Json, each_thread
 
 COLUMNS = (
     Column("thread"),
@@ -55,21 +55,26 @@ def threads(
     if sort and not limit:
         raise CommandError("--sort keeps the first ones in memory: it needs a --limit above 0", 2)
     with context.obj.saver() as saver:
-        found = _infos(saver, id_prefix, idle)
+        failures = Failures()
+        found = _infos(saver, id_prefix, idle, failures)
         chosen = iter(_first(found, sort, limit)) if sort else found
         shown = islice(chosen, limit or None)
         if json:
             for info in shown:
                 emit(document(info))
-            return
-        table(COLUMNS, map(row, shown))
-        if next(chosen, None):
-            say(f"there are more than these {limit}: --limit 0, or --sort", error=True)
+        else:
+            table(COLUMNS, map(row, shown))
+            if next(chosen, None):
+                say(f"there are more than these {limit}: --limit 0, or --sort", error=True)
+    failures.check()
 
 
-def _infos(saver: RedisSaver, id_prefix: str, idle: float | None) -> Iterator[ThreadInfo]:
-    for thread_id in saver.list_threads(prefix=id_prefix, idle=idle):
-        if info := info_of(saver, thread_id):
+def _infos(
+    saver: RedisSaver, id_prefix: str, idle: float | None, failures: Failures
+) -> Iterator[ThreadInfo]:
+    choice = Choice.checked(id_prefix, idle)
+    for _, info in each_thread(saver, saver._of_threads.info, failures, id_prefix=id_prefix):
+        if info and (idle is None or choice.is_idle(info.last)):
             yield info
 
 

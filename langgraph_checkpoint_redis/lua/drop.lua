@@ -1,12 +1,13 @@
--- Tells which rows are of no use, or removes them.
+-- Tells which rows, and which marks of lost keys, are of no use, or removes them.
 --
 -- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1]  the token of the caller's lease, or empty
 -- ARGV[2]  1 to remove them, 0 to tell only
 -- ARGV[3...] of each row: 1 for the timeline or 2 for the writes; the row; and why: empty if the caller
 --          cannot read it, 'orphan' if its checkpoint is not there, or what it lacks, each chunk by its
---          digest and the SHA-1 of what is in its place, in hexadecimal digits, or '-' 40 times
--- Returns  for each row 1 if it is of no use, or 0; if they were to be removed, 1 if it is gone
+--          digest and the SHA-1 of what is in its place, in hexadecimal digits, or '-' 40 times; of a
+--          mark: 3, its name, and the number of the key that it says there is
+-- Returns  for each of them 1 if it is of no use, or 0; if they were to be removed, 1 if it is gone
 
 -- include rows
 -- include whole
@@ -21,15 +22,32 @@
 
 local MISSING = string.rep('-', 40)
 
-local function has_lost(chunks)
+local in_place = {} -- what is in the place of a chunk, as rows that lack the same one ask for it again
+
+local function found_in_place_of(digest, expected)
+  if not in_place[digest] then
+    if expected == MISSING then
+      return redis.call('HEXISTS', CHUNKS, digest) == 0 and MISSING or ''
+    end
+    local chunk = redis.call('HGET', CHUNKS, digest)
+    in_place[digest] = chunk and redis.sha1hex(chunk) or MISSING
+  end
+  return in_place[digest]
+end
+
+local function lacks(chunks)
   for i = 1, #chunks, DIGEST + 40 do
-    local chunk = redis.call('HMGET', CHUNKS, string.sub(chunks, i, i + DIGEST - 1))[1]
-    local found = chunk and redis.sha1hex(chunk) or MISSING
-    if found == string.sub(chunks, i + DIGEST, i + DIGEST + 39) then
+    local expected = string.sub(chunks, i + DIGEST, i + DIGEST + 39)
+    if found_in_place_of(string.sub(chunks, i, i + DIGEST - 1), expected) == expected then
       return true
     end
   end
   return false
+end
+
+-- Whether a mark is there, and its key is not.
+local function is_false_mark(name, number)
+  return redis.call('HEXISTS', CHUNKS, name) == 1 and redis.call('EXISTS', KEYS[tonumber(number)]) == 0
 end
 
 local function is_there(key, row)
@@ -40,7 +58,7 @@ local function is_of_no_use(row, why)
   if why == 'orphan' then
     return row_exists(place_of(row)) == 0
   end
-  return why == '' or has_lost(why)
+  return why == '' or lacks(why)
 end
 
 -- The writes of a checkpoint go with it, unless there is another of its name: then it was damaged there.
@@ -60,9 +78,16 @@ local removes = ARGV[2] == '1'
 if removes then
   check_lease(ARGV[1])
 end
-local found = {}
-for i = 3, #ARGV, 3 do
-  local key, row, why = KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 2]
+
+local function look_at_mark(name, number)
+  local is_false = is_false_mark(name, number)
+  if is_false and removes then
+    redis.call('HDEL', CHUNKS, name)
+  end
+  return is_false and 1 or 0
+end
+
+local function look_at_row(key, row, why)
   local there = is_there(key, row)
   local useless = there and is_of_no_use(row, why)
   if useless and removes and key == TIMELINE then
@@ -71,7 +96,13 @@ for i = 3, #ARGV, 3 do
     redis.call('ZREM', WRITES, row)
   end
   local is_gone = removes and not there
-  found[#found + 1] = (useless or is_gone) and 1 or 0
+  return (useless or is_gone) and 1 or 0
+end
+
+local found = {}
+for i = 3, #ARGV, 3 do
+  local kind, what, why = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
+  found[#found + 1] = kind == 3 and look_at_mark(what, why) or look_at_row(KEYS[kind], what, why)
 end
 if removes then
   note_removal()

@@ -2,24 +2,25 @@
 --
 -- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1], ARGV[2]  stage and position: 'timeline' and empty at first, then as returned
--- Returns  {stage, position, writes, whole, thread}: an empty stage at the end; writes is how many
---          writes this call came by, whole how many bytes of chunks the values that it came by would
---          take, were each version of each stored by itself; thread is empty but for the end, then
+-- ARGV[3]  how many rows this call may visit
+-- Returns  {stage, position, namespaces, writes, whole, thread}: an empty stage at the end; of each
+--          namespace that this call came by, {namespace, checkpoints, oldest id, newest id}; how many
+--          writes it came by; how many bytes of chunks the values that it came by would take, were each
+--          version of each stored by itself; thread is empty but for the end, then
 --          {exists, runs, bytes, pinned, ttl, lease}, with the number of runs, the bytes of each key,
 --          and the milliseconds until the thread expires and its lease ends; what is not known, or
 --          not there, is -1
 
 -- include rows
--- include walk
+-- include pages
 -- include control
 -- include lease
 
--- How many rows a call visits, and how many members of a key the server weighs, the others being
--- estimated: each takes it some milliseconds.
-local ROWS, SAMPLES = 300, 5000
+-- How many members of a key the server weighs, the others being estimated: it takes it a millisecond.
+local SAMPLES = 5000
 
-local stage, writes, whole = ARGV[1], 0, 0
-steps, position = ROWS, ARGV[2]
+local stage, namespaces, writes, whole = ARGV[1], {}, 0, 0
+position, steps = ARGV[2], tonumber(ARGV[3])
 
 local function count_value(entry)
   whole = whole + (entry[3] and entry[3] - #entry[2] or 0)
@@ -28,8 +29,8 @@ end
 -- The values of the namespace that were counted; the row before names those that stay the same.
 local namespace, counted
 
-local function each_version(row, visit)
-  local channels = head_of(row)[CHANNELS]
+local function each_version(row, offset, visit)
+  local channels = unpack_known(TIMELINE, row, offset)[CHANNELS]
   for i = 1, #channels, 3 do
     if channels[i + 2] then
       visit(channels[i + 1] .. channels[i], channels[i + 2])
@@ -37,16 +38,24 @@ local function each_version(row, visit)
   end
 end
 
+-- Returns the checkpoint id of a row, and the offset behind it.
 local function enter_namespace(row)
-  local ns = place_of(row)
+  local ns, id, offset = place_of(row)
   if ns ~= namespace then
     namespace, counted = ns, {}
   end
+  return id, offset
 end
 
 local function count_checkpoint(row)
-  enter_namespace(row)
-  each_version(row, function(version, entry)
+  local id, offset = enter_namespace(row)
+  local last = namespaces[#namespaces]
+  if last and last[1] == namespace then
+    last[2], last[4] = last[2] + 1, id
+  else
+    namespaces[#namespaces + 1] = {namespace, 1, id, id}
+  end
+  each_version(row, offset, function(version, entry)
     if not counted[version] then
       counted[version] = true
       count_value(entry)
@@ -83,8 +92,8 @@ end
 
 if stage == 'timeline' then
   if position ~= '' then
-    enter_namespace(position)
-    each_version(position, function(version)
+    local _, offset = enter_namespace(position)
+    each_version(position, offset, function(version)
       counted[version] = true
     end)
   end
@@ -93,6 +102,6 @@ if stage == 'timeline' then
   end
 end
 if stage == 'writes' and walk(WRITES, count_writes) then
-  return {'', '', writes, whole, thread()}
+  return {'', '', namespaces, writes, whole, thread()}
 end
-return {stage, position, writes, whole, {}}
+return {stage, position, namespaces, writes, whole, {}}

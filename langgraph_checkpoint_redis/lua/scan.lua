@@ -1,31 +1,79 @@
--- Reads all that is stored of a thread, a part in each call.
+-- Reads all that is stored of a thread, but for the content of chunks, a part in each call.
 --
 -- KEYS     timeline, writes, chunks, runs, live, control of the thread
--- ARGV[1], ARGV[2]  stage and position: 'chunks' and '0' at first, then as returned
--- Returns  {items, stage, position}: what this stage has, digest and chunk in turns, then rows of the
---          'timeline', then of the 'writes'; and where to go on, an empty stage at the end
+-- ARGV[1], ARGV[2]  stage and position: 'chunks' and '0', or 'timeline' and empty, at first, then as
+--          returned
+-- Returns  {items, stage, position, facts, lost}: what this stage has, names of chunks, then rows of
+--          the 'timeline', then of the 'writes'; where to go on, an empty stage at the end; facts at the
+--          beginning and at the end of the timeline, else empty: {state, runs, seconds}, the state as in
+--          namespaces.lua, each run followed by its number of checkpoints, and the time; at the end, lost
+--          has the names of keys that are gone though the thread has rows there
 
 -- include rows
--- include walk
+-- include state
+-- include runs
+-- include pages
 
-local ROWS, CHUNKS_AT_A_TIME = 200, 100
+local ROWS, NAMES, BATCH = 200, 500, 1000
 
-local stage, items = ARGV[1], {}
+local stage, items, facts, lost = ARGV[1], {}, {}, {}
 steps, position = ROWS, ARGV[2]
 
 local function take(row)
   items[#items + 1] = row
 end
 
+-- Takes names behind `position` without the chunks. A server before Redis 7.4 has no such command: there a
+-- call reads a few chunks, and ends when they are large.
+local function take_names()
+  local reply = redis.pcall('HSCAN', CHUNKS, position, 'COUNT', BATCH, 'NOVALUES')
+  if not reply.err then
+    position, items = reply[1], reply[2]
+    return
+  end
+  repeat
+    reply = redis.call('HSCAN', CHUNKS, position, 'COUNT', bytes < 65536 and 10 or 1)
+    position = reply[1]
+    for i = 1, #reply[2], 2 do
+      items[#items + 1] = reply[2][i]
+      bytes = bytes + #reply[2][i + 1]
+    end
+  until position == '0' or #items >= NAMES or bytes >= BYTES
+end
+
+local function read_facts()
+  local runs = {}
+  each_run(function(run, count)
+    runs[#runs + 1] = run
+    runs[#runs + 1] = string.format('%.0f', count)
+  end)
+  facts = {state_of_thread(), runs, redis.call('TIME')[1]}
+end
+
+-- A writer marks in the chunks that the thread has rows in a sorted set, which a server may lose as a whole.
+local function find_lost()
+  for name, key in pairs({timeline = TIMELINE, writes = WRITES}) do
+    if redis.call('HEXISTS', CHUNKS, name) == 1 and redis.call('EXISTS', key) == 0 then
+      lost[#lost + 1] = name
+    end
+  end
+end
+
 if stage == 'chunks' then
-  local reply = redis.call('HSCAN', CHUNKS, position, 'COUNT', CHUNKS_AT_A_TIME)
-  position, items = reply[1], reply[2]
+  take_names()
   if position == '0' then
     stage, position = 'timeline', ''
   end
-elseif stage == 'timeline' and walk(TIMELINE, take) then
-  stage, position = 'writes', ''
-elseif stage == 'writes' and walk(WRITES, take) then
+elseif stage == 'timeline' then
+  if position == '' then
+    read_facts()
+  end
+  if walk(TIMELINE, take) then
+    read_facts()
+    stage, position = 'writes', ''
+  end
+elseif walk(WRITES, take) then
+  find_lost()
   stage, position = '', ''
 end
-return {items, stage, position}
+return {items, stage, position, facts, lost}

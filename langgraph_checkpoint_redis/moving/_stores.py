@@ -26,12 +26,11 @@ from langgraph.checkpoint.base import (
 )
 
 from langgraph_checkpoint_redis import _codec
-from langgraph_checkpoint_redis._chunks import pack_ropes
 from langgraph_checkpoint_redis._config import Place as StoredPlace
-from langgraph_checkpoint_redis._listing import LAST
-from langgraph_checkpoint_redis._operations import PAGE, Operations
+from langgraph_checkpoint_redis._listing import cursor
+from langgraph_checkpoint_redis._operations import Operations
 from langgraph_checkpoint_redis._resp import Argument
-from langgraph_checkpoint_redis._scripts import GET, LIST, Operation
+from langgraph_checkpoint_redis._scripts import GET, Operation
 from langgraph_checkpoint_redis.aio import AsyncRedisSaver
 from langgraph_checkpoint_redis.errors import ConfigError, RedisSaverError
 from langgraph_checkpoint_redis.saver import RedisSaver
@@ -169,15 +168,12 @@ class _Operations(Operations):
 
     def places(self, thread_id: str) -> Operation[list[Place]]:
         found: list[Place] = []
-        after: list[Argument] = [LAST, LAST]
-        more: Any = True
-        while more:
-            args: list[Argument] = [0, "", *after, PAGE, 0, pack_ropes([])]
-            is_more, rows, *_ = yield LIST(self._keys(thread_id), args)
-            records = [_codec.record(row[0]) for row in rows]
+        position = cursor(None, None, None, None)
+        while position.more:
+            rows = yield from self.rows(thread_id, position, whole=False)
+            records = [_codec.record(row[0]) for row in rows.rows]
             found += [Place(*record.place) for record in records]
-            more = is_more and records
-            after = [found[-1].checkpoint_id, found[-1].namespace] if found else after
+            position = position.moved(rows, records, len(records))
         return sorted(found)
 
     def keys_of_writes(self, place: StoredPlace) -> Operation[list[Key]]:
