@@ -35,6 +35,16 @@ class Failures:
             raise error
         self.by_thread[thread_id] = error
 
+    def check_named(self, threads: int) -> None:
+        """Raise an error at the end of a call that names so many threads, if any failed.
+
+        Where one thread is named, its own error says it best.
+        """
+        if threads == 1:
+            for error in self.by_thread.values():
+                raise error
+        self.check()
+
     def check(self, result: object = None) -> None:
         """Raise an error at the end of a walk, if any thread failed."""
         if self.by_thread:

@@ -400,6 +400,7 @@ class _IntegrityOperations(Operations):
         """Remove what is lost and what is garbage; what was removed."""
         thread_id = _config.identifier("thread_id", thread_id)
         findings, others = yield from self._examine(thread_id)
+        troubles = yield from self._runs.troubles(thread_id)
         token = self.shared.token(thread_id)
         dropped = yield from self._drop(thread_id, [token, 1], findings)
         mended = [problem for problem in others if problem.kind != "incomplete"]
@@ -407,8 +408,9 @@ class _IntegrityOperations(Operations):
             yield from self._recount(thread_id, token)
             gone = yield from self._remove(DELETE_RUNS, thread_id, [])  # of no run: frees chunks
             yield from self._removed(thread_id, gone)
-        troubles = yield from self._runs.troubles(thread_id)
-        yield from self._runs.mend(thread_id, troubles)
+        if troubles or dropped or mended:
+            left = yield from self._runs.troubles(thread_id)
+            yield from self._runs.mend(thread_id, left)
         return [*[finding.problem for finding in dropped], *mended, *map(_of_index, troubles)]
 
     def _examine(self, thread_id: str) -> Operation[tuple[list[_Finding], list[Problem]]]:

@@ -345,10 +345,21 @@ class AsyncRedisSaver(
         await self._run(self._operations.delete_thread(thread_id))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Delete the checkpoints whose metadata has one of these run ids, with their writes."""
+        """Delete the checkpoints whose metadata has one of these run ids, with their writes.
+
+        Raises:
+            RunNeededError: Checkpoints of other runs are rebuilt from these. In that thread,
+                nothing was removed.
+            ThreadsError: Several threads have checkpoints of the runs, and some failed. All others
+                are done.
+        """
+        failures = Failures()
         threads = await self._run(self._operations.threads_of_runs(run_ids))
         for thread_id, runs in threads.items():
-            await self._run(self._operations.delete_runs(thread_id, runs))
+            deleted = await self._outcome(self._operations.delete_runs(thread_id, runs))
+            if isinstance(deleted, Exception):
+                failures.add(thread_id, deleted)
+        failures.check_named(len(threads))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all of a thread to another, complete or not at all.
@@ -367,10 +378,17 @@ class AsyncRedisSaver(
             thread_ids: The threads.
             strategy: `"keep_latest"` keeps the latest checkpoint of each namespace, and the
                 ancestors that its delta channels are rebuilt from; `"delete"` keeps nothing.
+
+        Raises:
+            ThreadsError: Of several threads, some failed. All others are done.
         """
-        strategy = _config.strategy(strategy)
-        for thread_id in _config.identifiers("thread_ids", thread_ids):
-            await self._run(self._operations.prune(thread_id, strategy))
+        strategy, failures = _config.strategy(strategy), Failures()
+        thread_ids = _config.identifiers("thread_ids", thread_ids)
+        for thread_id in thread_ids:
+            pruned = await self._outcome(self._operations.prune(thread_id, strategy))
+            if isinstance(pruned, Exception):
+                failures.add(thread_id, pruned)
+        failures.check_named(len(thread_ids))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]

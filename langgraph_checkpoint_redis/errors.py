@@ -8,7 +8,6 @@ library raised them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 
 class RedisSaverError(Exception):
@@ -309,9 +308,6 @@ class ThreadsError(RedisSaverError):
             f"{len(self.failures)} of the threads failed, all others are done: "
             + "; ".join([*named, *([f"and {more} more"] if more else [])])
         )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.failures, self.result)
 
 
 class DifferentThreadError(RedisSaverError):

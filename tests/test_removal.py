@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import CheckpointMetadata
+from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple
 from redis import Redis
 
 from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
@@ -123,9 +123,23 @@ class Removals(Threads):
     @rule(by=picks, times=times, some=st.lists(st.sampled_from(RUNS), max_size=2))
     def delete_for_runs(self, by: int, times: int, some: list[str]) -> None:
         touched = [each for each in self.thread_ids if any(self._has(each, run) for run in some)]
+        if any(self._is_needed(found, some) for each in touched for found in self._all_of(each)):
+            return  # it is refused
         self.write(by, times, "delete_for_runs", some)
         for thread_id in touched:
             self.check(thread_id)
+
+    def _all_of(self, thread_id: str) -> list[CheckpointTuple]:
+        return [*self.model.list(config(thread_id))]
+
+    def _is_needed(self, found: CheckpointTuple, runs: list[str]) -> bool:
+        """Whether a checkpoint that stays may be rebuilt from one of these runs."""
+        values = found.checkpoint["channel_values"]
+        delta = found.metadata.get("counters_since_delta_snapshot") or {}
+        if found.parent_config is None or run_of(found) in runs or {*delta} <= {*values}:
+            return False
+        parent = self.model.get_tuple(found.parent_config)
+        return parent is not None and run_of(parent) in runs
 
     def check(self, thread_id: str) -> None:
         """A swept thread has all that it should have, and nothing that it has no need of."""
