@@ -307,7 +307,6 @@ class Operations(NamedTuple):
             return None
         whole, ropes = reply.tuple_and_ropes(found)
         self.shared.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
-        _clock.see(found.record.checkpoint_id)
         return whole
 
     def _get(

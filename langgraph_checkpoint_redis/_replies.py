@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from langgraph.checkpoint.base import CheckpointTuple, DeltaChannelHistory, PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from . import _codec
+from . import _clock, _codec
 from ._chunks import Rope, references
 from ._codec import Record, Write
 from ._config import Place
@@ -59,6 +59,7 @@ class Reply(NamedTuple):
     ) -> tuple[CheckpointTuple, dict[str, Rope]]:
         namespace, checkpoint_id = record.place
         place = Place(self.thread_id, namespace, checkpoint_id)
+        _clock.see(checkpoint_id)
         values: dict[str, Any] = {}
         ropes: dict[str, Rope] = {}
         before = self.known.ropes_of(namespace)

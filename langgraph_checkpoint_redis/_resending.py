@@ -82,7 +82,7 @@ class Sending:
     def missed(self, digests: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the chunks, of these, that the server has said it lacks."""
         chunks, again = self.known.chunks, self.again
-        return {digest: chunks[digest] for digest in digests if digest in again}
+        return {name: chunks[name] for name in digests if name in again and name in chunks}
 
     def learning(self) -> Known:
         """Return what is to learn of the write once it is stored."""

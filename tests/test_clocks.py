@@ -15,7 +15,7 @@ from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, gen
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
-from langgraph_checkpoint_redis import ClockError, ClockWarning, RedisSaver
+from langgraph_checkpoint_redis import ClockError, ClockWarning, RedisSaver, _clock
 from langgraph_checkpoint_redis._clock import is_backwards, see, time_of
 
 from .driving import AwaitedSaver, Driver, Saver
@@ -39,7 +39,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]
     """Goes over to another machine, whose clock goes wrong, and which has made no id so far."""
 
     def enter(wrong: float) -> None:
-        monkeypatch.setattr(generator, "time", _Clock(wrong))
+        for module in (generator, _clock):
+            monkeypatch.setattr(module, "time", _Clock(wrong))
         monkeypatch.setattr(generator, "_last_v6_timestamp", None)
 
     yield enter

@@ -100,11 +100,10 @@ local function look_at_row(key, row, why)
 end
 
 local found = {}
-for i = 3, #ARGV, 3 do
-  local kind, what, why = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
-  found[#found + 1] = kind == 3 and look_at_mark(what, why) or look_at_row(KEYS[kind], what, why)
-end
-if removes then
-  note_removal()
-end
+note_removal(function()
+  for i = 3, #ARGV, 3 do
+    local kind, what, why = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
+    found[#found + 1] = kind == 3 and look_at_mark(what, why) or look_at_row(KEYS[kind], what, why)
+  end
+end)
 return found

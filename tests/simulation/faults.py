@@ -19,6 +19,7 @@ SKEWS = (10, 300, 5_000, 60_000, 3_600_000, 40_000_000)  # milliseconds
 JUMPS = (1_000, 70_000, 700_000, 100_000_000)
 PROCESSES = 0.1  # restarts of the server that are those of its process
 SNAPSHOTS = 4  # that are remembered
+DIGEST = 16  # bytes in the name of a chunk; the other fields say whether the thread is whole
 DATA = ("timeline", "writes", "chunks")  # the keys that make a thread
 
 
@@ -126,9 +127,9 @@ def evict_fields(simulation: Simulation, rng: Random) -> str:
     if not chunks:
         return "there is no chunk to delete"
     client = simulation.server.client
-    fields = sorted(client.hkeys(chunks[0]))
+    fields = sorted(name for name in client.hkeys(chunks[0]) if len(name) == DIGEST)
     gone = rng.sample(fields, min(len(fields), rng.randint(1, 2)))
-    if len(gone) == len(fields):
+    if not gone or len(gone) == len(fields):
         return "there are too few chunks to delete some"
     client.hdel(chunks[0], *gone)
     simulation.oracle.damaged(thread_id, is_frayed=True)

@@ -17,6 +17,8 @@ from unittest.mock import patch
 
 from langgraph.checkpoint.base import id as ids
 
+from langgraph_checkpoint_redis import _clock
+
 _LAST = "_last_v6_timestamp"  # the last time that an id was made of
 NANOSECONDS = 1_000_000  # in a millisecond
 
@@ -39,7 +41,7 @@ class Machine:
         assert _LAST in vars(ids), "LangGraph makes ids otherwise"
         random.seed(seed)
         clock = SimpleNamespace(time_ns=lambda: (now + self.skew) * NANOSECONDS)
-        with patch.object(ids, "time", clock):
+        with patch.object(ids, "time", clock), patch.object(_clock, "time", clock):
             vars(ids)[_LAST] = self._last_id
             try:
                 yield

@@ -263,8 +263,9 @@ class Oracle:
             thread = self.thread(name)
             flags = saved.flags.get(name, (False, False, False))
             thread.is_damaged, thread.is_frayed, thread.is_index_unsure = flags
-            if thread_id:  # the index did not fall back with it
-                thread.is_index_unsure = True
+            # The index did not fall back with a thread. In a failover it did, but a client may be
+            # about to put a checkpoint whose entry was lost.
+            thread.is_index_unsure = True
             for item in thread.items():
                 item.removed_at = item.ran_at = self.tick()
                 item.state, item.is_damaged, values = saved.items.get(

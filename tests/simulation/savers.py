@@ -108,7 +108,9 @@ class Gate:
             self.refusals[name] = self.refusals.get(name, 0) + 1
             raise
         except Exception as error:
-            raise Failure("crash", f"{operation.name} raised {error!r}") from error
+            raise Failure(
+                "crash", f"{operation.name} raised {type(error).__name__}: {error}"
+            ) from error
         finally:
             count = self.outcomes.get((operation.name, outcome), 0)
             self.outcomes[operation.name, outcome] = count + 1

@@ -24,15 +24,18 @@ _INCLUDE = re.compile(r"^ *-- include (\w+)\n", re.MULTILINE)
 # Constants of Lua, by the file in `lua/` or `lua/include/` that defines them.
 OF_SCRIPTS: Mapping[str, Mapping[str, int]] = {
     "include/walk": {"STEPS": 5},
-    "include/slices": {"SLICE": 3},
+    "include/slices": {"SLICE": 4},
     "include/sweep": {"FREED": 2000, "SCANNED": 2},
     "include/trim": {"QUICK": 40},
     "include/reply": {"BUDGET": 700, "MANY": 6, "LARGE": 300},
-    "scan": {"ROWS": 4, "CHUNKS_AT_A_TIME": 4},
+    "scan": {"ROWS": 4, "NAMES": 4, "BATCH": 4},
+    "list": {"FEW": 2},
+    "copy": {"MEMBERS": 30},
+    "dump": {"BYTES": 400, "MEMBERS": 3},
 }
 # Constants of modules.
 OF_MODULES: Mapping[ModuleType, Mapping[str, Any]] = {
-    _operations: {"PAGE": 3, "ANCESTORS": 2, "FETCHED": 5},
+    _operations: {"PAGE": 3, "ANCESTORS": 2, "FETCHED": 5, "MUCH": 2000},
     _chunks: {"LITERAL": 12, "PIECE": 40, "DEEP": 300, "SENT": 20},
     _options: {"KNOWN_BYTES": 60_000},
     # A client whose connection breaks asks again at once, and never gives up by itself.

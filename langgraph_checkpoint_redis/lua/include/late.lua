@@ -28,8 +28,9 @@ local function check_checkpoint(ns, id, head)
   local from_root = ns ~= '' and head[ROOT] and row_exists('', head[ROOT]) == 0
   if from_parent or from_root then
     local key = prefix(ns, id)
-    redis.call('ZREMRANGEBYLEX', WRITES, '[' .. key .. '\0', '(' .. key .. '\1')
-    note_removal()
+    note_removal(function()
+      redis.call('ZREMRANGEBYLEX', WRITES, '[' .. key .. '\0', '(' .. key .. '\1')
+    end)
     set_control('late ' .. id, '1')
     refuse_late()
   end

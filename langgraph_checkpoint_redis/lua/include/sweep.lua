@@ -204,11 +204,12 @@ local function remove(token, stage, from, is_victim, check)
   elseif check then
     steps = STEPS -- so that a call which begins to remove rows comes on
   end
-  stage = step(stage, 'rows', 'timeline', TIMELINE, function(row)
-    if is_victim(row) then
-      remove_checkpoint(row)
-    end
-  end, walk_back)
-  note_removal()
+  note_removal(function()
+    stage = step(stage, 'rows', 'timeline', TIMELINE, function(row)
+      if is_victim(row) then
+        remove_checkpoint(row)
+      end
+    end, walk_back)
+  end)
   return stage == 'timeline' and sweep(token, stage) or {stage, position, {}}
 end

@@ -37,20 +37,21 @@ end
 -- the namespaces of the calls that they made. Returns the ids of the runs that have no checkpoint left in
 -- the thread.
 local function trim(ns, id, count)
-  local oldest_root = oldest_root_of(count)
-  local trimmed = trim_namespace(ns, count, oldest_root, row_at(ns, id))
-  if ns == '' then
-    each_namespace(function(other, first_row)
-      if is_of_past_call(other, first_row, oldest_root) then
-        trimmed = trim_namespace(other, count, oldest_root) .. trimmed
-      end
-    end)
-  end
+  local oldest_root, trimmed = oldest_root_of(count), ''
+  note_removal(function()
+    trimmed = trim_namespace(ns, count, oldest_root, row_at(ns, id))
+    if ns == '' then
+      each_namespace(function(other, first_row)
+        if is_of_past_call(other, first_row, oldest_root) then
+          trimmed = trim_namespace(other, count, oldest_root) .. trimmed
+        end
+      end)
+    end
+  end)
   if trimmed == '' then
     return {}
   end
   note_trimmed(trimmed)
-  note_removal()
   local size = redis.call('ZCARD', TIMELINE) + redis.call('ZCARD', WRITES) + redis.call('HLEN', CHUNKS)
   return size <= QUICK and sweep('', 'timeline')[3] or {}
 end

@@ -51,15 +51,22 @@ local function note_rows(name, fields)
   end
 end
 
--- Notes for a removal which keys have no rows any more. Where there are none at all, the chunks go, too.
-local function note_removal()
-  local has_timeline = redis.call('EXISTS', TIMELINE) == 1
-  local has_writes = redis.call('EXISTS', WRITES) == 1
-  if not (has_timeline or has_writes) then
+-- Calls remove(), and notes which keys have no rows any more after it. A key that was gone before is not taken for
+-- one that this removal has emptied. Where there are no rows at all, the chunks go, too.
+local function note_removal(remove)
+  local had = {timeline = redis.call('EXISTS', TIMELINE) == 1, writes = redis.call('EXISTS', WRITES) == 1}
+  remove()
+  local are_gone = {
+    timeline = redis.call('EXISTS', TIMELINE) == 0,
+    writes = redis.call('EXISTS', WRITES) == 0,
+  }
+  for name, is_gone in pairs(are_gone) do
+    if had[name] and is_gone then
+      redis.call('HDEL', CHUNKS, name)
+    end
+  end
+  local is_empty = are_gone.timeline and are_gone.writes and (had.timeline or had.writes)
+  if is_empty and redis.call('HEXISTS', CHUNKS, 'timeline') + redis.call('HEXISTS', CHUNKS, 'writes') == 0 then
     redis.call('UNLINK', CHUNKS)
-  elseif not has_timeline then
-    redis.call('HDEL', CHUNKS, 'timeline')
-  elseif not has_writes then
-    redis.call('HDEL', CHUNKS, 'writes')
   end
 end
