@@ -36,6 +36,7 @@ from .errors import (
     EventLoopError,
     MissingLibraryError,
     RedisSaverError,
+    UnconfirmedError,
     UnsupportedServerError,
 )
 
@@ -68,7 +69,13 @@ _OF_SERVER = re.compile(
     r"\b(MISCONF|OOM|NOPERM|READONLY|LOADING|BUSY|NOREPLICAS|CLUSTERDOWN|MASTERDOWN|TRYAGAIN) "
     r"|\bACL failure\b|can't run this command|[Ss]cript killed"
 )
-_NOT_OF_THREAD = (ConfigError, EventLoopError, MissingLibraryError, UnsupportedServerError)
+_NOT_OF_THREAD = (
+    ConfigError,
+    EventLoopError,
+    MissingLibraryError,
+    UnconfirmedError,
+    UnsupportedServerError,
+)
 
 # What passes, but comes as an error like any other.
 _UNRECOGNIZED: dict[str, type[Exception]] = {

@@ -37,6 +37,11 @@ def see(checkpoint_id: str) -> None:
         generator._last_v6_timestamp = seen  # type: ignore[assignment]  # noqa: SLF001
 
 
+def seconds_behind(checkpoint_id: str, parent_id: str) -> float:
+    """Return by how many seconds an id is older than its parent's; both are times."""
+    return ((time_of(parent_id) or 0) - (time_of(checkpoint_id) or 0)) / 10_000_000
+
+
 def is_backwards(checkpoint_id: str, parent_id: str) -> bool:
     """Return whether an id sorts before its parent's though both are times."""
     return (

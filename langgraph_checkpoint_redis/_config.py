@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from .errors import ConfigError
 
@@ -82,7 +83,7 @@ def identifier(name: str, value: object) -> str:
 
 def identifiers(name: str, values: Sequence[object]) -> list[str]:
     """Return the texts of ids, if they are a list and not a bare string."""
-    if isinstance(values, str | bytes):
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise ConfigError(f"{name} must be a list of str, not a bare {type(values).__name__}")
     return [identifier(f"each of {name}", value) for value in values]
 
@@ -435,3 +436,13 @@ def on_clock_skew(value: str) -> bool:
     if value not in ("warn", "error"):
         raise ConfigError(f'on_clock_skew must be "warn" or "error", not {value!r:.200}')
     return value == "error"
+
+
+def serializer(value: SerializerProtocol | None) -> SerializerProtocol | None:
+    """Return a serializer, or None for LangGraph's own."""
+    if value is None or (hasattr(value, "dumps_typed") and hasattr(value, "loads_typed")):
+        return value
+    raise ConfigError(
+        "serde must be a serializer with dumps_typed and loads_typed, or None for LangGraph's own, "
+        f"not {_brief(value)}"
+    )

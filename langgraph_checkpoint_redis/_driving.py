@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar, cast
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ._clients import is_of_thread
+from ._logging import report_skipped
 from ._options import Shared
 from ._scripts import Call, Operation, Request, Together
 from .errors import ThreadsError
@@ -34,6 +35,7 @@ class Failures:
         if not is_of_thread(error):
             raise error
         self.by_thread[thread_id] = error
+        report_skipped(f"thread {thread_id!r}", type(error).__name__)
 
     def check_named(self, threads: int) -> None:
         """Raise an error at the end of a call that names so many threads, if any failed.

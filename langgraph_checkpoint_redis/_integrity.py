@@ -392,6 +392,7 @@ class _IntegrityOperations(Operations):
 
     def verify(self, thread_id: str) -> Operation[list[Problem]]:
         """Everything that is wrong with a thread."""
+        thread_id = _config.identifier("thread_id", thread_id)
         findings, others = yield from self._examine(thread_id)
         troubles = yield from self._runs.troubles(thread_id)
         return [*[finding.problem for finding in findings], *others, *map(_of_index, troubles)]

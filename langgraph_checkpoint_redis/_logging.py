@@ -64,9 +64,14 @@ def report_skipped(what: str, reason: str) -> None:
     _log(logging.WARNING, "skipped %s: %s", what, reason)
 
 
-def report_clock(seconds: float) -> None:
-    """Warn that the clock of this process differs from the server's."""
-    _log(logging.WARNING, "the clock of this process is %+.3f s off the server's", seconds)
+def report_clock(thread_id: str, seconds: float) -> None:
+    """Warn that a checkpoint is older than the one it was derived from."""
+    _log(
+        logging.WARNING,
+        "a checkpoint of thread %r is %.3f s older than its parent: a clock is wrong",
+        thread_id,
+        seconds,
+    )
 
 
 def _log(level: int, text: str, *details: object) -> None:

@@ -34,6 +34,7 @@ from ._encryption import reading
 from ._keys import ThreadKeys, same_slot
 from ._known import Known, written
 from ._listing import Cursor, Page, Rows
+from ._logging import report_clock
 from ._options import Shared
 from ._replies import Found, History, Reply, add_ancestor
 from ._resending import Sending
@@ -203,10 +204,18 @@ class Operations(NamedTuple):
         """Raise or warn if a checkpoint would sort before its parent."""
         if not _clock.is_backwards(checkpoint_id, parent.checkpoint_id):
             return
-        error = ClockError(parent.thread_id, checkpoint_id, parent.checkpoint_id)
         if self.shared.options.refuses_clock_skew:
-            raise error
-        warnings.warn(ClockWarning(str(error)), stacklevel=2)
+            raise ClockError(parent.thread_id, checkpoint_id, parent.checkpoint_id)
+        report_clock(parent.thread_id, _clock.seconds_behind(checkpoint_id, parent.checkpoint_id))
+        warnings.warn(
+            ClockWarning(
+                f"checkpoint {checkpoint_id!r} of thread {parent.thread_id!r} sorts before its "
+                f"parent {parent.checkpoint_id!r}, so readers go on from the parent: the clock of "
+                "this machine, or of the one that wrote the parent, is wrong. Synchronize the "
+                "clocks"
+            ),
+            stacklevel=2,
+        )
 
     def _unkept(self, place: Place, channels: Sequence[bytes]) -> CorruptThreadError:
         """Return the error for a write that keeps what is stored already, and no longer is."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
@@ -73,7 +72,7 @@ class Shared(NamedTuple):
     options: Options
     threads: KnownThreads
     messages: Messages
-    tokens: Mapping[str, bytes] = MappingProxyType({})  # of leases, by their names
+    tokens: tuple[tuple[str, bytes], ...] = ()  # of leases, by their names
 
     def lease_name(self, thread_id: str) -> str:
         """Return what names the lease of a thread: the key that it is stored in."""
@@ -81,13 +80,13 @@ class Shared(NamedTuple):
 
     def with_token(self, lease: Holding) -> Shared:
         """Return the same for a copy of the saver that shows the token of a lease."""
-        return self._replace(tokens=MappingProxyType({**self.tokens, lease.name: lease.token}))
+        return self._replace(tokens=(*self.tokens, (lease.name, lease.token)))
 
     def token(self, thread_id: str, config: RunnableConfig | None = None) -> bytes:
         """Return the token of the lease that the caller has of a thread, empty for none."""
         name = self.lease_name(thread_id)
         shown = shown_by(config, name) if config else b""
-        return shown or self.tokens.get(name) or Holding.here(self.threads, name)
+        return shown or dict(self.tokens).get(name) or Holding.here(self.threads, name)
 
 
 def shared(prefix: str, options: Options, *, is_cluster: bool) -> Shared:

@@ -13,6 +13,7 @@ from itertools import chain, count
 
 from ._chunks import references, with_all_below
 from ._known import Known, KnownThreads
+from ._logging import report_resend
 
 TRIES = 6  # that leave something out: a sweep may take more away between one and the next
 
@@ -57,6 +58,7 @@ class Sending:
         is_news = is_news or any(name not in self.channels for name in names)
         is_known = all(digest in self.known.chunks for digest in digests)
         self.channels.update(dict.fromkeys(names))
+        report_resend(self._thread_id, f"{len(digests)} chunks and {len(names)} values")
         if next(self._tries) >= TRIES or not is_news:
             self.sends_all = True
         if self.sends_all or not is_known or not self._repeat(digests, names):

@@ -97,8 +97,8 @@ class AsyncRedisSaver(
             and store it, or `"error"` for `ClockError`. Smaller differences are made up for.
 
     Raises:
-        ConfigError: `redis` is neither; `prefix` is empty, or has braces or NUL characters in it;
-            `keep_last` is less than 1; `compression` or `on_conflict` is none that there is; a time
+        ConfigError: `redis` is neither; `serde` is no serializer; `prefix` is empty, or has braces
+            or NUL characters in it; `keep_last` is less than 1; `compression` or `on_conflict` is none that there is; a time
             is not above 0.
         MissingLibraryError: The library for `compression` is not installed.
 
@@ -125,7 +125,7 @@ class AsyncRedisSaver(
         on_clock_skew: Literal["warn", "error"] = "warn",
     ) -> None:
         """Nothing is sent before the first call, and no event loop is needed."""
-        super().__init__(serde=serde)
+        super().__init__(serde=_config.serializer(serde))
         redis = checked(redis, asynchronous=True)
         self._redis = redis
         self._connections = Connections(redis)

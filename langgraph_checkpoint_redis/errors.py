@@ -271,7 +271,7 @@ class ClockError(RedisSaverError):
         super().__init__(
             f"checkpoint {checkpoint_id!r} of thread {thread_id!r} sorts before its parent "
             f"{parent_id!r}: the clock of this machine, or of the one that wrote the parent, is "
-            "wrong. Synchronize the clocks; nothing was written"
+            "wrong. Nothing was written. Synchronize the clocks"
         )
 
 

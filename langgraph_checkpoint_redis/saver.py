@@ -85,8 +85,8 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             and store it, or `"error"` for `ClockError`. Smaller differences are made up for.
 
     Raises:
-        ConfigError: `redis` is neither; `prefix` is empty, or has braces or NUL characters in it;
-            `keep_last` is less than 1; `compression` or `on_conflict` is none that there is; a time
+        ConfigError: `redis` is neither; `serde` is no serializer; `prefix` is empty, or has braces
+            or NUL characters in it; `keep_last` is less than 1; `compression` or `on_conflict` is none that there is; a time
             is not above 0.
         MissingLibraryError: The library for `compression` is not installed.
 
@@ -112,7 +112,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         on_clock_skew: Literal["warn", "error"] = "warn",
     ) -> None:
         """Nothing is sent before the first call."""
-        super().__init__(serde=serde)
+        super().__init__(serde=_config.serializer(serde))
         redis = checked(redis, asynchronous=False)
         self._redis = redis
         self._link = link(redis)

@@ -494,10 +494,12 @@ class Threads(RuleBasedStateMachine):
         place = put.thread_id, at["checkpoint_ns"]
         replaced = self.model.get_tuple(config(*place, checkpoint_id))
         ancestors = self.model.lineage(*place, at.get("checkpoint_id"))
-        if put.metadata.get("counters_since_delta_snapshot") and replaced is None:
-            there = self.model.ids(*place)
-            if not {*ancestors} <= {*there}:
+        if put.metadata.get("counters_since_delta_snapshot"):
+            is_new = replaced is None
+            if is_new and not {*ancestors} <= {*self.model.ids(*place)}:
                 return False
+            if checkpoint_id < max(ancestors, default=""):
+                return False  # moves put the oldest first
         return checkpoint_id not in ancestors and (
             replaced is None or run_of(replaced) == put.metadata.get("run_id")
         )

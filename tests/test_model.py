@@ -21,6 +21,7 @@ from langgraph.checkpoint.base import Checkpoint
 from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import (
     ConfigError,
+    MissingAncestorError,
     RedisSaver,
     ThreadExistsError,
     _listing,
@@ -138,6 +139,10 @@ class Comparison(Threads):
         self, by: int, picked: tuple[int, int], pick: int | None, searched: Any
     ) -> None:
         at = config(*self.place(picked), None if pick is None else self.checkpoint_id(pick))
+        if pick is not None and searched and not self.model.get_tuple(at):
+            with pytest.raises(MissingAncestorError):  # it was there, or the caller is mistaken
+                self.saver(by).get_delta_channel_history(config=at, channels=searched)
+            return
         found = self.saver(by).get_delta_channel_history(config=at, channels=searched)
         expected = self.model.get_delta_channel_history(config=at, channels=searched)
         assert exact(dict(found)) == exact(dict(expected))

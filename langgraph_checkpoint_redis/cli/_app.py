@@ -18,9 +18,9 @@ from langgraph_checkpoint_redis.errors import ConfigError, RedisSaverError, Unsu
 
 from . import change, diff, doctor, health, moving, prune, show, state, stats, threads
 from ._output import say
+from ._reading import AES_KEY
 from ._session import FILE, LOCAL, CommandError, Session, hidden
 
-AES_KEY = "LANGGRAPH_AES_KEY"  # the name that LangGraph gives it
 ISSUE = 1  # what was asked for is not there, or a problem was found
 USAGE = 2  # the command cannot mean this
 SERVER = 3  # the server is out of reach, refuses, or is not fit

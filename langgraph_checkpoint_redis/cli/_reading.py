@@ -109,6 +109,9 @@ def _allowed(allow: Sequence[str]) -> Any:
     return [(module, class_) for module, _, class_ in names]
 
 
+AES_KEY = "LANGGRAPH_AES_KEY"  # the name that LangGraph gives it; it may be absent
+
+
 def cipher_of(variables: Sequence[str]) -> CipherProtocol | None:
     """Return a cipher of the keys in environment variables, if there are any.
 
@@ -126,6 +129,8 @@ def cipher_of(variables: Sequence[str]) -> CipherProtocol | None:
             unnamed = _aes(key)
         elif is_named:
             raise ConfigError(f"{variable} must have the key {name!r}, and is not set")
+        elif variable != AES_KEY:
+            raise ConfigError(f"{variable} must have a key, and is not set")
     return KeyRing(named, unnamed=unnamed) if named else unnamed
 
 

@@ -301,8 +301,7 @@ def _commands(patient: Patient) -> Findings:
 
 _ONLY_FOR = {
     "scan": "what looks at all threads",
-    "dump": "copy_thread between slots of a cluster",
-    "restore": "copy_thread between slots of a cluster",
+    "rename": "copy_thread of large threads and between slots of a cluster",
 }
 
 
@@ -318,8 +317,7 @@ def probes(key: str, other: str) -> dict[str, tuple[Any, ...]]:
         "pexpireat": ("PEXPIREAT", key, int(time.time() * 1000) + PROBE),
         "persist": ("PERSIST", f"{key}-absent"),
         "copy": ("COPY", f"{key}-absent", other),
-        "dump": ("DUMP", f"{key}-absent"),
-        "restore": ("RESTORE", other, PROBE, "not a dump"),
+        "rename": ("RENAME", f"{key}-absent", other),
         "time": ("TIME",),
         "eval": ("EVAL", "return 1", 1, key),
         "evalsha": ("EVALSHA", "0" * 40, 1, key),

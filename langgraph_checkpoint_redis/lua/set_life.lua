@@ -31,6 +31,7 @@ end
 if redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then
   return {0, {}, 0}
 end
+redis.call('HLEN', KEYS[4]) -- raises an error before anything is changed, if it is no hash
 check_lease(ARGV[1])
 local own = ARGV[2] ~= '' and ARGV[2] or nil
 if tonumber(own or ARGV[3]) > 0 then

@@ -3,6 +3,7 @@
 -- Deletes all but the ids of the thread's runs, which stay until the index of runs is cleared. Returns
 -- them, with the tokens of their entries.
 local function delete_all()
+  redis.call('HLEN', KEYS[4]) -- raises an error before anything is changed, if it is no hash
   redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
   forget_life()
   tell_readers()

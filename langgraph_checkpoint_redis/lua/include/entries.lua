@@ -27,7 +27,7 @@ end
 local purged = redis.pcall('ZREMRANGEBYSCORE', KEYS[1], '-inf', whole(time))
 if type(purged) == 'table' then
   if not string.find(purged.err, 'WRONGTYPE', 1, true) then
-    error(purged.err)
+    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', whole(time)) -- raises the error as the server does
   end
   convert()
 end

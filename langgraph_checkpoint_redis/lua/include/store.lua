@@ -134,6 +134,7 @@ local function store_checkpoint()
   if ARGV[9] == '1' then
     check_moved_on()
   end
+  redis.call('HLEN', RUNS) -- raises an error before anything is changed, if it is no hash
   local filled = fill_in_kept()
   check_ancestors()
   local digests, channels = missing(filled)
