@@ -86,8 +86,8 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
 
     Raises:
         ConfigError: `redis` is neither; `serde` is no serializer; `prefix` is empty, or has braces
-            or NUL characters in it; `keep_last` is less than 1; `compression` or `on_conflict` is none that there is; a time
-            is not above 0.
+            or NUL characters in it; `keep_last` is less than 1; `compression`, `on_conflict` or
+            `on_clock_skew` is not one of the allowed values; a time is not above 0.
         MissingLibraryError: The library for `compression` is not installed.
 
     All methods raise `ConfigError` for a bad argument, before anything is sent; what the server and
