@@ -76,7 +76,7 @@ def check(compression: Compression | None) -> None:
     if compression not in (None, "zlib", "zstd"):
         raise ConfigError(f'compression must be None, "zlib" or "zstd", not {compression!r:.200}')
     if compression == "zstd":
-        _zstd()
+        _Zstd()  # not the one that this worker thread may have already
 
 
 def stored(content: bytes, compression: Compression | None) -> bytes:

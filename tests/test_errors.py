@@ -42,6 +42,7 @@ from langgraph_checkpoint_redis.moving._stores import ChangedError
 
 from .driving import AwaitedSaver, Saver
 from .servers import any_binary
+from .stored import chunks_at
 
 
 def thread(thread_id: object = "a", **configurable: Any) -> RunnableConfig:
@@ -214,7 +215,7 @@ def test_a_missing_chunk_is_named_with_the_checkpoint_that_needs_it(
     """A state that lost a part would be read as an empty one, and a chat would begin anew."""
     at = put(RedisSaver(client, prefix=prefix), checkpoint_ns="child:1")
     key = Keyspace(prefix).thread("a").chunks
-    client.hdel(key, *client.hkeys(key)[:1])
+    client.hdel(key, *[*chunks_at(client, key)][:1])
     with pytest.raises(CorruptThreadError) as raised:
         saver.get_tuple(at)
     error, checkpoint_id = raised.value, at["configurable"]["checkpoint_id"]

@@ -45,8 +45,8 @@ if fields.may_lack or care and care.is_being_swept() or absent(ARGV[7]) ~= '' th
     return {0, missing}
   end
 end
-store_chunks(FIRST_CHUNK)
 note_rows('writes', fields)
+store_chunks(FIRST_CHUNK)
 if care then
   care.mark(each_write, groups_of(row))
 end

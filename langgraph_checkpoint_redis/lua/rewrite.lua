@@ -48,13 +48,14 @@ if fields.may_lack or is_being_swept() then
 elseif absent(ARGV[5]) ~= '' then
   return 0
 end
-store_chunks(FIRST_CHUNK)
 note_rows(key == TIMELINE and 'timeline' or 'writes', fields)
+store_chunks(FIRST_CHUNK)
 if new_row ~= row then
   redis.call('ZADD', key, 0, new_row) -- first, so that the key is never empty and stays with its expiry
   redis.call('ZREM', key, row)
 end
 if is_being_swept() then
+  is_marked = nil -- a node may be marked that is there only now
   each_entry(want_entry)
   leave_marks()
 end

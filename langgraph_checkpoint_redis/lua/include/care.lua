@@ -15,6 +15,7 @@ local function take_care()
   -- Adds to the marks of a sweep what a new row refers to; `each` calls a function for its entries.
   local function mark(each, row)
     if is_being_swept() then
+      is_marked = nil -- a node may be marked that is there only now
       each(row, want_entry)
       leave_marks()
     end

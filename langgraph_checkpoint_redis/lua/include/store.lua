@@ -114,7 +114,7 @@ local function check_ancestors()
   if not head[DELTA] or old_row or head[PARENT] == '' then
     return
   end
-  if not parent_row or parent_row ~= latest_row(ns) then
+  if not parent_row or parent_row ~= latest_row(ns) or fields.may_lack then
     -- include ancestors
     local _, gone = needed_ancestors(ns, head)
     if gone then
@@ -155,8 +155,8 @@ local function store_checkpoint()
     return {2, {}, {server_time()}, 3 * life}
   end
   local old_run = old_row and head_of(old_row)[RUN]
-  store_chunks(FIRST_CHUNK)
   note_rows('timeline', fields)
+  store_chunks(FIRST_CHUNK)
   if care then
     care.mark(each_value, head)
   end

@@ -120,11 +120,18 @@ local function step(stage, this_stage, next_stage, key, visit, walk_rows)
   return stage
 end
 
+-- What LIVE has of a pass: how many of its calls its marks are of. So a pass does not go on where a failover has
+-- taken back the marks of its last call.
+local function pass_name(token, pass, calls)
+  return 'sweep:' .. token .. pass .. ' ' .. string.format('%d', calls)
+end
+
 -- Frees what nothing refers to any more; without a pass, a new one begins. Returns {stage, position, gone}:
 -- where to go on, with an empty stage at the end, and then the ids of the runs that have no checkpoint left in the
 -- thread.
-local function sweep(token, stage, pass)
+local function sweep(token, stage, pass, calls)
   local continued = pass ~= nil
+  calls = calls or 0
   if not continued then
     local time = redis.call('TIME')
     pass = time[1] .. string.format('%06d', time[2])
@@ -146,19 +153,20 @@ local function sweep(token, stage, pass)
   if not continued then
     redis.call('UNLINK', LIVE)
   end
-  leave_marks('of:' .. token, 'sweep:' .. token .. pass)
+  leave_marks('of:' .. token, pass_name(token, pass, calls + 1))
+  redis.call('SREM', LIVE, pass_name(token, pass, calls))
   redis.call('PEXPIRE', LIVE, EXPIRY)
-  return {stage, pass .. ' ' .. position, {}}
+  return {stage, pass .. ' ' .. string.format('%d', calls + 1) .. ' ' .. position, {}}
 end
 
 -- Goes on with a pass, or begins a new one where its marks are gone; unless it came to its end, and this call is
 -- repeated, as its reply was lost.
 local function go_on(token, stage, at)
-  local pass
-  pass, position = string.match(at, '^(%d+) ()')
-  position = string.sub(at, position)
-  if redis.call('SISMEMBER', LIVE, 'sweep:' .. token .. pass) == 1 then
-    return sweep(token, stage, pass)
+  local pass, calls, start = string.match(at, '^(%d+) (%d+) ()')
+  position, calls = string.sub(at, start), tonumber(calls)
+  local is_next = redis.call('SISMEMBER', LIVE, pass_name(token, pass, calls)) == 1
+  if is_next or redis.call('SISMEMBER', LIVE, pass_name(token, pass, calls + 1)) == 1 then -- or it is repeated
+    return sweep(token, stage, pass, calls)
   elseif redis.call('HGET', CHUNKS, 'freed') == token .. pass then
     return {'', '', runs_gone()}
   elseif redis.call('EXISTS', LIVE) == 1 and redis.call('SISMEMBER', LIVE, 'of:' .. token) == 0 then

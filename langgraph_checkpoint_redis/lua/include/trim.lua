@@ -1,31 +1,38 @@
 -- Keeping a thread short while it grows.
 
--- Removing must not make a put slow: it looks at this many old checkpoints of a namespace, and frees
--- chunks only in threads that are looked through quickly.
-local OLDEST, QUICK = 10, 20000
+-- Removing must not make a put slow: it takes at most this many checkpoints of a namespace, the newest first, so
+-- that those that are left can be rebuilt. It frees chunks only in threads that are looked through quickly.
+local MOST, QUICK = 10, 20000
 
 -- Stops before anything is changed if trimming is due, and something that it reads cannot be read.
 local function check_before_trim(ns, count)
   steps = QUICK
   if redis.call('ZLEXCOUNT', TIMELINE, '[' .. ns .. '\0', '(' .. ns .. '\1') >= count then
     check_formats()
+  else
+    for _, row in ipairs(newest_rows(ns, count)) do
+      head_of(row)
+    end
   end
 end
 
 -- include trimmed
 
--- Returns the names of those that are trimmed. `own_row` stays, wherever it sorts: the clock that its id comes from may be behind.
+-- Returns the names of those that are trimmed. `own_row` stays, wherever it sorts: the clock that its id comes
+-- from may be behind.
 local function trim_namespace(ns, count, oldest_root, own_row)
   local kept = rows_to_keep(ns, count, oldest_root)
   if own_row then
     keep(ns, own_row, kept)
   end
-  local oldest = redis.call(
-    'ZRANGEBYLEX', TIMELINE, '[' .. ns .. '\0', '(' .. ns .. '\1', 'LIMIT', 0, OLDEST
-  )
-  local trimmed = ''
-  for _, row in ipairs(oldest) do
-    if not kept[row] then
+  local looked_at = MOST
+  for _ in pairs(kept) do
+    looked_at = looked_at + 1
+  end
+  local trimmed, left = '', MOST
+  for _, row in ipairs(newest_rows(ns, looked_at)) do
+    if not kept[row] and left > 0 then
+      left = left - 1
       remove_checkpoint(row)
       trimmed = trimmed .. trimmed_name(place_of(row))
     end

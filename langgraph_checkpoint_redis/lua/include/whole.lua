@@ -30,24 +30,30 @@ local function fields_to_write_by()
   check_key(TIMELINE, fields[1])
   check_key(WRITES, fields[2])
   local is_noted = fields[1] or fields[2] or fields[3] or fields[4]
-  local is_lost_now = not is_noted
-    and redis.call('EXISTS', TIMELINE, WRITES) > 0
-    and redis.call('EXISTS', CHUNKS) == 0
+  -- Rows without any of these fields: the chunks are lost, or the thread is of an older version, which may have
+  -- stopped in the middle of a sweep.
+  local is_unknown = not is_noted and redis.call('EXISTS', TIMELINE, WRITES) > 0
   return {
     timeline = fields[1],
     writes = fields[2],
-    is_lost_now = is_lost_now,
-    may_lack = fields[3] or fields[4] or is_lost_now,
+    is_unknown = is_unknown,
+    may_lack = fields[3] or fields[4] or is_unknown,
   }
 end
 
--- Notes that `name`, the timeline or the writes, has rows, and that chunks are lost, unless this is known.
+-- Notes that `name`, the timeline or the writes, has rows, and what else is true of the thread, unless this is
+-- known. Called before chunks are stored.
 local function note_rows(name, fields)
+  if fields.is_unknown then
+    redis.call('HSET', CHUNKS, redis.call('EXISTS', CHUNKS) == 1 and 'swept' or 'lost', '1')
+    for other, key in pairs({timeline = TIMELINE, writes = WRITES}) do
+      if redis.call('EXISTS', key) == 1 then
+        redis.call('HSET', CHUNKS, other, '1')
+      end
+    end
+  end
   if not fields[name] then
     redis.call('HSET', CHUNKS, name, '1')
-  end
-  if fields.is_lost_now then
-    redis.call('HSET', CHUNKS, 'lost', '1')
   end
 end
 
@@ -55,7 +61,7 @@ end
 -- one that this removal has emptied. Where there are no rows at all, the chunks go, too.
 local function note_removal(remove)
   local had = {timeline = redis.call('EXISTS', TIMELINE) == 1, writes = redis.call('EXISTS', WRITES) == 1}
-  remove()
+  local done, failure = pcall(remove)
   local are_gone = {
     timeline = redis.call('EXISTS', TIMELINE) == 0,
     writes = redis.call('EXISTS', WRITES) == 0,
@@ -68,5 +74,8 @@ local function note_removal(remove)
   local is_empty = are_gone.timeline and are_gone.writes and (had.timeline or had.writes)
   if is_empty and redis.call('HEXISTS', CHUNKS, 'timeline') + redis.call('HEXISTS', CHUNKS, 'writes') == 0 then
     redis.call('UNLINK', CHUNKS)
+  end
+  if not done then
+    error(failure, 0)
   end
 end
