@@ -166,3 +166,31 @@ def test_a_run_that_others_are_rebuilt_from_cannot_be_deleted_alone(saver: Saver
     assert [found.metadata["run_id"] for found in saver.list(HERE)] == ["four", "one"]
     saver.delete_for_runs(["four"])
     assert [found.metadata["run_id"] for found in saver.list(HERE)] == ["one"]
+
+
+def test_a_thread_that_becomes_short_can_be_read_at_every_checkpoint_that_is_left(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """While old checkpoints are trimmed, a look at the history of a conversation would fail."""
+    log = Log(saver, whole_at=27)
+    for _ in range(26):
+        log.add()
+    for _ in range(3):
+        log.add(saver=RedisSaver(client, prefix=prefix, keep_last=2))
+        left = [found.config for found in saver.list(HERE)]
+        assert len(left) < 29
+        for config in left:
+            log.read(config)
+
+
+def test_a_checkpoint_behind_one_that_repair_removed_is_refused(
+    log: Log, saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """A turn would be acknowledged that nobody can read."""
+    timeline = Keyspace(prefix).thread("a").timeline
+    rows: Any = client.zrange(timeline, 0, -1)
+    client.zrem(timeline, rows[1])
+    client.zadd(timeline, {rows[1][:-1] + bytes([rows[1][-1] ^ 1]): 0})
+    assert saver.repair("a")
+    with pytest.raises(MissingAncestorError):
+        log.add()

@@ -121,3 +121,16 @@ def test_an_empty_thread_is_not_taken_for_one_that_has_lost_a_key(
     assert found.checkpoint == checkpoint
     with suppress(CorruptThreadError):
         saver.get_tuple(at)
+
+
+@pytest.mark.parametrize("part", ["timeline", "writes"])
+def test_a_second_key_that_is_lost_after_the_chunks_is_noticed_as_well(
+    saver: Saver, client: redis.Redis, prefix: str, at: RunnableConfig, part: str
+) -> None:
+    """A server that evicts does not stop at one key: the next one would be missed."""
+    keys = Keyspace(prefix).thread("a")
+    client.unlink(keys.chunks)
+    put(saver, at, said=SAID)
+    client.unlink(getattr(keys, part))
+    with pytest.raises(CorruptThreadError, match="gone"):
+        RedisSaver(client, prefix=prefix).get_tuple(HERE)

@@ -31,7 +31,8 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, Durability, StateSnapshot
 from typing_extensions import TypedDict
 
-from langgraph_checkpoint_redis import RedisSaver
+from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
+from langgraph_checkpoint_redis._keys import Keyspace
 from langgraph_checkpoint_redis._scripts import Call, Operation
 
 from .driving import DirectDriver, Driver, Saver
@@ -483,3 +484,24 @@ def test_a_chat_takes_little_more_memory_than_its_state(
     _, data = drive.saver.serde.dumps_typed(found.checkpoint["channel_values"])
     keys = client.scan_iter(f"{prefix}:*")
     assert sum(client.memory_usage(key, samples=0) or 0 for key in keys) <= 1.6 * len(data)
+
+
+@pytest.mark.parametrize("saver_options", [{"keep_last": 3}], ids=str)
+def test_a_put_that_meets_a_damaged_row_stores_nothing(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """A checkpoint would be stored, and its call say that it was not."""
+    timeline = Keyspace(prefix).thread("a").timeline
+    at = generate_config("a")
+    for number in range(2):
+        checkpoint = generate_checkpoint(
+            channel_values={"c": number}, channel_versions={"c": str(number)}
+        )
+        at = saver.put(at, checkpoint, generate_metadata(), {"c": str(number)})
+    row: Any = client.zrange(timeline, 0, 0)
+    client.zrem(timeline, row[0])
+    client.zadd(timeline, {row[0][:-1] + bytes([row[0][-1] ^ 1]): 0})
+    checkpoint = generate_checkpoint(channel_values={"c": 2}, channel_versions={"c": "2"})
+    with pytest.raises(CorruptThreadError):
+        saver.put(at, checkpoint, generate_metadata(), {"c": "2"})
+    assert client.zcard(timeline) == 2

@@ -566,3 +566,27 @@ def test_no_late_writer_brings_a_thread_back(
             saver.delete_thread("a")  # those that had not begun yet may begin anew
         assert sum(writer.result() for writer in running) > 0
         assert not client.exists(keys.timeline, keys.writes, keys.chunks)
+
+
+@pytest.mark.parametrize("saver_options", [{"tombstone": 60}], ids=str)
+def test_a_new_run_whose_subgraph_is_stored_first_is_not_taken_for_a_late_one(
+    saver: Saver,
+) -> None:
+    """A user could not begin anew after a deletion, as checkpoints are stored in no order."""
+
+    def store(namespace: str, checkpoint_id: str, parent: str = "", **metadata: Any) -> None:
+        at = generate_config("a", checkpoint_ns=namespace, checkpoint_id=parent or None)
+        checkpoint = generate_checkpoint(
+            checkpoint_id=checkpoint_id, channel_values={"c": 1}, channel_versions={"c": "1"}
+        )
+        saver.put(at, checkpoint, generate_metadata(**metadata), {"c": "1"})
+
+    store("", "1")
+    saver.delete_thread("a")
+    store("sub:1", "3", parents={"": "2"})
+    store("", "2")
+    store("", "5", parent="4")  # as a parent may have been pruned
+    with pytest.raises(ThreadDeletedError):
+        store("", "6", parent="1")
+    with pytest.raises(ThreadDeletedError):
+        store("", "7", parent="6")  # what was refused is not gone on from either

@@ -18,10 +18,10 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
 from examples.local_server import available_servers, running_server
-from langgraph_checkpoint_redis import RedisSaver, _operations
+from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver, _operations
 from langgraph_checkpoint_redis._chunks import cut
 from langgraph_checkpoint_redis._keys import Keyspace, ThreadKeys
-from langgraph_checkpoint_redis._scripts import PRUNE, Script
+from langgraph_checkpoint_redis._scripts import DELETE_RUNS, PRUNE, Script
 
 from .servers import chosen
 from .test_sweep import _in_small_steps
@@ -73,7 +73,8 @@ class Thread:
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows or chunks at a time, so that a sweep of few chunks takes many calls."""
-    monkeypatch.setattr(_operations, "PRUNE", _in_small_steps(PRUNE))
+    for script in (PRUNE, DELETE_RUNS):
+        monkeypatch.setattr(_operations, script.name.upper(), _in_small_steps(script))
 
 
 BREAKS: dict[str, Callable[[Thread], object]] = {
@@ -227,3 +228,88 @@ def test_a_removal_whose_marks_are_always_gone_comes_to_an_end(
 def test_scripts_of_removals_are_what_the_tests_change() -> None:
     """The tests above would look at sweeps of one call only."""
     assert isinstance(_in_small_steps(PRUNE), Script)
+
+
+def rows_of(thread: Thread) -> dict[bytes, Any]:
+    """All keys of the thread, to fall back to."""
+    return {key: thread.client.dump(key) for key in thread.keys}
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_sweep_that_goes_on_after_a_failover_took_back_a_call_frees_nothing_that_is_in_use(
+    client: redis.Redis, prefix: str
+) -> None:
+    """What was stored long ago would be destroyed by a replica that lags a little."""
+    calls, is_over = 1, False
+    while not is_over:
+        client.unlink(*Keyspace(prefix).thread("a"))
+        thread = Thread(client, prefix)
+        for number in range(6):
+            thread.newest = thread.put(thread.saver(), thread.newest, OLD[number : number + 9])
+        saver = thread.saver()
+        operation = saver._operations.delete_runs("a", ["no such run"])
+        request, sent = next(operation), 0
+        with suppress(StopIteration):
+            while True:
+                before = rows_of(thread)
+                reply, sent = saver._reply(request), sent + 1
+                if sent == calls:
+                    client.unlink(*thread.keys)
+                    for key, dump in before.items():
+                        if dump is not None:
+                            client.restore(key, 0, dump)
+                request = operation.send(reply)
+        is_over = sent < calls
+        assert [one.kind for one in thread.saver().verify("a") if one.kind != "garbage"] == []
+        assert len([*thread.saver().list(HERE)]) == 8
+        calls += 4
+    assert calls > 10
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_what_comes_back_while_a_sweep_is_under_way_is_not_freed(
+    client: redis.Redis, prefix: str
+) -> None:
+    """A checkpoint that was stored again after its chunks were evicted would lose its pieces."""
+    calls, is_over = 1, False
+    while not is_over:
+        client.unlink(*Keyspace(prefix).thread("a"))
+        thread = Thread(client, prefix)
+        saver = thread.saver()
+        operation = saver._operations.delete_runs("a", ["no such run"])
+        request, sent = next(operation), 0
+        config = None
+        with suppress(StopIteration):
+            while True:
+                if sent == calls - 1:
+                    client.unlink(thread.keys.chunks)
+                reply, sent = saver._reply(request), sent + 1
+                if sent == calls:
+                    config = thread.put(thread.writer, thread.newest, OLD)
+                request = operation.send(reply)
+        is_over = sent < calls
+        if config:
+            found = thread.saver().get_tuple(config)
+            assert found
+            assert found.checkpoint["channel_values"]["said"] == OLD
+        calls += 2
+    assert calls > 5
+
+
+def test_a_removal_that_meets_a_damaged_row_leaves_the_others_readable(
+    client: redis.Redis, prefix: str
+) -> None:
+    """One damaged checkpoint of long ago would make the whole thread seem to have lost a key."""
+    thread = Thread(client, prefix)
+    thread.saver().put_writes(thread.begin, [("said", "x")], "task")
+    rows: Any = client.zrange(thread.keys.timeline, 0, 0)
+    row = rows[0]
+    for number in range(1200):  # too many to look at them all before anything is removed
+        thread.newest = thread.put(thread.writer, thread.newest, f"{number}")
+    client.zrem(thread.keys.timeline, row)
+    client.zadd(thread.keys.timeline, {row[:-1] + bytes([row[-1] ^ 1]): 0})
+    with pytest.raises(CorruptThreadError, match="the row is damaged"):
+        thread.saver().prune(["a"])
+    found = thread.saver().get_tuple(thread.newest)
+    assert found
+    assert found.checkpoint["channel_values"]["said"] == "1199"
