@@ -40,6 +40,8 @@ from .driving import Saver
 from .run_index import threads_of
 from .servers import address, running_cluster
 
+ON_ONE_SERVER = True  # `make test-servers` has all of them
+
 SaverOn = Callable[..., Saver]
 Step = Callable[[], object]
 

@@ -39,6 +39,8 @@ from langgraph_checkpoint_redis import (
 
 from .graphs import Builder, Log, asks, chat, map_reduce, says, sequence, thread
 
+ON_ONE_SERVER = True  # `make test-servers` has all of them
+
 HI = {"messages": [("user", "hi")]}
 A = thread("a")
 

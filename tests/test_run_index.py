@@ -36,6 +36,8 @@ from langgraph_checkpoint_redis._scripts import Operation, Request
 from .driving import Saver
 from .run_index import threads_of
 
+ON_ONE_SERVER = True  # `make test-servers` has all of them
+
 options = pytest.mark.parametrize
 
 SECOND = 1000
