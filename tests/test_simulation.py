@@ -1,13 +1,12 @@
 """The simulator, for some seconds: no fault takes back what was acknowledged.
 
-Some seeds stay, so that a change that breaks a promise is noticed at once. Another comes with each
-day. `make simulate` runs more of them, and shrinks what fails.
+The seeds stay, so that a change that breaks a promise is noticed at once, and nothing else.
+`make simulate` runs others, new ones each time, and shrinks what fails.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
 
 import pytest
 
@@ -20,7 +19,6 @@ from .simulation.simulating import Simulator, simulator
 
 ON_ONE_SERVER = True
 STEPS = 250
-TODAY = date.today().toordinal()  # noqa: DTZ011 - any date will do
 MILD = "lost_request,lost_reply,repeat"
 
 
@@ -42,7 +40,7 @@ def _check(simulating: Simulator, seed: int, faults: str) -> None:
     assert result.requests > STEPS
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4, TODAY])
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
 def test_no_fault_takes_back_what_was_acknowledged(wild: Simulator, seed: int) -> None:
     """A conversation would lose a turn, or never be readable again, after a bad day."""
     _check(wild, seed, "all")
@@ -52,7 +50,7 @@ def test_no_fault_takes_back_what_was_acknowledged(wild: Simulator, seed: int) -
 def test_clients_that_share_threads_lose_nothing(faults: str) -> None:
     """Two runs of a thread at the same time would spoil each other, with no fault at all."""
     with simulator(any_binary(), kinds_of(faults), STEPS) as simulating:
-        for seed in (11, 12, TODAY):
+        for seed in (11, 12, 13):
             _check(simulating, seed, faults)
 
 

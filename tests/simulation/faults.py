@@ -116,7 +116,8 @@ def evict_key(simulation: Simulation, rng: Random) -> str:
         simulation.oracle.damaged(thread_id)
     elif kind in DATA:  # nothing can tell that there was a thread
         simulation.oracle.lost(thread_id)
-    simulation.oracle.thread(thread_id).is_index_unsure |= kind == "runs"
+    # What is left of the thread still counts checkpoints that are gone, or counts none.
+    simulation.oracle.thread(thread_id).is_index_unsure |= kind in (*DATA, "runs")
     return f"{key!r} is evicted"
 
 
