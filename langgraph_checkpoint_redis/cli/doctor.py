@@ -331,6 +331,7 @@ def probes(key: str, other: str) -> dict[str, tuple[Any, ...]]:
 _ON_ABSENT_KEYS: dict[str, tuple[Any, ...]] = {
     "hget": ("f",), "hgetall": (), "hkeys": (), "hlen": (), "hmget": ("f",), "hexists": ("f",),
     "hscan": (0,), "hstrlen": ("f",), "hdel": ("f",), "sismember": ("m",), "smismember": ("m",),
+    "srem": ("m",),
     "zcard": (), "zlexcount": ("-", "+"), "zrange": (0, 0), "zrangebylex": ("-", "+"),
     "zrevrangebylex": ("+", "-"), "zrem": ("m",), "zremrangebylex": ("-", "+"),
     "zremrangebyscore": (0, 0), "zscore": ("m",),
