@@ -60,6 +60,13 @@ class Log:
         return [*history.get("seed", []), *writes]
 
 
+def lose_second_checkpoint(client: redis.Redis, prefix: str) -> None:
+    """Take the second row from the timeline of thread `a`, as no removal of ours would."""
+    timeline = Keyspace(prefix).thread("a").timeline
+    rows: Any = client.zrange(timeline, 0, -1)
+    client.zrem(timeline, rows[1])
+
+
 @pytest.fixture
 def log(saver: Saver) -> Log:
     log = Log(saver)
@@ -111,9 +118,7 @@ def test_a_run_that_goes_on_from_an_old_checkpoint_needs_all_of_its_ancestors(
     log: Log, saver: Saver, client: redis.Redis, prefix: str
 ) -> None:
     """A fork would be acknowledged whose beginning is gone."""
-    timeline = Keyspace(prefix).thread("a").timeline
-    rows: Any = client.zrange(timeline, 0, -1)
-    client.zrem(timeline, rows[1])
+    lose_second_checkpoint(client, prefix)
     with pytest.raises(MissingAncestorError):
         log.add(at=log.configs[3])
 
@@ -123,9 +128,7 @@ def test_a_history_that_ends_too_early_is_an_error(
 ) -> None:
     """A conversation would read as its last part, and go on so."""
     assert log.read() == [f"line {number}" for number in range(2, 6)]
-    timeline = Keyspace(prefix).thread("a").timeline
-    rows: Any = client.zrange(timeline, 0, -1)
-    client.zrem(timeline, rows[1])
+    lose_second_checkpoint(client, prefix)
     with pytest.raises(MissingAncestorError) as raised:
         log.read()
     assert raised.value.ancestor_id == log.configs[2]["configurable"]["checkpoint_id"]
@@ -146,9 +149,7 @@ def test_a_channel_that_was_never_written_needs_no_ancestors(
     log: Log, saver: Saver, client: redis.Redis, prefix: str
 ) -> None:
     """A thread that was pruned could not be read, for a channel that it does not use."""
-    timeline = Keyspace(prefix).thread("a").timeline
-    rows: Any = client.zrange(timeline, 0, -1)
-    client.zrem(timeline, rows[1])
+    lose_second_checkpoint(client, prefix)
     history = saver.get_delta_channel_history(config=log.configs[-1], channels=["other"])
     assert history["other"] == {"writes": []}
 
