@@ -279,8 +279,10 @@ class Oracle:
     def removable(self, thread: Thread, namespaces: Iterable[str], count: int) -> list[Row]:
         """The checkpoints that are not among the newest `count` of their namespaces.
 
-        Which ones are newest is up to their ids, and to when they were put: those that count before
-        others are all but those which were acknowledged before the others were begun.
+        Which ones are newest is up to their ids. These are in the order in which checkpoints were put
+        where one was begun after another was acknowledged, unless clocks differ: then a newer id is
+        permitted before a checkpoint that was put by a process that had not seen it. A process has
+        seen the parent of what it puts.
         """
         rows = thread.there()
         found: dict[Row, None] = {}
@@ -291,7 +293,7 @@ class Oracle:
                 for other in rows
                 if other is not row
                 and other.namespace == row.namespace
-                and other.acked_at >= row.began_at
+                and (other.acked_at >= row.began_at or row.parent_id < other.id > row.id)
             ]
             if len(others) >= count:
                 found[row] = None
