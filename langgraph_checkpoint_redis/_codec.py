@@ -58,7 +58,8 @@ from ._decoding import raise_interruption
 from ._encryption import loaded
 from .errors import ConfigError, UnknownFormatError
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
 
 # Entries that the put script replaces by the parent's, see lua/put.lua.
 KEPT_IF_ANY, KEPT = 0, 1
@@ -470,7 +471,7 @@ def entry_of(data: bytes) -> list[Any]:
 
 
 def _known(data: list[Any]) -> list[Any]:
-    if data[0] != FORMAT:
+    if data[0] not in READABLE:
         raise UnknownFormatError(data[0])
     return data
 

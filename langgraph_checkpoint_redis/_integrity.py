@@ -42,7 +42,7 @@ NAMED = 100  # chunks that a row lacks and that the server is asked for again
 TRIES = 3  # to count checkpoints while a thread is written to
 YOUNG = timedelta(days=1)  # age of writes whose checkpoint may come yet
 
-TIMELINE, WRITES, MARK = 1, 2, 3  # what drop.lua is told of
+TIMELINE, WRITES, KEY = 1, 2, 3  # what drop.lua is told of
 PLACE = 40  # hexadecimal digits of what is in the place of a chunk
 
 Kind = Literal["lost", "incomplete", "unindexed", "garbage"]
@@ -343,10 +343,9 @@ class _Look:
         """Note keys that are gone as a whole."""
         for name in names:
             key = getattr(self.keys, name.decode())
-            reason = "the key is gone, though the thread has rows there"
+            reason = "the key is gone, though the thread has data in it"
             problem = Problem("lost", "", "", key.decode(), reason)
-            number = TIMELINE if key == self.keys.timeline else WRITES
-            self.findings.append(_Finding(problem, MARK, name, b"%d" % number, 0))
+            self.findings.append(_Finding(problem, KEY, name, b"", 0))
 
     def incomplete(self) -> Iterator[Problem]:
         """The checkpoints with a delta channel that cannot be rebuilt."""

@@ -469,8 +469,9 @@ class Operations(NamedTuple):
                 add_ancestor(histories, reply, place, writes, seeds)
             rebuilt.update(_decoded(delta))
             is_short = any(not histories[name].seeded for name in rebuilt & {*searched})
-            if gone and (is_short or gone.decode() == place.checkpoint_id):
-                raise MissingAncestorError(*place, reply.keys.timeline.decode(), gone.decode())
+            if gone and (is_short or gone == place.checkpoint_id.encode()):
+                timeline, ancestor = reply.keys.timeline.decode(), gone.decode(errors="replace")
+                raise MissingAncestorError(*place, timeline, ancestor)
             if not next_id or next_id in visited:  # the beginning, or a loop
                 break
             visited.add(next_id)

@@ -52,18 +52,23 @@ def _lost(key: bytes) -> RedisSaverError:
 def _missing_ancestor(
     key: bytes, namespace: bytes, checkpoint_id: bytes, ancestor: bytes
 ) -> RedisSaverError:
-    place = namespace.decode(), checkpoint_id.decode()
+    place = _text(namespace), _text(checkpoint_id)
     return MissingAncestorError(
-        _thread(key), *place, key.decode(), ancestor.decode(), is_written=False
+        _thread(key), *place, key.decode(), _text(ancestor), is_written=False
     )
 
 
 def _needed(key: bytes, run: bytes, checkpoint_id: bytes) -> RedisSaverError:
-    return RunNeededError(_thread(key), run.decode(), checkpoint_id.decode())
+    return RunNeededError(_thread(key), _text(run), _text(checkpoint_id))
 
 
 def _conflict(key: bytes, parent: bytes, latest: bytes) -> RedisSaverError:
-    return ConflictError(_thread(key), parent.decode(), latest.decode())
+    return ConflictError(_thread(key), _text(parent), _text(latest))
+
+
+def _text(name: bytes) -> str:
+    """A name as a row has it, which may be damaged."""
+    return name.decode(errors="replace")
 
 
 def _thread(key: bytes) -> str:

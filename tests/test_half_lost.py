@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import combinations
 
 import pytest
 import redis
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
 
 from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
 from langgraph_checkpoint_redis._keys import Keyspace
@@ -96,6 +98,7 @@ def test_a_checkpoint_keeps_nothing_of_a_parent_that_has_lost_its_chunks(
 ) -> None:
     """A value that did not change would be kept by name only, and gone."""
     first, before = put(saver, HERE, said=SAID, large="x" * 5000)
+    saver.put_writes(first, [("small", 1)], "task")
     client.unlink(Keyspace(prefix).thread("a").chunks)
     other, _ = put(RedisSaver(client, prefix=prefix), HERE, said=SAID[-3:], large="x" * 600)
     assert other
@@ -134,3 +137,83 @@ def test_a_second_key_that_is_lost_after_the_chunks_is_noticed_as_well(
     client.unlink(getattr(keys, part))
     with pytest.raises(CorruptThreadError, match="gone"):
         RedisSaver(client, prefix=prefix).get_tuple(HERE)
+
+
+# Several keys at once
+
+PARTS = ("timeline", "writes", "chunks")
+SOME_LOST = [*combinations(PARTS, 1), *combinations(PARTS, 2)]
+
+
+def described(saver: Saver, at: RunnableConfig) -> list[object]:
+    """All that can be read, each part of it equal or an error."""
+    return [_read_or_none(read, saver, at) for read in READS.values()]
+
+
+def _read_or_none(
+    read: Callable[[Saver, RunnableConfig], object], saver: Saver, at: RunnableConfig
+) -> object:
+    try:
+        return read(saver, at)
+    except CorruptThreadError:
+        return None
+
+
+@pytest.mark.parametrize("said", [["short"], SAID], ids=["small", "large"])
+@pytest.mark.parametrize("use", ["read", "write"])
+@pytest.mark.parametrize("lost", SOME_LOST, ids="+".join)
+def test_a_thread_of_which_something_is_left_never_reads_as_less(
+    saver: Saver,
+    client: redis.Redis,
+    prefix: str,
+    lost: tuple[str, ...],
+    use: str,
+    said: list[str],
+) -> None:
+    """An agent would go on from a state that is older than what was acknowledged, or from none."""
+    at, checkpoint = put(saver, HERE, said=said)
+    saver.put_writes(at, [("said", "written")], "task")
+    before = described(saver, at)
+    client.unlink(*[getattr(Keyspace(prefix).thread("a"), part) for part in lost])
+    if use == "write":
+        with suppress(CorruptThreadError):
+            saver.put_writes(at, [("said", "more")], "another task")
+        with suppress(CorruptThreadError):
+            put(saver, HERE, said=["a new beginning"])
+        with suppress(CorruptThreadError):
+            put(saver, at, checkpoint, said=said)
+    fresh = RedisSaver(client, prefix=prefix)
+    with suppress(CorruptThreadError):
+        assert fresh.get_tuple(HERE), "nothing was there"
+    _assert_as_much(fresh, at, before)
+
+
+def _assert_as_much(saver: RedisSaver, at: RunnableConfig, before: list[object]) -> None:
+    now = described(saver, at)
+    if now[1] is not None:
+        old, new = before[1], now[1]
+        assert isinstance(old, CheckpointTuple)
+        assert isinstance(new, CheckpointTuple)
+        assert new.checkpoint == old.checkpoint
+        assert set(map(str, old.pending_writes or ())) <= set(map(str, new.pending_writes or ()))
+    if now[2] is not None:
+        assert isinstance(now[2], list)
+        assert at in [found.config for found in now[2]]
+
+
+@pytest.mark.parametrize("lost", SOME_LOST, ids="+".join)
+def test_what_is_left_of_a_thread_can_be_repaired(
+    saver: Saver, client: redis.Redis, prefix: str, lost: tuple[str, ...]
+) -> None:
+    """A thread that a server has evicted in part could only be deleted."""
+    at, checkpoint = put(saver, HERE, said=SAID)
+    saver.put_writes(at, [("said", "written")], "task")
+    client.unlink(*[getattr(Keyspace(prefix).thread("a"), part) for part in lost])
+    assert saver.verify("a")
+    assert saver.repair("a")
+    saver.repair("a")  # what the first one shows: writes to a checkpoint that had to go
+    assert not saver.verify("a")
+    at, checkpoint = put(saver, HERE, checkpoint, said=SAID)
+    found = saver.get_tuple(HERE)
+    assert found
+    assert found.checkpoint == checkpoint

@@ -276,6 +276,7 @@ def test_what_comes_back_while_a_sweep_is_under_way_is_not_freed(
         client.unlink(*Keyspace(prefix).thread("a"))
         thread = Thread(client, prefix)
         saver = thread.saver()
+        saver.put_writes(thread.newest, [("said", "x")], "task")  # so that only the chunks are lost
         operation = saver._operations.delete_runs("a", ["no such run"])
         request, sent = next(operation), 0
         config = None

@@ -1,4 +1,4 @@
--- Tells which rows, and which marks of lost keys, are of no use, or removes them.
+-- Tells which rows are of no use, and which keys are lost, or removes the rows and accepts the loss.
 --
 -- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1]  the token of the caller's lease, or empty
@@ -6,8 +6,8 @@
 -- ARGV[3...] of each row: 1 for the timeline or 2 for the writes; the row; and why: empty if the caller
 --          cannot read it, 'orphan' if its checkpoint is not there, or what it lacks, each chunk by its
 --          digest and the SHA-1 of what is in its place, in hexadecimal digits, or '-' 40 times; of a
---          mark: 3, its name, and the number of the key that it says there is
--- Returns  for each of them 1 if it is of no use, or 0; if they were to be removed, 1 if it is gone
+--          lost key: 3, its name as in whole.lua, and empty
+-- Returns  for each of them 1 if it is so, or 0; if it was to be mended, 1 also if it is so no more
 
 -- include rows
 -- include whole
@@ -45,9 +45,13 @@ local function lacks(chunks)
   return false
 end
 
--- Whether a mark is there, and its key is not.
-local function is_false_mark(name, number)
-  return redis.call('HEXISTS', CHUNKS, name) == 1 and redis.call('EXISTS', KEYS[tonumber(number)]) == 0
+local function is_lost(name)
+  for _, lost in ipairs(lost_keys(fields_to_read_by())) do
+    if lost == name then
+      return true
+    end
+  end
+  return false
 end
 
 local function is_there(key, row)
@@ -80,12 +84,12 @@ if removes then
   check_lease(ARGV[1])
 end
 
-local function look_at_mark(name, number)
-  local is_false = is_false_mark(name, number)
-  if is_false and removes then
-    redis.call('HDEL', CHUNKS, name)
+local function look_at_key(name)
+  local is_so = is_lost(name)
+  if is_so and removes then
+    accept_loss(name)
   end
-  return is_false and 1 or 0
+  return (is_so or removes) and 1 or 0
 end
 
 local function look_at_row(key, row, why)
@@ -104,7 +108,7 @@ local found = {}
 note_removal(function()
   for i = 3, #ARGV, 3 do
     local kind, what, why = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
-    found[#found + 1] = kind == 3 and look_at_mark(what, why) or look_at_row(KEYS[kind], what, why)
+    found[#found + 1] = kind == 3 and look_at_key(what) or look_at_row(KEYS[kind], what, why)
   end
 end)
 return found

@@ -279,10 +279,9 @@ class Oracle:
     def removable(self, thread: Thread, namespaces: Iterable[str], count: int) -> list[Row]:
         """The checkpoints that are not among the newest `count` of their namespaces.
 
-        Which ones are newest is up to their ids. These are in the order in which checkpoints were put
-        where one was begun after another was acknowledged, unless clocks differ: then a newer id is
-        permitted before a checkpoint that was put by a process that had not seen it. A process has
-        seen the parent of what it puts.
+        Which ones are newest is up to their ids, which are in the order in which checkpoints were
+        put, if one was begun after another was acknowledged. Where clocks differ, a newer id comes
+        before what a process puts that has not seen it; it has seen the parent.
         """
         rows = thread.there()
         found: dict[Row, None] = {}

@@ -8,7 +8,10 @@
 -- include refuse
 
 local TIMELINE, WRITES, CHUNKS, RUNS, LIVE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local FORMAT = 1
+
+-- The format of new rows, and the one before it: its rows may be in a thread without the fields that whole.lua
+-- tells of.
+local FORMAT, UNMARKED = 2, 1
 
 -- Head fields.
 local PARENT, RUN, ROOT, DELTA, CHANNELS = 2, 3, 4, 5, 6
@@ -92,7 +95,7 @@ local function unpack_known(key, row, offset)
   if not read or type(value) ~= 'table' then
     refuse_row(key, row)
   end
-  if value[1] ~= FORMAT then
+  if value[1] ~= FORMAT and value[1] ~= UNMARKED then
     refuse('FORMAT', tostring(value[1]))
   end
   unpacked[row] = value

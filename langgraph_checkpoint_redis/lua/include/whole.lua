@@ -9,26 +9,67 @@
 -- lost      CHUNKS was gone while there were rows: a row may be there without its chunks
 --
 -- A server that evicts takes a key whole. So a key that is gone is noticed by the fields, and the fields go
--- only together with the chunks they speak of.
+-- only together with the chunks they speak of. Then nothing says whether the timeline and the writes had rows,
+-- but that rows of today's format are never without these fields.
 
-local function check_key(key, has_rows)
-  if has_rows and redis.call('EXISTS', key) == 0 then
-    refuse('LOST', key)
+local function exists(key)
+  return redis.call('EXISTS', key) == 1
+end
+
+-- Whether a key has rows that are never without fields: those at both of its ends tell.
+local function has_marked_rows(key)
+  for _, place in ipairs({0, -1}) do
+    local row = redis.call('ZRANGE', key, place, place)[1]
+    local read = key == TIMELINE and head_of or groups_of
+    if row and read(row)[1] ~= UNMARKED then
+      return true
+    end
   end
+  return false
+end
+
+local KEY_OF = {timeline = TIMELINE, writes = WRITES, chunks = CHUNKS}
+
+-- The names of keys that are gone though the thread has rows there, or may have had. `fields` begins with what
+-- CHUNKS says of the timeline and of the writes. Where both are there, the chunks alone may be gone: then rows
+-- that need them say so themselves.
+local function lost_keys(fields)
+  local lost = {}
+  if fields[1] or fields[2] then
+    for i, name in ipairs({'timeline', 'writes'}) do
+      if fields[i] and not exists(KEY_OF[name]) then
+        lost[#lost + 1] = name
+      end
+    end
+  else
+    local has_timeline, has_writes = exists(TIMELINE), exists(WRITES)
+    if has_timeline ~= has_writes and has_marked_rows(has_timeline and TIMELINE or WRITES) then
+      lost[1] = 'chunks'
+    end
+  end
+  return lost
+end
+
+local function refuse_lost(fields)
+  local name = lost_keys(fields)[1]
+  if name then
+    refuse('LOST', KEY_OF[name])
+  end
+end
+
+local function fields_to_read_by()
+  return redis.call('HMGET', CHUNKS, 'timeline', 'writes')
 end
 
 -- Raises an error if a key with rows is gone. For readers that have found less than they looked for.
 local function check_whole()
-  local fields = redis.call('HMGET', CHUNKS, 'timeline', 'writes')
-  check_key(TIMELINE, fields[1])
-  check_key(WRITES, fields[2])
+  refuse_lost(fields_to_read_by())
 end
 
 -- The fields, for a writer. Raises an error if a key with rows is gone.
 local function fields_to_write_by()
   local fields = redis.call('HMGET', CHUNKS, 'timeline', 'writes', 'swept', 'lost')
-  check_key(TIMELINE, fields[1])
-  check_key(WRITES, fields[2])
+  refuse_lost(fields)
   local is_noted = fields[1] or fields[2] or fields[3] or fields[4]
   -- Rows without any of these fields: the chunks are lost, or the thread is of an older version, which may have
   -- stopped in the middle of a sweep.
@@ -41,16 +82,20 @@ local function fields_to_write_by()
   }
 end
 
+local function note_rows_there()
+  for _, name in ipairs({'timeline', 'writes'}) do
+    if exists(KEY_OF[name]) then
+      redis.call('HSET', CHUNKS, name, '1')
+    end
+  end
+end
+
 -- Notes that `name`, the timeline or the writes, has rows, and what else is true of the thread, unless this is
 -- known. Called before chunks are stored.
 local function note_rows(name, fields)
   if fields.is_unknown then
-    redis.call('HSET', CHUNKS, redis.call('EXISTS', CHUNKS) == 1 and 'swept' or 'lost', '1')
-    for other, key in pairs({timeline = TIMELINE, writes = WRITES}) do
-      if redis.call('EXISTS', key) == 1 then
-        redis.call('HSET', CHUNKS, other, '1')
-      end
-    end
+    redis.call('HSET', CHUNKS, exists(CHUNKS) and 'swept' or 'lost', '1')
+    note_rows_there()
   end
   if not fields[name] then
     redis.call('HSET', CHUNKS, name, '1')
@@ -60,12 +105,9 @@ end
 -- Calls remove(), and notes which keys have no rows any more after it. A key that was gone before is not taken for
 -- one that this removal has emptied. Where there are no rows at all, the chunks go, too.
 local function note_removal(remove)
-  local had = {timeline = redis.call('EXISTS', TIMELINE) == 1, writes = redis.call('EXISTS', WRITES) == 1}
+  local had = {timeline = exists(TIMELINE), writes = exists(WRITES)}
   local done, failure = pcall(remove)
-  local are_gone = {
-    timeline = redis.call('EXISTS', TIMELINE) == 0,
-    writes = redis.call('EXISTS', WRITES) == 0,
-  }
+  local are_gone = {timeline = not exists(TIMELINE), writes = not exists(WRITES)}
   for name, is_gone in pairs(are_gone) do
     if had[name] and is_gone then
       redis.call('HDEL', CHUNKS, name)
@@ -77,5 +119,15 @@ local function note_removal(remove)
   end
   if not done then
     error(failure, 0)
+  end
+end
+
+-- Makes a thread readable and writable again that has lost a key.
+local function accept_loss(name)
+  if name == 'chunks' then
+    redis.call('HSET', CHUNKS, 'lost', '1')
+    note_rows_there()
+  else
+    redis.call('HDEL', CHUNKS, name)
   end
 end
