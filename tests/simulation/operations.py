@@ -280,8 +280,8 @@ class CopyThread(Operation):
         return replace(row, metadata=metadata, state=State.ABSENT, ran_at=0, removed_at=0)
 
     def _new_write(self, write: Write) -> Write:
-        values = [*write.values]
-        return replace(write, values=values, call=self, state=State.ABSENT, ran_at=0, removed_at=0)
+        values, call = [*write.values], (self, write.call)  # whole as its own call was
+        return replace(write, values=values, call=call, state=State.ABSENT, ran_at=0, removed_at=0)
 
     def _add_write(self, copy: Write, write: Write) -> None:
         copy.values += [value for value in write.values if value not in copy.values]
