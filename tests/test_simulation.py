@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from .servers import any_binary
-from .simulation.moves import KINDS, Move, kinds_of, moves
+from .simulation.moves import KINDS, Move, kinds_of, mixed, moves
 from .simulation.oracle import Failure
 from .simulation.report import story
 from .simulation.scheduler import Simulation
@@ -44,6 +44,28 @@ def _check(simulating: Simulator, seed: int, faults: str) -> None:
 def test_no_fault_takes_back_what_was_acknowledged(wild: Simulator, seed: int) -> None:
     """A conversation would lose a turn, or never be readable again, after a bad day."""
     _check(wild, seed, "all")
+
+
+@pytest.mark.parametrize("seed", range(20, 30))
+def test_no_few_faults_together_take_back_what_was_acknowledged(seed: int) -> None:
+    """What two keys that are evicted cost, no test would see: among all faults, others hide it."""
+    with simulator(any_binary(), KINDS, STEPS, mixes=True) as simulating:
+        _check(simulating, seed, "mixed")
+
+
+@pytest.mark.parametrize(
+    ("faults", "seed"),
+    [
+        ("clock", 20),
+        ("cut_deltas,clock,abandon", 16),
+        ("evict_key,evict_fields,lost_reply", 55),
+        ("evict_key,evict_fields,restart,clock,delay", 3049),
+    ],
+)
+def test_what_failed_before_does_not_fail_again(faults: str, seed: int) -> None:
+    """What was mended with effort would break again with the next change."""
+    with simulator(any_binary(), kinds_of(faults), STEPS) as simulating:
+        _check(simulating, seed, faults)
 
 
 @pytest.mark.parametrize("faults", ["none", MILD])
@@ -85,6 +107,8 @@ def test_kinds_of_faults_are_chosen_by_name() -> None:
     """Somebody who looks for one fault would be shown all others."""
     assert kinds_of("none") == frozenset()
     assert kinds_of("all", ["clock"]) == KINDS - {"clock"}
+    assert mixed(1, KINDS) == mixed(1, KINDS) < KINDS
+    assert {kind for seed in range(50) for kind in mixed(seed, KINDS)} == KINDS
     with pytest.raises(ValueError, match="no such kinds"):
         kinds_of("earthquake")
     assert {move.kind for move in moves(1, 500, ["clock"])} == {"step", "check", "clock"}

@@ -23,9 +23,12 @@ def main() -> None:
     said = _arguments()
     kinds = kinds_of(said.faults, said.without)
     seed = int(time.time()) % LARGEST_SEED if said.seed is None else said.seed
-    print(f"seed {seed}, {said.steps} steps, {len(kinds)} kinds of faults", flush=True)
+    mixes = said.faults == "mixed"
+    of_each = "a few of " if mixes else ""
+    print(f"seed {seed}, {said.steps} steps, {of_each}{len(kinds)} kinds of faults", flush=True)
     began, results = time.monotonic(), list[Result]()
-    with simulator(available_servers()[said.server], kinds, said.steps) as simulating:
+    binary = available_servers()[said.server]
+    with simulator(binary, kinds, said.steps, mixes=mixes) as simulating:
         if said.only:
             some = [simulating.moves(seed)[int(number)] for number in said.only.split(",")]
             results.append(simulating.run(seed, some))
@@ -49,7 +52,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=0, help="go on with the next seeds so long"
     )
-    parser.add_argument("--faults", default="all", help=f"all, none, or some with commas. {kinds}")
+    named = "mixed: a few, others for each seed; all; none; or some with commas"
+    parser.add_argument("--faults", default="mixed", help=f"{named}. {kinds}")
     parser.add_argument("--without", nargs="*", default=(), help="kinds to leave out")
     parser.add_argument("--server", default=next(iter(available_servers())))
     parser.add_argument("--shrink", type=float, default=60, help="seconds to shrink a failure for")

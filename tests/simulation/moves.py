@@ -42,6 +42,7 @@ KINDS = frozenset({*FATES, *EVENTS, *HABITS})
 STEPS, CHECKS = 60, 6  # weights of moves that are no fault
 SHORTEST_PHASE, LONGEST_PHASE = 15, 80  # moves
 INTENSITIES = (0.0, 0.0, 0.3, 1.0)  # of calm, and of ever wilder phases
+MOST_MIXED = 6  # kinds
 PICKS = 7  # as many as there are clients
 
 
@@ -54,11 +55,22 @@ class Move(NamedTuple):
 
 
 def kinds_of(faults: str, without: Collection[str] = ()) -> frozenset[str]:
-    """The kinds that a command line names: `all`, `none`, or a list with commas."""
-    named = {"all": KINDS, "none": frozenset[str]()}.get(faults, frozenset(faults.split(",")))
+    """The kinds that a command line names: `all`, `mixed`, `none`, or a list with commas."""
+    words = {"all": KINDS, "mixed": KINDS, "none": frozenset[str]()}
+    named = words.get(faults, frozenset(faults.split(",")))
     if unknown := sorted({*named, *without} - KINDS):
         raise ValueError(f"no such kinds of faults: {unknown}. There are {sorted(KINDS)}")
     return named - {*without}
+
+
+def mixed(seed: int, kinds: Collection[str]) -> frozenset[str]:
+    """A few of the kinds, others for each seed.
+
+    Faults of all kinds at once hide each other: after an eviction, for example, much is permitted.
+    """
+    rng = Random(f"mixed {seed}")
+    count = min(rng.randint(1, MOST_MIXED), len(kinds))
+    return frozenset(rng.sample(sorted(kinds), count))
 
 
 def moves(seed: int, steps: int, kinds: Collection[str]) -> list[Move]:
