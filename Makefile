@@ -20,7 +20,7 @@ OLDEST_TESTS := $(addprefix tests/test_,graphs.py messages.py conformance.py err
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-faults test-moving test-servers test-clients test-containers
-.PHONY: simulate simulate-long test-oldest test-newest lint check format bench bench-quick release-check docs
+.PHONY: simulate simulate-long simulate-mutations test-oldest test-newest lint check format bench bench-quick release-check docs
 .PHONY: docs-serve notebook clean
 
 help: ## list the commands
@@ -44,6 +44,9 @@ simulate: $(VENV)/.test ## simulate clients, faults and a server; SEED=7: one ru
 
 simulate-long: ## the same for ten minutes
 	@$(MAKE) simulate SECONDS=600
+
+simulate-mutations: $(VENV)/.test ## take mendings out again, one at a time, and see that the simulator finds each
+	$(BIN)/python -m tests.simulation.mutations $(ARGS)
 
 test-servers: $(VENV)/.test $(VENV)/.servers ## run all tests on each server found, one after the other
 	@set -e; export PYTHONPATH=$(abspath $(SERVERS)) LD_LIBRARY_PATH=$(abspath $(SERVERS)/openssl); \

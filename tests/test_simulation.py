@@ -12,6 +12,7 @@ import pytest
 
 from .servers import any_binary
 from .simulation.moves import KINDS, Move, kinds_of, mixed, moves
+from .simulation.mutations import MUTATIONS, PACKAGE, Mutation, mutated
 from .simulation.oracle import Failure
 from .simulation.report import story
 from .simulation.scheduler import Simulation
@@ -101,6 +102,13 @@ def test_a_loss_is_noticed_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shorter.failure
     assert shorter.failure.kind == result.failure.kind
     assert len(shorter.moves) < len(result.moves)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=[each.name for each in MUTATIONS])
+def test_each_mending_that_the_simulator_watches_can_be_taken_out(mutation: Mutation) -> None:
+    """`make simulate-mutations` would show nothing of code that has changed."""
+    source = (PACKAGE / mutation.path).read_text("utf-8")
+    assert mutated(mutation, source) != source
 
 
 def test_kinds_of_faults_are_chosen_by_name() -> None:

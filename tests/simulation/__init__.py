@@ -25,5 +25,6 @@ takes.
 | `scheduler.py` | one run: moves, one after the other |
 | `simulating.py` | everything around a run, for any number of them |
 | `shrink.py` | the few moves that fail the same way |
+| `mutations.py` | mendings that are taken out again, so that it can be seen what finds them |
 | `report.py`, `__main__.py` | what is printed; the command line |
 """

@@ -40,6 +40,8 @@ def main() -> None:
                     print(f"seed {result.seed} fails: {result.failure}"[:400], flush=True)
                 if result.failure and len(_failed(results)) <= said.show:
                     _show(said, simulating, result)
+                if result.failure and said.until_failure:
+                    break
     print(summary(results, time.monotonic() - began))
     sys.exit(bool(_failed(results)))
 
@@ -58,6 +60,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--server", default=next(iter(available_servers())))
     parser.add_argument("--shrink", type=float, default=60, help="seconds to shrink a failure for")
     parser.add_argument("--show", type=int, default=3, help="how many failures to shrink and show")
+    parser.add_argument("--until-failure", action="store_true", help="end with the first failure")
     parser.add_argument("--only", help="numbers of the moves to make, as a failure names them")
     return parser.parse_args()
 

@@ -104,21 +104,21 @@ def expire_thread(simulation: Simulation, rng: Random) -> str:
 
 
 def evict_key(simulation: Simulation, rng: Random) -> str:
-    """The server evicts one key of a thread."""
+    """The server evicts one key of a thread, or two, as it takes what was not used for long."""
     thread_id, keys = _drawn_thread(simulation, rng)
     if not keys:
         return "there is nothing to evict"
-    key = rng.choice(keys)
-    simulation.server.delete([key])
-    kind = key.decode().rsplit(":", 1)[1]
-    left = [other for other in keys if other != key and other.decode().endswith(DATA)]
-    if kind in DATA and left:
+    evicted = rng.sample(keys, min(len(keys), rng.choice([1, 1, 2])))
+    simulation.server.delete(evicted)
+    kinds = {key.decode().rsplit(":", 1)[1] for key in evicted}
+    left = [key for key in keys if key not in evicted and key.decode().endswith(DATA)]
+    if kinds & {*DATA} and left:
         simulation.oracle.damaged(thread_id)
-    elif kind in DATA:  # nothing can tell that there was a thread
+    elif kinds & {*DATA}:  # nothing can tell that there was a thread
         simulation.oracle.lost(thread_id)
     # What is left of the thread still counts checkpoints that are gone, or counts none.
-    simulation.oracle.thread(thread_id).is_index_unsure |= kind in (*DATA, "runs")
-    return f"{key!r} is evicted"
+    simulation.oracle.thread(thread_id).is_index_unsure |= bool(kinds & {*DATA, "runs"})
+    return f"{b', '.join(evicted)!r} evicted"
 
 
 def evict_fields(simulation: Simulation, rng: Random) -> str:

@@ -1,0 +1,182 @@
+"""Takes mendings out again, one at a time, and looks for the seed that finds it.
+
+A simulator that finds nothing may look at nothing. `make simulate-mutations` copies the package,
+takes a mending out of the copy, and simulates it until a seed fails. What no seed finds is told, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "langgraph_checkpoint_redis"
+SECONDS = 180  # to look for a seed
+FAILS = re.compile(r"^seed (\d+) fails: (\w+)", re.MULTILINE)
+
+
+class Mutation(NamedTuple):
+    """What is taken out: a text of a file becomes another; and the faults that show it."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    faults: str = "mixed"
+
+
+MUTATIONS = (
+    Mutation(
+        "a refusal counts as stored",
+        "_resending.py",
+        "        if self.sends_all:\n            return False\n",
+        "        if next(self._tries) >= 1:\n            raise StopIteration\n",
+    ),
+    Mutation(
+        "a sweep notes nothing when it begins to free",
+        "lua/include/sweep.lua",
+        "    redis.call('HSET', CHUNKS, 'swept', '1')\n",
+        "",
+        "abandon,expire_marks,lost_request",
+    ),
+    Mutation(
+        "a cursor counts in any process",
+        "lua/include/sweep.lua",
+        "string.match(position, '^' .. run .. ' (%d+)$')",
+        "string.match(position, ' (%d+)$')",
+        "restart,failover",
+    ),
+    Mutation(
+        "marks that are gone do not begin a pass again",
+        "lua/include/sweep.lua",
+        "  local is_next = redis.call('SISMEMBER', LIVE, pass_name(token, pass, calls)) == 1\n",
+        "  local is_next = true\n",
+        "expire_marks,evict_key",
+    ),
+    Mutation(
+        "a put needs no ancestors",
+        "lua/include/store.lua",
+        "  if not head[DELTA] or old_row or head[PARENT] == '' then\n",
+        "  if true then\n",
+        "cut_deltas",
+    ),
+    Mutation(
+        "a history may end early",
+        "_operations.py",
+        "            if gone and (is_short or",
+        "            if False and (is_short or",
+        "cut_deltas,evict_fields,rollback",
+    ),
+    Mutation(
+        "a run in the middle may be deleted",
+        "lua/delete_runs.lua",
+        "  if parent_row and is_victim(parent_row) then\n",
+        "  if false then\n",
+        "cut_deltas,race_runs",
+    ),
+    Mutation(
+        "a trim does not keep what delta channels need",
+        "lua/include/retain.lua",
+        "    kept[ancestor] = true\n",
+        "",
+        "cut_deltas",
+    ),
+    Mutation(
+        "a put may trim its own checkpoint",
+        "lua/include/trim.lua",
+        "  if own_row then\n",
+        "  if false then\n",
+        "clock",
+    ),
+    Mutation(
+        "what was read does not set the clock forward",
+        "_clock.py",
+        "    if seen is None or seen <= last:\n",
+        "    if True:\n",
+        "clock",
+    ),
+    Mutation(
+        "a lost key is not noticed",
+        "lua/include/whole.lua",
+        "      if fields[i] and not exists(KEY_OF[name]) then\n",
+        "      if false then\n",
+        "evict_key",
+    ),
+    Mutation(
+        "two lost keys are not noticed",
+        "lua/include/whole.lua",
+        "    if has_timeline ~= has_writes and",
+        "    if false and",
+        "evict_key",
+    ),
+    Mutation(
+        "lost chunks are not noted",
+        "lua/include/whole.lua",
+        "    redis.call('HSET', CHUNKS, exists(CHUNKS) and 'swept' or 'lost', '1')\n",
+        "",
+        "evict_key",
+    ),
+    Mutation(
+        "a run needs no new entry",
+        "lua/include/runs.lua",
+        "  return nil, count <= 0\n",
+        "  return nil, false\n",
+        "race_runs,lost_request,abandon,delay",
+    ),
+)
+
+
+def mutated(mutation: Mutation, source: str) -> str:
+    """The source of a file with the mending taken out; what is not there, or twice, is an error."""
+    if source.count(mutation.old) != 1:
+        raise ValueError(f"{mutation.path} no longer has once what {mutation.name!r} takes out")
+    return source.replace(mutation.old, mutation.new)
+
+
+def _simulate(mutation: Mutation, seconds: float) -> str:
+    """The seed that fails first, and how; or that none does."""
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / PACKAGE.name
+        shutil.copytree(PACKAGE, copy)
+        changed = copy / mutation.path
+        changed.write_text(mutated(mutation, changed.read_text("utf-8")), "utf-8")
+        command = [sys.executable, "-m", "tests.simulation", "--until-failure", "--shrink", "0"]
+        command += ["--seed", "1", "--seconds", str(seconds), "--faults", mutation.faults]
+        env = os.environ | {"PYTHONPATH": os.pathsep.join([folder, str(ROOT)])}
+        done = subprocess.run(  # in the folder, as Python looks there first
+            command, cwd=folder, env=env, capture_output=True, text=True, check=False
+        )
+    if found := FAILS.search(done.stdout):
+        return f"seed {found[1]} finds it: {found[2]}"
+    if "failures  none" not in done.stdout:
+        raise RuntimeError(done.stderr[-2000:] or done.stdout[-2000:])
+    return "NOT FOUND"
+
+
+def main() -> None:
+    """Look for the seed of each mutation; exits with 1 if one is not found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="for each of them")
+    parser.add_argument("--only", default="", help="those with this in their name")
+    said = parser.parse_args()
+    missed = 0
+    for mutation in MUTATIONS:
+        if said.only in mutation.name:
+            began = time.monotonic()
+            result = _simulate(mutation, said.seconds)
+            took = time.monotonic() - began
+            print(f"{mutation.name:50} {result:35} {took:4.0f} s  {mutation.faults}", flush=True)
+            missed += result == "NOT FOUND"
+    sys.exit(bool(missed))
+
+
+if __name__ == "__main__":
+    main()
