@@ -1,7 +1,7 @@
 """Takes mendings out again, one at a time, and looks for the seed that finds it.
 
 A simulator that finds nothing may look at nothing. `make simulate-mutations` copies the package,
-takes a mending out of the copy, and simulates it until a seed fails. What no seed finds is told, too.
+takes a mending out of the copy, and simulates it until a seed fails. It tells what no seed finds.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Mutation(NamedTuple):
 MUTATIONS = (
     Mutation(
         "a refusal counts as stored",
-        "_resending.py",
-        "        if self.sends_all:\n            return False\n",
-        "        if next(self._tries) >= 1:\n            raise StopIteration\n",
+        "_operations.py",
+        "            if not sending.refused(*told):\n                raise self._unkept(parent, told[1])\n",
+        "            return parent.config(checkpoint_id)\n",
     ),
     Mutation(
         "a sweep notes nothing when it begins to free",
