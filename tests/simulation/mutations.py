@@ -37,7 +37,8 @@ MUTATIONS = (
     Mutation(
         "a refusal counts as stored",
         "_operations.py",
-        "            if not sending.refused(*told):\n                raise self._unkept(parent, told[1])\n",
+        "            if not sending.refused(*told):\n"
+        "                raise self._unkept(parent, told[1])\n",
         "            return parent.config(checkpoint_id)\n",
     ),
     Mutation(
