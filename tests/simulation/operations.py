@@ -100,7 +100,7 @@ class Put(Operation):
             namespace = self.row.namespace
             others = [name for name in self.thread.namespaces() if ":" in name and not namespace]
             rows = self.oracle.removable(self.thread, [namespace, *others], self.keep_last)
-            self.oracle.may_be_removed(self.thread, rows)
+            self.oracle.may_be_removed(self.thread, [row for row in rows if row is not self.row])
 
     def succeed(self) -> None:
         self.oracle.acknowledged(self.thread, self.row, self.first_ran_at)
