@@ -24,6 +24,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import _clock, _codec, _config
+from ._ahead import with_large_chunks
 from ._chunks import DEEP, named_beside, small_pieces
 from ._codec import Record, Value
 from ._compression import stored
@@ -80,6 +81,7 @@ ANCESTORS = 1000  # checkpoints that one call walks back for a delta channel
 FETCHED = 1000  # pieces that one command asks for
 MUCH = 8 * 1024 * 1024  # bytes of new values that end a page
 KEPT = 32 * 1024 * 1024  # bytes that a listing knows of a thread from one page to the next
+CHUNKS_OF_PUT, CHUNKS_OF_WRITES = 11, 7  # the arguments of these scripts that chunks begin with
 PASSES = 10  # times that a removal begins to look for what is in use
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
 COPIES = 10  # times that a copy begins, while its source changes
@@ -144,7 +146,7 @@ class Operations(NamedTuple):
             args, new = self._with_new_chunks(
                 sending, [parent.namespace, checkpoint_id, head, *terms], values.values()
             )
-            call = script(keys, args, confirm)
+            call = with_large_chunks(script(keys, args, confirm), CHUNKS_OF_PUT)
             is_stored, *told = yield from self._runs.put(registration, call)
             if is_stored:
                 break
@@ -191,7 +193,8 @@ class Operations(NamedTuple):
             ]
             row = _codec.writes_row(name, task_path, channels, values)
             args, new = self._with_new_chunks(sending, [name, row, *terms], values)
-            is_stored, *told = yield PUT_WRITES(keys, args, confirm)
+            call = PUT_WRITES(keys, args, confirm)
+            is_stored, *told = yield with_large_chunks(call, CHUNKS_OF_WRITES)
             if is_stored:
                 break
             if not sending.refused(*told):
