@@ -235,6 +235,14 @@ async def _hotkv(url: str, awaited: bool, connections: int | None) -> AsyncItera
 
 
 @asynccontextmanager
+async def _swarmstate(url: str, awaited: bool, connections: int | None) -> AsyncIterator[AnySaver]:
+    """With one class for both kinds, on its store for Redis."""
+    stores = import_module("swarmstate.backends.redis")
+    savers = import_module("swarmstate.integrations.langgraph")
+    yield savers.SwarmStateSaver(stores.RedisStore(url))
+
+
+@asynccontextmanager
 async def _valkey(url: str, awaited: bool, connections: int | None) -> AsyncIterator[AnySaver]:
     module = import_module("langgraph_checkpoint_aws")
     url = url.replace("redis://", "valkey://")
@@ -323,6 +331,13 @@ COLUMNS = (
         "langgraph-checkpoint-hotkv",
         servers.plain_redis,
         _hotkv,
+    ),
+    Column(
+        "swarmstate",
+        "SwarmState's saver, on its store for Redis",
+        "swarmstate",
+        servers.plain_redis,
+        _swarmstate,
     ),
     Column(
         "postgres",

@@ -28,6 +28,8 @@ TITLES = {
     "cpu": "CPU of single operations, by messages in the conversation",
     "chat": "A conversation of so many turns",
     "delta": "A conversation of so many turns in a delta channel",
+    "agent": "A coding agent after so many turns",
+    "agent-delta": "The same agent with delta channels",
     "interrupt": "Stop for a person and go on, by messages in the conversation",
     "large": "A value of so many megabytes",
     "crowd": "So many conversations at once in one process",
@@ -139,6 +141,7 @@ def _numbered(problem: str, problems: list[str]) -> int:
 UNITS: dict[str, tuple[Callable[[float], str], str]] = {
     "s": (lambda value: f"{value * 1000:.2f}", ""),
     "bytes": (lambda value: f"{value / 1000:.1f}", " KB"),
+    "MB": (lambda value: f"{value / 1e6:.2f}", " MB"),
     "/s": (lambda value: f"{value:.0f}", ""),
 }
 

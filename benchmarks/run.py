@@ -28,7 +28,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from . import report, workloads
+from . import agent, report, workloads
 from .columns import COLUMNS, Column, Session
 from .measuring import Bench, Recorder
 from .proxy import ROOT, delayed
@@ -37,6 +37,7 @@ from .workers import many_processes
 
 RESULTS = Path(__file__).parent / "results"
 WORKLOADS = tuple(report.TITLES)
+FOR_ALL = 50  # turns of the coding agent that all savers take part in
 Running = list[tuple[Column, Server]]
 
 
@@ -50,6 +51,7 @@ class Scale:
     cpu: int  # samples of each operation
     turns: int
     counted: int  # turns that are measured in bytes and CPU
+    agent: tuple[int, ...]  # turns of the coding agent
     interrupts: int
     megabytes: tuple[int, ...]
     large: int  # samples of large values
@@ -72,6 +74,7 @@ SCALES = {
         cpu=100,
         turns=100,
         counted=20,
+        agent=(50, 200),
         interrupts=20,
         megabytes=(1, 10),
         large=5,
@@ -88,6 +91,7 @@ SCALES = {
         cpu=20,
         turns=30,
         counted=5,
+        agent=(20,),
         interrupts=5,
         megabytes=(10,),
         large=1,
@@ -104,6 +108,7 @@ SCALES = {
         cpu=2,
         turns=2,
         counted=1,
+        agent=(1,),
         interrupts=1,
         megabytes=(1,),
         large=1,
@@ -205,6 +210,8 @@ async def _measure(
     for awaited in (False, True):
         async with _sessions(running, awaited=awaited) as sessions:
             await _in_sessions(recorder, sessions, scale, chosen)
+            if not awaited:
+                await _agents(recorder, sessions, scale, chosen)
         if "delay" in chosen:
             await _delayed(recorder, running, scale, awaited=awaited)
     for repeat in range(scale.repeats):
@@ -252,6 +259,17 @@ async def _in_sessions(
         for size in sizes if workload in chosen else ():
             _tell(workload, size, sessions[0].mode)
             await measure(Bench(recorder, sessions, workload, size))
+
+
+async def _agents(
+    recorder: Recorder, sessions: list[Session], scale: Scale, chosen: Sequence[str]
+) -> None:
+    """The coding agent: long conversations for ours alone, as others keep gigabytes of them."""
+    for workload in agent.STATES:
+        for turns in scale.agent if workload in chosen else ():
+            some = [each for each in sessions if each.column.is_ours or turns <= FOR_ALL]
+            _tell(workload, turns)
+            await agent.agents(Bench(recorder, some, workload, turns))
 
 
 async def _delayed(recorder: Recorder, running: Running, scale: Scale, *, awaited: bool) -> None:

@@ -163,7 +163,7 @@ def expect_checkpoint(found: CheckpointTuple | None, expected: Checkpoint) -> No
         expect(channel, values.get(channel), value)
 
 
-def _on_savers(bench: Bench, sessions: Sequence[Session]) -> Bench:
+def on_savers(bench: Bench, sessions: Sequence[Session]) -> Bench:
     """The same workload without the floors: they have no more than the simplest operations."""
     savers = [session for session in sessions if not session.column.is_floor]
     found = Bench(bench.recorder, savers, bench.workload, bench.size)
@@ -172,7 +172,7 @@ def _on_savers(bench: Bench, sessions: Sequence[Session]) -> Bench:
 
 
 async def _lists(bench: Bench, threads: dict[Session, Thread], length: int) -> None:
-    savers = _on_savers(bench, bench.sessions)
+    savers = on_savers(bench, bench.sessions)
 
     def so_many(expected: int) -> Any:
         def check(session: Session, found: list[CheckpointTuple]) -> None:
@@ -209,7 +209,7 @@ async def _first_reads(bench: Bench, threads: dict[Session, Thread]) -> None:
                 other = await stack.enter_async_context(opening)
                 others[other] = threads[session]
                 await other.call("get_tuple", new_thread())  # connected, and its scripts are known
-        await _on_savers(bench, [*others]).each(
+        await on_savers(bench, [*others]).each(
             "get_tuple, first of a process",
             lambda session: session.call("get_tuple", others[session].latest),
             lambda session, found: expect_checkpoint(found, others[session].checkpoint),
@@ -217,7 +217,7 @@ async def _first_reads(bench: Bench, threads: dict[Session, Thread]) -> None:
 
 
 async def _removals(bench: Bench, threads: dict[Session, Thread]) -> None:
-    savers = _on_savers(bench, bench.sessions)
+    savers = on_savers(bench, bench.sessions)
     copy = str(uuid4())
     await savers.each(
         "copy_thread", lambda session: session.call("copy_thread", threads[session].id, copy)
@@ -290,7 +290,7 @@ async def large_values(bench: Bench, *, samples: int) -> None:
                 ),
             ]
         )
-    for session in _on_savers(bench, bench.sessions).sessions:
+    for session in on_savers(bench, bench.sessions).sessions:
         await session.call("delete_thread", threads[session].id)
 
 
@@ -318,7 +318,7 @@ def said() -> dict[str, Any]:
 
 async def chats(bench: Bench, *, turns: int, counted: int) -> None:
     """A conversation, its history, and what some further turns cost in other measures than time."""
-    bench.sessions = _on_savers(bench, bench.sessions).sessions
+    bench.sessions = on_savers(bench, bench.sessions).sessions
     graphs = {session: chat(session.awaited, session.saver) for session in bench.sessions}
     warm, thread = new_thread(), new_thread()
     await _talk(bench, graphs, warm, 1, recording=False)
@@ -328,7 +328,7 @@ async def chats(bench: Bench, *, turns: int, counted: int) -> None:
     await _talk(bench, graphs, thread, turns, recording=True)
     for session in bench.sessions:
         if (stored := session.server.stored_bytes()) is not None:
-            _fact(bench, session, "stored", stored - (before[session] or 0), "bytes")
+            fact(bench, session, "stored", stored - (before[session] or 0), "bytes")
     await bench.each(
         "history",
         lambda session: session.history(graphs[session], thread),
@@ -375,16 +375,17 @@ async def _count(
     names = ("CPU of the client", "sent", "received", "CPU of the server")
     units = ("s", "bytes", "bytes", "s")
     for name, unit, less, more in zip(names, units, idle, busy, strict=False):
-        _fact(bench, session, name, (more - less) / turns, unit)
+        fact(bench, session, name, (more - less) / turns, unit)
 
 
-def _fact(bench: Bench, session: Session, name: str, value: float, unit: str) -> None:
+def fact(bench: Bench, session: Session, name: str, value: float, unit: str) -> None:
+    """Record what is counted rather than timed."""
     bench.recorder.add(bench.cell(session, name), value, unit)
 
 
 async def interrupts(bench: Bench, *, samples: int) -> None:
     """Stop for a person in a conversation of `size` messages, and go on with what they say."""
-    bench.sessions = _on_savers(bench, bench.sessions).sessions
+    bench.sessions = on_savers(bench, bench.sessions).sessions
 
     def ask(state: MessagesState) -> dict[str, Any]:
         return {"messages": [AIMessage(interrupt("Go on?"))]}
@@ -429,7 +430,7 @@ class DeltaState(TypedDict):
 
 async def deltas(bench: Bench, *, turns: int) -> None:
     """A conversation in a delta channel."""
-    bench.sessions = _on_savers(bench, bench.sessions).sessions
+    bench.sessions = on_savers(bench, bench.sessions).sessions
     graphs = {
         session: chat(session.awaited, session.saver, DeltaState) for session in bench.sessions
     }
@@ -438,7 +439,7 @@ async def deltas(bench: Bench, *, turns: int) -> None:
     await _talk(bench, graphs, thread, turns, recording=True)
     for session in bench.sessions:
         if (stored := session.server.stored_bytes()) is not None:
-            _fact(bench, session, "stored", stored - (before[session] or 0), "bytes")
+            fact(bench, session, "stored", stored - (before[session] or 0), "bytes")
         await session.call("delete_thread", thread["configurable"]["thread_id"])
 
 

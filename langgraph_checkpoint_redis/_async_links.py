@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from itertools import groupby
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from redis import asyncio as redis_py
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
+from ._ahead import PROBE, replies_to_call, transaction
 from ._clients import (
     CONNECTIONS,
     RAW,
@@ -36,13 +37,14 @@ from ._links import ASKING, READWRITE, REDIRECTIONS, cannot_confirm, key_of, kno
 from ._logging import report_failover
 from ._permits import AsyncPermits, async_permits_of
 from ._resp import Command, in_bytes, packed
-from ._scripts import AtNode, Primaries, Request
+from ._scripts import AtNode, Call, Primaries, Request
 from ._urls import Url
 
 SHARED = 4  # lines that calls share
 LARGE = 256 * 1024  # bytes: a larger request has a line for itself
 
 T = TypeVar("T")
+Ask = Callable[[Sequence[Command]], Awaitable[Sequence[Any]]]
 
 
 class AsyncLink(ABC):
@@ -51,10 +53,18 @@ class AsyncLink(ABC):
     async def reply(self, request: Request) -> Any:
         """What the server answers; errors are raised as the client library raises them."""
         ask = self._ask_and_wait if request.confirm else self._ask
-        replies = await ask(request.commands())
-        if is_unknown_script(replies[0]):
-            replies = await ask(request.teaching_commands())
+        replies: Sequence[Any] = []
+        if isinstance(request, Call) and request.first_chunk:
+            replies = await self._ask_ahead(request, request.first_chunk, ask)
+        if not replies:
+            replies = await ask(request.commands())
+            if is_unknown_script(replies[0]):
+                replies = await ask(request.teaching_commands())
         return request.result(replies)
+
+    async def _ask_ahead(self, call: Call, first: int, ask: Ask) -> Sequence[Any]:
+        """Ask with the chunks of a call ahead of it; return no replies if that cannot be done."""
+        return []
 
     @abstractmethod
     def _ask(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:
@@ -246,6 +256,7 @@ class AsyncOwnLink(AsyncLink):
         self._shared = self._lone = self._lines(url, shared, shared=True)
         if limit > shared:
             self._lone = self._lines(url, limit - shared, shared=False)
+        self._has_transactions: bool | None = None  # until it was asked for
 
     def _lines(self, url: Url, limit: int, *, shared: bool) -> Lines:
         pool, seconds = self._client.connection_pool, url.socket_timeout
@@ -255,6 +266,14 @@ class AsyncOwnLink(AsyncLink):
     def client(self) -> Any:
         """A client, whose pool has the settings of our connections."""
         return self._client
+
+    async def _ask_ahead(self, call: Call, first: int, ask: Ask) -> Sequence[Any]:
+        if self._has_transactions is None:
+            replies = await ask(PROBE)
+            self._has_transactions = not any(isinstance(each, Exception) for each in replies)
+        if not self._has_transactions:
+            return []
+        return replies_to_call(await ask(transaction(call, first)))
 
     def _ask(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:
         data = packed(commands)

@@ -216,6 +216,11 @@ def is_unknown_script(reply: object) -> bool:
     return isinstance(reply, Exception) and is_error(reply, "NoScriptError")
 
 
+def is_last_word(reply: object) -> bool:
+    """Return whether a server hangs up after a reply: what it was sent is too large, say."""
+    return isinstance(reply, Exception) and "Protocol error" in str(reply)
+
+
 def must_leave(error: Exception) -> bool:
     """Whether a server is a replica, or has lost its own: another one may be the primary now."""
     kinds = (ReadOnlyError, MasterDownError)

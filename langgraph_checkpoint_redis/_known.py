@@ -17,8 +17,8 @@ from ._chunks import Chunks, Rope, pack_ropes
 from ._config import Place
 from ._forks import reset_in_children
 
-# Bytes that things take in memory, roughly: a thread, a chunk beside its content, a rope, a run.
-THREAD, CHUNK, ROPE, RUN = 1000, 150, 500, 150
+# Bytes that things take in memory, roughly: a thread, a chunk beside its content, a rope, an id.
+THREAD, CHUNK, ROPE, ID = 1000, 150, 500, 150
 
 ADDRESSED = 10_000  # checkpoints that were read by their id
 
@@ -33,16 +33,19 @@ class Known:
 
     `chunks` has chunks by digest; `ropes` the last value seen of each channel, by namespace, and
     the last large one that a task has `written` to it, whose chunks are all known; the same are
-    `packed`; `runs` the runs that the index of runs leads to the thread from.
+    `packed`; `runs` the runs that the index of runs leads to the thread from. `before` has, by
+    namespace, the newest checkpoint that this process has put, or read the history of: most chunks
+    of its ancestors are known.
     """
 
-    __slots__ = ("chunks", "packed", "ropes", "runs", "size")
+    __slots__ = ("before", "chunks", "packed", "ropes", "runs", "size")
 
     def __init__(self) -> None:
         self.chunks: dict[bytes, bytes] = {}
         self.ropes: dict[str, dict[str, Rope]] = {}
         self.packed: dict[str, bytes] = {}
         self.runs: set[str] = set()
+        self.before: dict[str, str] = {}
         self.size = 0
 
     def ropes_of(self, namespace: str) -> Mapping[str, Rope]:
@@ -125,12 +128,22 @@ class KnownThreads:
                 last.update(new)
                 known.packed.pop(namespace, None)
 
+    def learn_before(
+        self, thread_id: str, known: Known, namespace: str, checkpoint_id: str
+    ) -> None:
+        """Remember that most chunks of the ancestors of a checkpoint are known."""
+        if known.before.get(namespace, "") < checkpoint_id:
+            with self._lock:
+                if namespace not in known.before:
+                    self._grow(thread_id, known, ID)
+                known.before[namespace] = checkpoint_id
+
     def learn_runs(self, thread_id: str, runs: Iterable[str]) -> None:
         """Remember that the index of runs leads to a thread from these."""
         known = self.of(thread_id)
         with self._lock:
             new = {*runs} - known.runs
-            self._grow(thread_id, known, RUN * len(new))
+            self._grow(thread_id, known, ID * len(new))
             known.runs |= new
 
     def address(self, place: Place) -> None:

@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ._clients import must_leave
+from ._clients import is_last_word, must_leave
 from ._logging import report_lost, report_reconnect
 from ._resp import in_resp2, packed, replies
 
@@ -143,7 +143,10 @@ class Line(asyncio.Protocol):
         self._heard = self._loop.time()
         try:
             for reply in self._replies.feed(data):
-                if self._answers[0].add(reply):
+                answer = self._answers[0]
+                if not answer.add(reply) and is_last_word(reply):
+                    answer.fail(reply)
+                if answer.is_over:
                     self._answers.popleft()
                     self._turn_began = self._heard
                 if isinstance(reply, Exception) and must_leave(reply):

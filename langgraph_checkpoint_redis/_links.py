@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
 from socket import SHUT_RDWR, socket
@@ -27,6 +27,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from ._ahead import PROBE, replies_to_call, transaction
 from ._clients import (
     RAW,
     SECONDS_TO_NOTICE,
@@ -35,6 +36,7 @@ from ._clients import (
     connection_limit,
     is_cluster,
     is_error,
+    is_last_word,
     is_unknown_script,
     must_leave,
     named_primary,
@@ -47,7 +49,7 @@ from ._logging import report_failover, report_lost, report_reconnect
 from ._permits import Permits, permits_of
 from ._resp import Argument, Command, in_bytes, in_resp2, packed
 from ._resp import replies as new_replies
-from ._scripts import AtNode, Primaries, Request
+from ._scripts import AtNode, Call, Primaries, Request
 from ._urls import Url
 from .errors import ConfigError
 
@@ -58,6 +60,8 @@ REDIRECTIONS = 16  # at most, as redis-py has it
 ASKING: Command = ("ASKING",)
 READWRITE: Command = ("READWRITE",)  # a node that has become a replica then refuses to answer
 SCRIPTS = ("EVALSHA", "EVAL")
+
+Ask = Callable[[Sequence[Command]], Sequence[Any]]
 
 
 def key_of(command: Command) -> Argument:
@@ -89,14 +93,22 @@ class Link(ABC):
             queue[turn] = None
             if len(queue) > limit:
                 permits.wait(queue, turn)
-            replies = ask(request.commands())
-            if is_unknown_script(replies[0]):
-                replies = ask(request.teaching_commands())
+            replies: Sequence[Any] = []
+            if isinstance(request, Call) and request.first_chunk:
+                replies = self._ask_ahead(request, request.first_chunk, ask)
+            if not replies:
+                replies = ask(request.commands())
+                if is_unknown_script(replies[0]):
+                    replies = ask(request.teaching_commands())
         finally:
             queue.pop(turn, None)  # first, and in one step: see `Permits`
             if len(queue) >= limit:
                 permits.wake(queue)
         return request.result(replies)
+
+    def _ask_ahead(self, call: Call, first: int, ask: Ask) -> Sequence[Any]:
+        """Ask with the chunks of a call ahead of it; return no replies if that cannot be done."""
+        return []
 
     @abstractmethod
     def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
@@ -266,6 +278,7 @@ class OwnLink(Link):
         self._idle: deque[_Wire] = deque()
         self._client: Any = None
         self._has_lost = False
+        self._has_transactions: bool | None = None  # until it was asked for
 
     @property
     def client(self) -> Any:
@@ -288,6 +301,11 @@ class OwnLink(Link):
             raise
         idle.append(wire)
         return replies
+
+    def _ask_ahead(self, call: Call, first: int, ask: Ask) -> Sequence[Any]:
+        if self._has_transactions is None:
+            self._has_transactions = not any(isinstance(each, Exception) for each in ask(PROBE))
+        return replies_to_call(ask(transaction(call, first))) if self._has_transactions else []
 
     def _wire(self, idle: deque[_Wire]) -> _Wire:
         try:
@@ -420,6 +438,8 @@ class _Wire:
         self._send(data)
         found = self._received(SOME)
         while len(found) < expected:
+            if said := next(filter(is_last_word, found), None):
+                raise said
             found += self._received(MORE)
         return found
 

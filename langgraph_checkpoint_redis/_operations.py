@@ -24,6 +24,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import _clock, _codec, _config
+from ._ahead import with_large_chunks
 from ._chunks import DEEP, named_beside, small_pieces
 from ._codec import Record, Value
 from ._compression import stored
@@ -80,6 +81,7 @@ ANCESTORS = 1000  # checkpoints that one call walks back for a delta channel
 FETCHED = 1000  # pieces that one command asks for
 MUCH = 8 * 1024 * 1024  # bytes of new values that end a page
 KEPT = 32 * 1024 * 1024  # bytes that a listing knows of a thread from one page to the next
+CHUNKS_OF_PUT, CHUNKS_OF_WRITES = 11, 7  # the arguments of these scripts that chunks begin with
 PASSES = 10  # times that a removal begins to look for what is in use
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
 COPIES = 10  # times that a copy begins, while its source changes
@@ -144,7 +146,7 @@ class Operations(NamedTuple):
             args, new = self._with_new_chunks(
                 sending, [parent.namespace, checkpoint_id, head, *terms], values.values()
             )
-            call = script(keys, args, confirm)
+            call = with_large_chunks(script(keys, args, confirm), CHUNKS_OF_PUT)
             is_stored, *told = yield from self._runs.put(registration, call)
             if is_stored:
                 break
@@ -154,6 +156,8 @@ class Operations(NamedTuple):
         ropes = {channel: value.cut.rope for channel, value in values.items()}
         threads.learn(parent.thread_id, known, new)
         threads.learn_ropes(parent.thread_id, known, parent.namespace, ropes)
+        if parent.namespace in known.before or not parent.checkpoint_id:
+            threads.learn_before(parent.thread_id, known, parent.namespace, checkpoint_id)
         _clock.see(checkpoint_id)
         yield from self._runs.keep(registration, told)
         return parent.config(checkpoint_id)
@@ -189,7 +193,8 @@ class Operations(NamedTuple):
             ]
             row = _codec.writes_row(name, task_path, channels, values)
             args, new = self._with_new_chunks(sending, [name, row, *terms], values)
-            is_stored, *told = yield PUT_WRITES(keys, args, confirm)
+            call = PUT_WRITES(keys, args, confirm)
+            is_stored, *told = yield with_large_chunks(call, CHUNKS_OF_WRITES)
             if is_stored:
                 break
             if not sending.refused(*told):
@@ -361,6 +366,7 @@ class Operations(NamedTuple):
             tuples = yield from self._whole(thread_id, known, [one.record for one in chosen])
         else:
             tuples = yield from self._filled(reply, chosen)
+            self._learn_listed(reply, chosen)
         if known.size > KEPT:
             known = Known()  # the pieces of all that was listed would be in memory in the end
         records = [found.record for found in listed]
@@ -397,21 +403,9 @@ class Operations(NamedTuple):
         They are fetched by commands, level by level, since a script takes far longer for them. So a
         checkpoint may be removed in between: one that lacks something is read again in one call.
         """
-        known, chunks = reply.known, reply.keys.chunks
-        wanted = reply.digests(page)
-        lacking = set[bytes]()
-        for level in range(max(wanted, default=-1), -1, -1):
-            new = [one for one in wanted.get(level, ()) if one not in known.chunks]
-            parts = [new[start : start + FETCHED] for start in range(0, len(new), FETCHED)]
-            if parts:
-                groups = yield Commands(tuple(("HMGET", chunks, *part) for part in parts))
-                self.shared.threads.learn(reply.thread_id, known, _codec.chunks(new, groups))
-            lacking.update(one for one in new if one not in known.chunks)
-            if level:
-                below = wanted.setdefault(level - 1, {})
-                below.update(_codec.children(wanted.get(level, ()), known.chunks))
-        if not lacking:
+        if (yield from self._bring(reply, reply.digests(page))):
             return map(reply.checkpoint_tuple, page)
+        known = reply.known
         tuples: list[Iterator[CheckpointTuple]] = []
         for one in page:
             if reply.lacks(one):
@@ -419,6 +413,30 @@ class Operations(NamedTuple):
             else:
                 tuples.append(map(reply.checkpoint_tuple, [one]))
         return chain.from_iterable(tuples)
+
+    def _learn_listed(self, reply: Reply, page: Sequence[Found]) -> None:
+        """Remember where the newest of some checkpoints are, which came with their writes."""
+        newest: dict[str, str] = {}
+        for namespace, checkpoint_id in (found.record.place for found in page):
+            newest.setdefault(namespace, checkpoint_id)
+        for namespace, checkpoint_id in newest.items():
+            self.shared.threads.learn_before(reply.thread_id, reply.known, namespace, checkpoint_id)
+
+    def _bring(self, reply: Reply, wanted: dict[int, dict[bytes, None]]) -> Operation[bool]:
+        """Ask for what is not known of chunks and all below them; return whether it is there."""
+        known, chunks = reply.known, reply.keys.chunks
+        is_there = True
+        for level in range(max(wanted, default=-1), -1, -1):
+            new = [one for one in wanted.get(level, ()) if one not in known.chunks]
+            parts = [new[start : start + FETCHED] for start in range(0, len(new), FETCHED)]
+            if parts:
+                groups = yield Commands(tuple(("HMGET", chunks, *part) for part in parts))
+                self.shared.threads.learn(reply.thread_id, known, _codec.chunks(new, groups))
+                is_there = is_there and known.chunks.keys() >= {*new}
+            if level:
+                below = wanted.setdefault(level - 1, {})
+                below.update(_codec.children(wanted.get(level, ()), known.chunks))
+        return is_there
 
     def _matches(self, record: Record, thread_id: str, cursor: Cursor) -> bool:
         with Reading(thread_id, self._keys(thread_id).timeline, record.place):
@@ -449,33 +467,35 @@ class Operations(NamedTuple):
         place = _config.place(config)
         histories = {channel: History() for channel in _config.texts("channels", channels)}
         known = self.shared.threads.of(place.thread_id)
-        next_id: Argument = place.checkpoint_id
+        start: Argument = place.checkpoint_id
         skip, visited = 1, set[Argument]()
         rebuilt: set[str] = set()  # channels that the checkpoint needs ancestors for
+        known_before = known.before.get(place.namespace, "")
         while searched := [name for name, history in histories.items() if not history.seeded]:
-            ancestors, next_id, gone, delta, *chunks = yield HISTORY(
-                self._keys(place.thread_id),
-                [
-                    place.namespace,
-                    next_id,
-                    skip,
-                    ANCESTORS,
-                    known.packed_ropes(place.namespace),
-                    *searched,
-                ],
-            )
+            ropes = known.packed_ropes(place.namespace)
+            args = [place.namespace, start, skip, ANCESTORS, ropes, known_before, *searched]
+            found, next_id, gone, delta, *chunks = yield HISTORY(self._keys(place.thread_id), args)
             reply = self._reply(place.thread_id, known, *chunks)
-            for writes, seeds in ancestors:
-                add_ancestor(histories, reply, place, writes, seeds)
-            rebuilt.update(_decoded(delta))
+            ancestors = [reply.ancestor(writes, seeds, searched) for writes, seeds in found]
+            # Another process may have written to those ancestors. If the chunks are not there, the
+            # thread has changed since the call, or is damaged: one call sees it as it is.
+            if known_before and not (yield from self._bring(reply, reply.digests_of(ancestors))):
+                known_before = ""
+                continue
+            for ancestor in ancestors:
+                add_ancestor(histories, reply, place, ancestor)
+            with Reading(place.thread_id, reply.keys.timeline, place[1:]):
+                rebuilt.update(_decoded(delta))
+                gone_id = gone.decode()
             is_short = any(not histories[name].seeded for name in rebuilt & {*searched})
-            if gone and (is_short or gone == place.checkpoint_id.encode()):
-                timeline, ancestor = reply.keys.timeline.decode(), gone.decode(errors="replace")
-                raise MissingAncestorError(*place, timeline, ancestor)
+            if gone_id and (is_short or gone_id == place.checkpoint_id):
+                raise MissingAncestorError(*place, reply.keys.timeline.decode(), gone_id)
             if not next_id or next_id in visited:  # the beginning, or a loop
                 break
             visited.add(next_id)
-            skip = 0
+            start, skip = next_id, 0
+        threads = self.shared.threads
+        threads.learn_before(place.thread_id, known, place.namespace, place.checkpoint_id)
         return {channel: history.result() for channel, history in histories.items()}
 
     def _reply(

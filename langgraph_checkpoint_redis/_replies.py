@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -27,6 +27,13 @@ class Found(NamedTuple):
     record: Record
     has_parent: int
     writes: Sequence[bytes]
+
+
+class Ancestor(NamedTuple):
+    """What an ancestor has of the channels that are searched for: writes, and stored values."""
+
+    writes: list[Write]
+    seeds: list[tuple[str, list[Any]]]
 
 
 class Reply(NamedTuple):
@@ -110,12 +117,28 @@ class Reply(NamedTuple):
 
     def digests(self, page: Iterable[Found]) -> dict[int, dict[bytes, None]]:
         """What the values of checkpoints refer to, by level, each once."""
-        found: dict[int, dict[bytes, None]] = {}
-        for one in page:
-            for entry in self._entries(one):
-                for level, digests in enumerate(entry[3:]):
-                    found.setdefault(level, {}).update(dict.fromkeys(references(digests)))
-        return found
+        return _by_level(chain.from_iterable(map(self._entries, page)))
+
+    def ancestor(
+        self, writes: Iterable[bytes], seeds: Sequence[bytes], searched: Collection[str]
+    ) -> Ancestor:
+        """Read the rows of an ancestor's writes, and its values."""
+        return Ancestor(
+            [write for write in self.writes(writes) if write.channel in searched],
+            [
+                (channel.decode(), _codec.entry_of(entry))
+                for channel, entry in zip(seeds[::2], seeds[1::2], strict=True)
+            ],
+        )
+
+    def digests_of(self, ancestors: Iterable[Ancestor]) -> dict[int, dict[bytes, None]]:
+        """Return what the values of ancestors refer to, by level, each once."""
+        entries: list[list[Any]] = []
+        for writes, seeds in ancestors:
+            entries += [write.entry for write in writes]
+            entries += [entry for _, entry in seeds]
+        with Reading(self.thread_id, self.keys.writes, b""):  # what is forged may be no digests
+            return _by_level(entries)
 
     def up_to(self, most: int, page: Sequence[Found]) -> Sequence[Found]:
         """The first of some checkpoints, at least one, with about so many bytes that are new."""
@@ -164,6 +187,15 @@ class Reply(NamedTuple):
             raise
 
 
+def _by_level(entries: Iterable[Sequence[Any]]) -> dict[int, dict[bytes, None]]:
+    """Return the digests of some values by level, each once."""
+    found: dict[int, dict[bytes, None]] = {}
+    for entry in entries:
+        for level, digests in enumerate(entry[3:]):
+            found.setdefault(level, {}).update(dict.fromkeys(references(digests)))
+    return found
+
+
 def _is_rope(entry: Sequence[Any]) -> bool:
     return len(entry) > 3  # noqa: PLR2004 - type, literal, size, levels
 
@@ -184,19 +216,15 @@ class History:
 
 
 def add_ancestor(
-    histories: Mapping[str, History],
-    reply: Reply,
-    place: Place,
-    writes: Iterable[bytes],
-    seeds: Sequence[bytes],
+    histories: Mapping[str, History], reply: Reply, place: Place, ancestor: Ancestor
 ) -> None:
     """Add what an ancestor has: its writes, which come before the values that end the search."""
-    for write in reversed(reply.writes(writes)):
-        history = histories.get(write.channel)
-        if history and not history.seeded:
+    for write in reversed(ancestor.writes):
+        history = histories[write.channel]
+        if not history.seeded:
             value = reply.value(place.namespace, place.checkpoint_id, write.entry)
             history.writes.append((write.task_id, write.channel, value))
-    for channel, entry in zip(seeds[::2], seeds[1::2], strict=True):
-        history = histories[channel.decode()]
+    for channel, entry in ancestor.seeds:
+        history = histories[channel]
         history.seeded = True
-        history.seed = reply.value(place.namespace, place.checkpoint_id, _codec.entry_of(entry))
+        history.seed = reply.value(place.namespace, place.checkpoint_id, entry)

@@ -69,6 +69,7 @@ class Call(NamedTuple):
     """One call of a script; with `confirm`, its write is waited for.
 
     `only_first` is the number of an argument that is empty in a call that is sent again.
+    `first_chunk` is the number of the first of its chunks if they are large, see `_ahead.py`.
     """
 
     script: Script
@@ -76,6 +77,7 @@ class Call(NamedTuple):
     args: tuple[Argument, ...]
     confirm: Confirm | None = None
     only_first: int | None = None
+    first_chunk: int | None = None
 
     def again(self) -> Call:
         """Return the call to send when the answer to this one was lost."""
@@ -190,6 +192,8 @@ def asked(request: Request) -> Operation[Any]:
 
 # All are read now: later, an event loop would wait for the disk.
 CHECK = _script("check")
+AHEAD = _script("ahead")
+SETTLE = _script("settle")
 PUT = _script("put")
 PUT_LAST = _script("put_last")
 PUT_WRITES = _script("put_writes")

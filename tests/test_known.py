@@ -20,7 +20,7 @@ from langgraph.checkpoint.conformance.test_utils import (
 from langgraph_checkpoint_redis import AsyncRedisSaver, CorruptThreadError, RedisSaver, _codec
 from langgraph_checkpoint_redis._chunks import Chunks, Cut, Rope, cut, digest_of
 from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._known import CHUNK, ROPE, THREAD, Known, KnownThreads
+from langgraph_checkpoint_redis._known import CHUNK, ID, ROPE, THREAD, Known, KnownThreads
 
 from .driving import DirectDriver, Driver, Saver
 from .graphs import Session, alike, asks, chat, sequence
@@ -57,7 +57,8 @@ def size(threads: KnownThreads) -> int:
 def _size_of(known: Known) -> int:
     chunks = sum(CHUNK + len(content) for content in known.chunks.values())
     ropes = [rope for ropes in known.ropes.values() for rope in ropes.values()]
-    return THREAD + chunks + sum(ROPE + len(rope.data) for rope in ropes)
+    ids = ID * len(known.before)
+    return THREAD + chunks + ids + sum(ROPE + len(rope.data) for rope in ropes)
 
 
 @pytest.mark.parametrize("capacity", [0, 1, THREAD, THREAD + CHUNK + SIZE, 20_000])
@@ -96,6 +97,20 @@ def test_what_is_learned_twice_counts_once() -> None:
     assert known.ropes_of("") == {"c": pieces.rope}
     assert known.missing({**pieces.nodes, **pieces.pieces, **some_chunks("a", 5)}) == {}
     assert known.missing(some_chunks("b")) == some_chunks("b")
+
+
+def test_checkpoints_whose_ancestors_are_known_take_memory_as_well() -> None:
+    """A worker whose graphs call subgraphs all the time would run out of memory."""
+    threads = KnownThreads(20_000)
+    known = threads.of("a")
+    for number in range(50):
+        threads.learn_before("a", known, f"call:{number}", "2")
+        threads.learn_before("a", known, f"call:{number}", "1")  # an older one
+        assert size(threads) == THREAD + ID * (number + 1)
+    assert {*known.before.values()} == {"2"}
+    for number in range(50, 500):
+        threads.learn_before("a", known, f"call:{number}", "2")
+    assert remembered(threads) == []
 
 
 def test_what_is_in_use_survives_being_forgotten() -> None:

@@ -46,7 +46,7 @@ local function lacks(chunks)
 end
 
 local function is_lost(name)
-  for _, lost in ipairs(lost_keys(fields_to_read_by())) do
+  for _, lost in ipairs(lost_keys(fields_of_chunks())) do
     if lost == name then
       return true
     end

@@ -6,7 +6,9 @@
 -- ARGV[3]  1 to begin at the checkpoint's parent, 0 to begin at the checkpoint itself
 -- ARGV[4]  how many ancestors to visit at most
 -- ARGV[5]  the levels of ropes whose chunks the caller knows
--- ARGV[6...] channels
+-- ARGV[6]  the caller knows most chunks of ancestors before this checkpoint id, and asks for the others itself;
+--          empty if it knows none
+-- ARGV[7...] channels
 -- Returns  {ancestors, next_id, gone, delta, digests, groups}: an ancestor is {writes, seeds}, with seeds a
 --          flat list of channel and msgpack entry; next_id is where to go on, or empty at the end; gone is the
 --          id of a checkpoint that was looked for and is not there, or empty; delta, where the walk begins at a
@@ -19,9 +21,9 @@
 -- include reply
 
 leave_out(ARGV[5])
-local ns, id = ARGV[1], ARGV[2]
+local ns, id, known_before = ARGV[1], ARGV[2], ARGV[6]
 local searched, left = {}, 0
-for i = 6, #ARGV do
+for i = 7, #ARGV do
   searched[ARGV[i]] = true
   left = left + 1
 end
@@ -54,14 +56,16 @@ if row and ARGV[3] == '1' then
   go_to(head[PARENT])
 end
 
-local function writes_of_searched(id)
+local function writes_of_searched(id, is_known)
   local found = {}
   for _, write in ipairs(writes_at(ns, id)) do
     local matches = false
     each_write(groups_of(write), function(entry, channel)
       if searched[channel] then
         matches = true
-        want_entry(entry)
+        if not is_known then
+          want_entry(entry)
+        end
       end
     end)
     if matches then
@@ -72,11 +76,13 @@ local function writes_of_searched(id)
 end
 
 -- Channels whose value is stored here need no older ancestors.
-local function seeds_of_searched(head)
+local function seeds_of_searched(head, is_known)
   local seeds = {}
   each_value(head, function(entry, channel)
     if searched[channel] then
-      want_entry(entry)
+      if not is_known then
+        want_entry(entry)
+      end
       seeds[#seeds + 1] = channel
       seeds[#seeds + 1] = cmsgpack.pack(entry)
       searched[channel] = nil
@@ -96,8 +102,9 @@ while row and left > 0 and #ancestors < tonumber(ARGV[4]) and bytes < BUDGET do
   end
   visited[ancestor] = true
   local head = head_of(row)
-  local writes = writes_of_searched(ancestor)
-  ancestors[#ancestors + 1] = {writes, seeds_of_searched(head)}
+  local is_known = is_before(ancestor, known_before)
+  local writes = writes_of_searched(ancestor, is_known)
+  ancestors[#ancestors + 1] = {writes, seeds_of_searched(head, is_known)}
   fetch()
   if left > 0 then
     go_to(head[PARENT])

@@ -1,6 +1,6 @@
 -- Stores a checkpoint, complete or not at all, and keeps only the newest ones of its namespace.
 --
--- KEYS     timeline, writes, chunks, runs, live, control of the thread
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread; none or, if chunks came ahead, chunks again
 -- ARGV[1]  namespace
 -- ARGV[2]  checkpoint id
 -- ARGV[3]  head: msgpack {format, parent, run, root, delta, {channel, version, entry, ...}}; the

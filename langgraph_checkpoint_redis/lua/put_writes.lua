@@ -1,6 +1,6 @@
 -- Stores the writes of a task, complete or not at all.
 --
--- KEYS     timeline, writes, chunks, runs, live, control of the thread
+-- KEYS     timeline, writes, chunks, runs, live, control of the thread; none or, if chunks came ahead, chunks again
 -- ARGV[1]  namespace NUL checkpoint id NUL task id
 -- ARGV[2]  the row, sealed; its groups are {format, {path, index, channel, entry, index, channel, entry, ...}}
 -- ARGV[3]  1 if old checkpoints are trimmed: then late writes to one of them are dropped
@@ -54,6 +54,9 @@ if old_row then
   redis.call('ZREM', WRITES, old_row)
 end
 redis.call('ZADD', WRITES, 0, row)
+if #KEYS > 6 then
+  redis.call('HDEL', CHUNKS, 'ahead') -- what came ahead stays
+end
 if not care then
   return {1, {}, 0}
 end

@@ -65,7 +65,7 @@ elseif stage == 'timeline' then
     stage, position = 'writes', ''
   end
 elseif walk(WRITES, take) then
-  lost = lost_keys(fields_to_read_by())
+  lost = lost_keys(fields_of_chunks())
   stage, position = '', ''
 end
 return {items, stage, position, facts, lost}

@@ -170,6 +170,9 @@ local function store_checkpoint()
     redis.call('ZREM', TIMELINE, old_row)
   end
   redis.call('ZADD', TIMELINE, 0, sealed(prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail))
+  if #KEYS > 6 then
+    redis.call('HDEL', CHUNKS, 'ahead') -- what came ahead stays
+  end
   if not care then
     return {1, unused, {}, 0}
   end

@@ -57,28 +57,34 @@ local function refuse_lost(fields)
   end
 end
 
-local function fields_to_read_by()
-  return redis.call('HMGET', CHUNKS, 'timeline', 'writes')
+local FIELDS = {'timeline', 'writes', 'swept', 'lost'}
+
+local function fields_of_chunks()
+  return redis.call('HMGET', CHUNKS, FIELDS[1], FIELDS[2], FIELDS[3], FIELDS[4])
 end
 
 -- Raises an error if a key with rows is gone. For readers that have found less than they looked for.
 local function check_whole()
-  refuse_lost(fields_to_read_by())
+  refuse_lost(fields_of_chunks())
+end
+
+-- Whether there are rows without any of the fields: the chunks are lost, or the thread is of an older version,
+-- which may have stopped in the middle of a sweep.
+local function is_unknown(fields)
+  local is_noted = fields[1] or fields[2] or fields[3] or fields[4]
+  return not is_noted and redis.call('EXISTS', TIMELINE, WRITES) > 0
 end
 
 -- The fields, for a writer. Raises an error if a key with rows is gone.
 local function fields_to_write_by()
-  local fields = redis.call('HMGET', CHUNKS, 'timeline', 'writes', 'swept', 'lost')
+  local fields = fields_of_chunks()
   refuse_lost(fields)
-  local is_noted = fields[1] or fields[2] or fields[3] or fields[4]
-  -- Rows without any of these fields: the chunks are lost, or the thread is of an older version, which may have
-  -- stopped in the middle of a sweep.
-  local is_unknown = not is_noted and redis.call('EXISTS', TIMELINE, WRITES) > 0
+  local unknown = is_unknown(fields)
   return {
     timeline = fields[1],
     writes = fields[2],
-    is_unknown = is_unknown,
-    may_lack = fields[3] or fields[4] or is_unknown,
+    is_unknown = unknown,
+    may_lack = fields[3] or fields[4] or unknown,
   }
 end
 
@@ -90,12 +96,17 @@ local function note_rows_there()
   end
 end
 
+-- Notes what there is in a thread that is_unknown.
+local function note_unknown()
+  redis.call('HSET', CHUNKS, exists(CHUNKS) and 'swept' or 'lost', '1')
+  note_rows_there()
+end
+
 -- Notes that `name`, the timeline or the writes, has rows, and what else is true of the thread, unless this is
 -- known. Called before chunks are stored.
 local function note_rows(name, fields)
   if fields.is_unknown then
-    redis.call('HSET', CHUNKS, exists(CHUNKS) and 'swept' or 'lost', '1')
-    note_rows_there()
+    note_unknown()
   end
   if not fields[name] then
     redis.call('HSET', CHUNKS, name, '1')
