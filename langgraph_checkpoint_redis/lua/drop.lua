@@ -45,11 +45,6 @@ local function lacks(chunks)
   return false
 end
 
--- Whether a mark is there, and its key is not.
-local function is_false_mark(name, number)
-  return redis.call('HEXISTS', CHUNKS, name) == 1 and redis.call('EXISTS', KEYS[tonumber(number)]) == 0
-end
-
 local function is_there(key, row)
   return redis.call('ZLEXCOUNT', key, '[' .. row, '[' .. row) == 1
 end
@@ -81,7 +76,7 @@ if removes then
 end
 
 local function look_at_mark(name, number)
-  local is_false = is_false_mark(name, number)
+  local is_false = is_lost(redis.call('HGET', CHUNKS, name), KEYS[tonumber(number)])
   if is_false and removes then
     redis.call('HDEL', CHUNKS, name)
   end

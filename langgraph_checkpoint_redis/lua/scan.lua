@@ -6,10 +6,11 @@
 -- Returns  {items, stage, position, facts, lost}: what this stage has, names of chunks, then rows of
 --          the 'timeline', then of the 'writes'; where to go on, an empty stage at the end; facts at the
 --          beginning and at the end of the timeline, else empty: {state, runs, seconds}, the state as in
---          namespaces.lua, each run followed by its number of checkpoints, and the time; at the end, lost
+--          state.lua, each run followed by its number of checkpoints, and the time; at the end, lost
 --          has the names of keys that are gone though the thread has rows there
 
 -- include rows
+-- include whole
 -- include state
 -- include runs
 -- include pages
@@ -50,10 +51,9 @@ local function read_facts()
   facts = {state_of_thread(), runs, redis.call('TIME')[1]}
 end
 
--- A writer marks in the chunks that the thread has rows in a sorted set, which a server may lose as a whole.
 local function find_lost()
   for name, key in pairs({timeline = TIMELINE, writes = WRITES}) do
-    if redis.call('HEXISTS', CHUNKS, name) == 1 and redis.call('EXISTS', key) == 0 then
+    if is_lost(redis.call('HGET', CHUNKS, name), key) then
       lost[#lost + 1] = name
     end
   end

@@ -11,17 +11,29 @@
 -- A server that evicts takes a key whole. So a key that is gone is noticed by the fields, and the fields go
 -- only together with the chunks they speak of.
 
-local function check_key(key, has_rows)
-  if has_rows and redis.call('EXISTS', key) == 0 then
+-- Whether a key is gone although its mark, the field of its name, says that it has rows.
+local function is_lost(mark, key)
+  return mark and redis.call('EXISTS', key) == 0
+end
+
+local function check_key(key, mark)
+  if is_lost(mark, key) then
     refuse('LOST', key)
   end
 end
 
+-- Return the first key with rows that is gone, or nil.
+local function lost_key(timeline, writes, chunks)
+  local marks = redis.call('HMGET', chunks, 'timeline', 'writes')
+  return is_lost(marks[1], timeline) and timeline or is_lost(marks[2], writes) and writes or nil
+end
+
 -- Raises an error if a key with rows is gone. For readers that have found less than they looked for.
 local function check_whole()
-  local fields = redis.call('HMGET', CHUNKS, 'timeline', 'writes')
-  check_key(TIMELINE, fields[1])
-  check_key(WRITES, fields[2])
+  local lost = lost_key(TIMELINE, WRITES, CHUNKS)
+  if lost then
+    refuse('LOST', lost)
+  end
 end
 
 -- The fields, for a writer. Raises an error if a key with rows is gone.
