@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import redis
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
 
-from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
+from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver, ThreadsError
 from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis.moving import export_threads, migrate
 
+from .commanding import Run
 from .driving import Saver
 from .test_sharing import put
 
@@ -134,3 +138,108 @@ def test_a_second_key_that_is_lost_after_the_chunks_is_noticed_as_well(
     client.unlink(getattr(keys, part))
     with pytest.raises(CorruptThreadError, match="gone"):
         RedisSaver(client, prefix=prefix).get_tuple(HERE)
+
+
+# Walks over all threads
+
+
+@pytest.fixture
+def some(saver: Saver, client: redis.Redis, prefix: str) -> bytes:
+    """Three threads, of which one has lost its timeline, whose key this is."""
+    for thread_id in ("a", "b", "c"):
+        config: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+        at, _ = put(saver, config, said=SAID)
+        saver.put_writes(at, [("said", "one")], "task")
+    key = Keyspace(prefix).thread("b").timeline
+    client.unlink(key)
+    return key
+
+
+WALKS: dict[str, Callable[[Saver], object]] = {
+    "list": lambda saver: [*saver.list(None)],
+    "list_threads": lambda saver: [*saver.list_threads(idle=1)],
+    "prune_threads": lambda saver: saver.prune_threads(keep_last=1),
+    "prune_threads, idle": lambda saver: saver.prune_threads(idle=1e6),
+}
+
+
+@pytest.mark.parametrize("walk", WALKS)
+@pytest.mark.parametrize("parts", [["timeline"], ["timeline", "writes"]])
+def test_a_walk_reports_a_thread_that_has_lost_its_timeline(
+    saver: Saver, client: redis.Redis, prefix: str, some: bytes, walk: str, parts: list[str]
+) -> None:
+    """A conversation that a server evicted would be missing everywhere, without a word."""
+    client.unlink(*[getattr(Keyspace(prefix).thread("b"), part) for part in parts])
+    with pytest.raises(ThreadsError) as raised:
+        WALKS[walk](saver)
+    failures = raised.value.failures
+    assert [*failures] == ["b"]
+    error = failures["b"]
+    assert isinstance(error, CorruptThreadError)
+    assert error.key == some.decode()
+
+
+def test_stats_count_a_thread_that_has_lost_its_timeline_as_damaged(
+    saver: Saver, some: bytes
+) -> None:
+    """Who watches a server would see that all is well."""
+    stats = saver.stats()
+    assert stats.threads == 3
+    assert [*stats.damaged] == ["b"]
+    assert stats.checkpoints == 2
+    with pytest.raises(CorruptThreadError, match="gone"):
+        saver.thread_info("b")
+
+
+def test_a_thread_that_has_lost_its_timeline_is_listed_and_can_be_deleted(
+    saver: Saver, client: redis.Redis, prefix: str, some: bytes
+) -> None:
+    """What a user said would stay although all of the user's threads were deleted."""
+    assert sorted(saver.list_threads()) == ["a", "b", "c"]
+    assert [*saver.list_threads(prefix="b")] == ["b"]
+    for thread_id in saver.list_threads():
+        saver.delete_thread(thread_id)
+    assert [*saver.list_threads()] == []
+    assert [*client.scan_iter(f"{prefix}:{{*}}*")] == []
+
+
+def test_a_thread_that_has_lost_its_timeline_stops_no_move(
+    client: redis.Redis, prefix: str, some: bytes, tmp_path: Path
+) -> None:
+    """All other threads could not be saved, or this one would be forgotten without a word."""
+    source, target = RedisSaver(client, prefix=prefix), InMemorySaver()
+    for report in (migrate(source, target), export_threads(source, tmp_path / "threads")):
+        assert sorted(report.copied) == ["a", "c"]
+        assert [*report.failed] == ["b"]
+        assert "gone" in report.failed["b"]
+    assert {*target.storage} == {"a", "c"}
+
+
+def test_commands_find_a_thread_that_has_lost_its_timeline(run: Run, some: bytes) -> None:
+    """An operator would be told that there is no such thread, and could not remove it."""
+    for words in (["verify"], ["verify", "b"]):
+        done = run(*words)
+        assert done.code == 1
+        assert "the key is gone" in done.out
+    assert "damaged" in run("delete", "b", "--yes").out
+    assert run("verify").code == 0
+
+
+def test_what_is_left_of_no_thread_is_no_thread(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """Threads would be found that were never there, or that a repair has ended."""
+    keys = Keyspace(prefix).thread("left")
+    client.hset(keys.chunks, b"d" * 16, b"\0chunk")
+    client.hset(keys.chunks, "trimmed", " 0123456789ab")
+    client.hset(keys.control, "deleted", 1)
+    at: RunnableConfig = {
+        "configurable": {"thread_id": "w", "checkpoint_ns": "", "checkpoint_id": "1"}
+    }
+    saver.put_writes(at, [("said", "one")], "task")  # those of a checkpoint that never came
+    client.zadd(f"{prefix}:{{copied}}:copy:00:timeline", {b"x": 0})
+    client.hset(f"{prefix}:{{copied}}:copy:00:chunks", "timeline", 1)
+    assert [*saver.list_threads()] == []
+    assert saver.stats().threads == 0
+    assert [*saver.list(None)] == []
+    assert saver.prune_threads(keep_last=1) == 0

@@ -384,7 +384,10 @@ USES: dict[str, Callable[[RedisSaver], object]] = {
     "a short thread": lambda saver: put(
         RedisSaver(saver._link.client, prefix=saver._shared.keyspace.prefix, keep_last=1), "a"
     ),
-    "one for another": lambda saver: [*map(saver.delete_for_runs, [["run"]]), put(saver, "a", SECOND)],
+    "one for another": lambda saver: [
+        *map(saver.delete_for_runs, [["run"]]),
+        put(saver, "a", SECOND),
+    ],
 }
 
 
