@@ -48,6 +48,7 @@ if is_copied(KEYS[7]) then
   return 'COPIED'
 end
 local life = redis.call('HMGET', KEYS[12], 'ttl', 'deadline')
+life[1] = life[1] or redis.call('HGET', KEYS[10], 'ttl') -- see control.lua
 local lost = lost_of_source(KEYS[8], KEYS[9], KEYS[10])
 local refusal = refusal_of_copy() or lost and 'LOST ' .. lost or is_large() and 'LARGE'
 if refusal then

@@ -59,9 +59,7 @@ end
 local function begin_life(ttl, deadline)
   redis.call('UNLINK', KEYS[5])
   forget_life()
-  if ttl then
-    set_control('ttl', ttl)
-  end
+  set_own_ttl(ttl)
   if deadline then
     set_control('deadline', deadline)
     if tonumber(ARGV[5]) < FAR then

@@ -5,15 +5,15 @@
 -- CONTROL has expired or was evicted. The time is a part of the token. A request that arrives once more, after the
 -- thread has changed, thus makes another token than the caller has.
 
-local WATCHED = 60000 -- milliseconds that the control waits for the next call
+local WATCHED = 60000 -- milliseconds that the control waits for the next call, if the caller does not say
 
 -- Watch the thread, or go on with it for another caller as well. Return the token.
-local function watch(token)
+local function watch(token, milliseconds)
   if (control.watch or '') == '' then
     local time = redis.call('TIME')
     set_control('watch', token .. time[1] .. string.format('%06d', time[2]))
   end
-  set_control('watched', integer(now() + WATCHED))
+  set_control('watched', integer(math.max(time_of('watched'), now() + (milliseconds or WATCHED))))
   keep_control()
   return control.watch
 end

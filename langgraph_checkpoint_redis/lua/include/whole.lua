@@ -6,6 +6,7 @@
 --           what it refers to
 -- trimmed   see trimmed.lua
 -- freed     the last pass of several calls that has freed all that it was to, see sweep.lua
+-- ttl       see control.lua
 -- lost      CHUNKS was gone while there were rows: a row may be there without its chunks
 --
 -- A server that evicts takes a key whole. So a key that is gone is noticed by the fields, and the fields go
@@ -38,7 +39,7 @@ end
 
 -- The fields, for a writer. Raises an error if a key with rows is gone.
 local function fields_to_write_by()
-  local fields = redis.call('HMGET', CHUNKS, 'timeline', 'writes', 'swept', 'lost')
+  local fields = redis.call('HMGET', CHUNKS, 'timeline', 'writes', 'swept', 'lost', 'ttl')
   check_key(TIMELINE, fields[1])
   check_key(WRITES, fields[2])
   local is_noted = fields[1] or fields[2] or fields[3] or fields[4]
@@ -50,6 +51,7 @@ local function fields_to_write_by()
     writes = fields[2],
     is_unknown = is_unknown,
     may_lack = fields[3] or fields[4] or is_unknown,
+    ttl = fields[5],
   }
 end
 
