@@ -388,7 +388,7 @@ class Operations(NamedTuple):
         heads: dict[bytes, bytes] = {}
         start = b"-"
         while start:
-            start, namespaces, _ = yield NAMESPACES(self._keys(thread_id), [start])
+            start, namespaces, _ = yield NAMESPACES(self._keys(thread_id), [start, "", ""])
             heads.update({name: newest for name, _, _, newest in namespaces})
         return heads
 

@@ -285,17 +285,19 @@ class ThreadOperations(Operations):
         return choice.is_idle(_span(namespaces)[1])
 
     def _namespaces(
-        self, thread_id: str, *watch: Argument
+        self, thread_id: str, token: Argument = "", newest: Argument = ""
     ) -> Operation[tuple[list[_Namespace], bytes]]:
         """The namespaces of a thread, hundreds in a call, and the token it is watched by since.
 
-        What to `watch` the thread by is as namespaces.lua takes it; the token may be empty.
+        It is watched if there is a `token`, unless it has a newer checkpoint than `newest`; see
+        namespaces.lua. If it is not, the token that is returned is empty.
         """
-        start, namespaces, token = yield NAMESPACES(self._keys(thread_id), ["-", *watch])
+        keys = self._keys(thread_id)
+        start, namespaces, watched_by = yield NAMESPACES(keys, ["-", token, newest])
         while start:
-            start, more, _ = yield NAMESPACES(self._keys(thread_id), [start])
+            start, more, _ = yield NAMESPACES(keys, [start, "", ""])
             namespaces += more
-        return [_Namespace(*namespace) for namespace in namespaces], token
+        return [_Namespace(*namespace) for namespace in namespaces], watched_by
 
     def info(self, thread_id: str) -> Operation[ThreadInfo | None]:
         """Look at all of a thread: at a few rows first, which are all that most threads have."""

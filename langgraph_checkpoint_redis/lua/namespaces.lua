@@ -3,16 +3,16 @@
 -- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1]  where to begin: '-' at first, then as returned
 -- ARGV[2]  with the first call, a random token of a caller who wants to delete the thread if it stays as it is; or
---          absent, then nothing is written
+--          empty, then nothing is written
 -- ARGV[3]  a time: then threads that seem to have a newer checkpoint are not watched. It is the beginning of the
---          UUIDs of version 6 that are made then, 48 bits as a number; or absent
+--          UUIDs of version 6 that are made then, 48 bits as a number; or empty
 -- Returns  {from, namespaces, token}: from is empty at the end; a namespace is {namespace, checkpoints, oldest id,
 --          newest id}; token is what delete_unused.lua asks for, or empty
 
 -- Whether a thread whose newest checkpoint this is should be watched.
 local function is_to_watch(newest)
-  if not ARGV[3] then
-    return ARGV[2]
+  if ARGV[2] == '' or ARGV[3] == '' then
+    return ARGV[2] ~= ''
   end
   local time = tonumber(string.sub(newest, 1, 8) .. string.sub(newest, 10, 13), 16)
   return time and time <= tonumber(ARGV[3])
@@ -30,6 +30,7 @@ if ARGV[1] == '-' then
     if is_to_watch(newest) then
       -- include control
       -- include watch
+      redis.call('HLEN', KEYS[4]) -- raises an error before anything is changed, if it is no hash
       write_even_if_full()
       token = watch(ARGV[2])
     end
@@ -63,6 +64,7 @@ if not namespaces[1] then
 elseif is_idle then
   -- include control
   -- include watch
+  redis.call('HLEN', KEYS[4])
   write_even_if_full()
   return {from, namespaces, watch(ARGV[2])}
 end

@@ -169,7 +169,7 @@ class Client:
                 self.prune: 8,
                 self.delete_runs: 15 if self.theme.races_runs else 5,
                 self.delete_thread: 2,
-                self.prune_idle: 4,
+                self.prune_idle: 8,
                 self.repair: 2,
             }
             tasks |= {self.copy: 3, self.lease: 1 if self.theme.sweeps else 4}
