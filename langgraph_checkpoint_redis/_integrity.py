@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from hashlib import sha1
+from secrets import token_bytes
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from . import _codec, _config
@@ -28,7 +29,7 @@ from ._keys import ThreadKeys
 from ._operations import Operations
 from ._resp import Argument
 from ._run_index import Trouble
-from ._scripts import DELETE_RUNS, DROP, RECOUNT, SCAN, Commands, Operation
+from ._scripts import DELETE_RUNS, DROP, RECOUNT, SCAN, TRUST, Commands, Operation
 from ._threads import made_at
 from .errors import CorruptThreadError
 
@@ -399,9 +400,10 @@ class _IntegrityOperations(Operations):
     def repair(self, thread_id: str) -> Operation[list[Problem]]:
         """Remove what is lost and what is garbage; what was removed."""
         thread_id = _config.identifier("thread_id", thread_id)
+        token = self.shared.token(thread_id)
+        watched_by = yield from self._watch(thread_id, token)
         findings, others = yield from self._examine(thread_id)
         troubles = yield from self._runs.troubles(thread_id)
-        token = self.shared.token(thread_id)
         dropped = yield from self._drop(thread_id, [token, 1], findings)
         mended = [problem for problem in others if problem.kind != "incomplete"]
         if dropped or mended:
@@ -411,7 +413,35 @@ class _IntegrityOperations(Operations):
         if troubles or dropped or mended:
             left = yield from self._runs.troubles(thread_id)
             yield from self._runs.mend(thread_id, left)
+        yield from self._trust(thread_id, token, watched_by, [*findings, *others])
         return [*[finding.problem for finding in dropped], *mended, *map(_of_index, troubles)]
+
+    # The mark that chunks were lost
+
+    def _watch(self, thread_id: str, token: Argument) -> Operation[bytes]:
+        """Watch a thread that is marked to have lost chunks; the token, or empty for others."""
+        watched_by: bytes = yield TRUST(self._keys(thread_id), [token, 0, token_bytes(16)])
+        return watched_by
+
+    def _trust(
+        self, thread_id: str, token: Argument, watched_by: bytes, found: Sequence[object]
+    ) -> Operation[None]:
+        """Take back the mark of a thread in which nothing was found, or nothing is any more.
+
+        With the mark, each write looks at all chunks that it refers to. Others than the chunks of
+        rows count, too: without the mark, what is garbage may be referred to by its name alone.
+        """
+        if found:
+            watched_by = yield from self._watch(thread_id, token)
+        if not watched_by:
+            return
+        if found:
+            findings, others = yield from self._examine(thread_id)
+            found = [*findings, *others]
+        if not found:
+            yield TRUST(self._keys(thread_id), [token, 1, watched_by], self.shared.options.confirm)
+
+    # Looking
 
     def _examine(self, thread_id: str) -> Operation[tuple[list[_Finding], list[Problem]]]:
         """The problems that drop.lua can look at again, and the others."""

@@ -19,6 +19,7 @@ a minute after a copy the mark `lg:{t}:copy` of its target. A copy in parts coll
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -72,14 +73,12 @@ class Keyspace:
         """The threads of a run."""
         return f"{self.prefix}:run:{{{_tag(run_id)}}}".encode()
 
-    def timelines(self) -> str:
-        """A pattern that the timeline of every thread matches."""
-        return _GLOB.sub(r"\\\1", self.prefix) + ":{*}:timeline"
+    def found(self) -> str:
+        """Return a pattern that the timelines and the chunks of all threads match.
 
-    def thread_id(self, timeline: bytes | str) -> str:
-        """The thread whose timeline this is, as a client returned it, decoded or not."""
-        name = timeline if isinstance(timeline, str) else timeline.decode()
-        return thread_id(name)
+        It names their first letters, since patterns have no "or".
+        """
+        return _GLOB.sub(r"\\\1", self.prefix) + ":{*}:[tc][ih][mu][en][lk][is]*"
 
 
 @lru_cache(maxsize=1000)  # calls come in series for the same few threads
@@ -91,6 +90,12 @@ def _thread_keys(prefix: str, thread_id: str) -> ThreadKeys:
 def thread_id(key: str) -> str:
     """The thread that a key belongs to; no prefix has braces, and no tag."""
     return unquote(key[key.index("{") + 1 : key.index("}")])
+
+
+def starts_of(keys: Iterable[bytes], part: bytes) -> list[bytes]:
+    """Return what those keys that are this part of a thread begin with, as all of its keys do."""
+    end = b":" + part
+    return [key[: -len(end)] for key in keys if key.endswith(end)]
 
 
 def same_slot(one: bytes, other: bytes) -> bool:

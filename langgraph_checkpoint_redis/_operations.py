@@ -37,6 +37,7 @@ from ._known import Known, written
 from ._listing import Cursor, Page, Rows
 from ._logging import report_clock
 from ._options import Shared
+from ._refusals import lost_key
 from ._replies import Found, History, Reply, add_ancestor
 from ._resending import Sending
 from ._resp import Argument
@@ -393,7 +394,7 @@ class Operations(NamedTuple):
         heads: dict[bytes, bytes] = {}
         start = b"-"
         while start:
-            start, namespaces, _ = yield NAMESPACES(self._keys(thread_id), [start])
+            start, namespaces, _ = yield NAMESPACES(self._keys(thread_id), [start, "", ""])
             heads.update({name: newest for name, _, _, newest in namespaces})
         return heads
 
@@ -617,7 +618,7 @@ class Operations(NamedTuple):
             token, stage, position, *parts, sizes, ttl, deadline = reply
             if not token:
                 yield Commands(tuple(("UNLINK", key) for key in staged))
-                return b"CHANGED"
+                return b"LOST " + stage if stage else b"CHANGED"
             some = [*parts, [] if stage else names]
             args = [*terms, *(sizes or [""] * 4), ttl, deadline, *map(len, some)]
             confirm = None if stage else self.shared.options.confirm
@@ -672,6 +673,8 @@ def _copy_error(outcome: bytes, source: str, target: str) -> RedisSaverError:
     """Return why a thread was not copied, as the script says."""
     if outcome == b"CHANGED":
         return ThreadChangedError(source)
+    if outcome.startswith(b"LOST "):
+        return lost_key(outcome.removeprefix(b"LOST "))
     refusals: dict[bytes, type[ThreadExistsError | ThreadLeasedError | LeaseLostError]] = {
         b"EXISTS": ThreadExistsError,
         b"LEASED": ThreadLeasedError,

@@ -44,7 +44,8 @@ def _corrupt(key: bytes, row: bytes) -> RedisSaverError:
     return CorruptThreadError(_thread(key), *place_of(row), key.decode(), "the row is damaged")
 
 
-def _lost(key: bytes) -> RedisSaverError:
+def lost_key(key: bytes) -> RedisSaverError:
+    """Return the error for a key of a thread that is gone."""
     reason = "the key is gone, though the thread has data in it: it was evicted or deleted"
     return CorruptThreadError(_thread(key), "", "", key.decode(), reason)
 
@@ -78,7 +79,7 @@ def _thread(key: bytes) -> str:
 _ERRORS: dict[str, Callable[..., RedisSaverError]] = {
     "FORMAT": lambda found: UnknownFormatError(found.decode()),
     "CORRUPT": _corrupt,
-    "LOST": _lost,
+    "LOST": lost_key,
     "ANCESTOR": _missing_ancestor,
     "NEEDED": _needed,
     "CONFLICT": _conflict,

@@ -43,7 +43,8 @@ class ThreadMethods(Driver):
                 A thread whose last time is not known (see `ThreadInfo`) is never idle.
 
         Raises:
-            ThreadsError: At the end, where some threads cannot be read; all others were given.
+            ThreadsError: At the end, with `idle`, where some threads cannot be read; all others
+                were given. Without `idle`, no thread is read.
         """
         choice, failures = Choice.checked(prefix, idle), Failures()
         for page in self._thread_pages():
@@ -160,7 +161,8 @@ class AsyncThreadMethods(AsyncDriver):
                 A thread whose last time is not known (see `ThreadInfo`) is never idle.
 
         Raises:
-            ThreadsError: At the end, where some threads cannot be read; all others were given.
+            ThreadsError: At the end, with `idle`, where some threads cannot be read; all others
+                were given. Without `idle`, no thread is read.
         """
         choice, failures = Choice.checked(prefix, idle), Failures()
         async for page in self._thread_pages():

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from heapq import nlargest
+from secrets import token_bytes
 from typing import NamedTuple
 from uuid import UUID
 
@@ -189,6 +190,11 @@ class Choice(NamedTuple):
             return False
         return time.time() - last.timestamp() > self.idle
 
+    def newest_idle(self) -> int:
+        """Return the first 48 bits of checkpoint ids that are made so long ago."""
+        seconds = time.time() - (self.idle or 0) - _START_OF_TICKS.timestamp()
+        return max(int(seconds * 1_000_000 * _TICKS), 0) >> _LOW_BITS
+
 
 class Limits(NamedTuple):
     """What to keep of the threads of a choice."""
@@ -216,6 +222,7 @@ def reporter(progress: Progress) -> Callable[[int], object]:
 # Times
 
 _TICKS = 10  # in a microsecond
+_LOW_BITS = 12  # of the time in an id, which come behind its version
 _START_OF_TICKS = datetime(1582, 10, 15, tzinfo=timezone.utc)
 
 
@@ -277,13 +284,20 @@ class ThreadOperations(Operations):
         namespaces, _ = yield from self._namespaces(thread_id)
         return choice.is_idle(_span(namespaces)[1])
 
-    def _namespaces(self, thread_id: str) -> Operation[tuple[list[_Namespace], bytes]]:
-        """The namespaces of a thread, hundreds in a call, and its state before the first call."""
-        start, namespaces, state = yield NAMESPACES(self._keys(thread_id), ["-"])
+    def _namespaces(
+        self, thread_id: str, token: Argument = "", newest: Argument = ""
+    ) -> Operation[tuple[list[_Namespace], bytes]]:
+        """The namespaces of a thread, hundreds in a call, and the token it is watched by since.
+
+        It is watched if there is a `token`, unless it has a newer checkpoint than `newest`; see
+        namespaces.lua. If it is not, the token that is returned is empty.
+        """
+        keys = self._keys(thread_id)
+        start, namespaces, watched_by = yield NAMESPACES(keys, ["-", token, newest])
         while start:
-            start, more, _ = yield NAMESPACES(self._keys(thread_id), [start])
+            start, more, _ = yield NAMESPACES(keys, [start, "", ""])
             namespaces += more
-        return [_Namespace(*namespace) for namespace in namespaces], state
+        return [_Namespace(*namespace) for namespace in namespaces], watched_by
 
     def info(self, thread_id: str) -> Operation[ThreadInfo | None]:
         """Look at all of a thread: at a few rows first, which are all that most threads have."""
@@ -306,10 +320,8 @@ class ThreadOperations(Operations):
         """Delete an idle thread, or the older checkpoints of another; whether anything went."""
         if not thread_id.startswith(limits.choice.prefix):
             return False
-        namespaces, state = yield from self._namespaces(thread_id)
-        if limits.choice.is_idle(_span(namespaces)[1]) and (
-            yield from self._delete_unused(thread_id, state)
-        ):
+        namespaces, is_deleted = yield from self._delete_idle(thread_id, limits.choice)
+        if is_deleted:
             return True
         before, most = _count(namespaces), limits.keep_last
         if most is None or all(namespace.checkpoints <= most for namespace in namespaces):
@@ -319,9 +331,27 @@ class ThreadOperations(Operations):
         namespaces, _ = yield from self._namespaces(thread_id)
         return _count(namespaces) < before
 
-    def _delete_unused(self, thread_id: str, state: Argument) -> Operation[bool]:
+    def _delete_idle(
+        self, thread_id: str, choice: Choice
+    ) -> Operation[tuple[list[_Namespace], bool]]:
+        """The namespaces of a thread, and whether it was deleted, as it is idle.
+
+        It is watched from the first look on, so that no write in between goes with it. Where a few
+        bits of its newest ids did not tell that it is idle, it is looked at again.
+        """
+        if choice.idle is None:
+            return (yield from self._namespaces(thread_id))[0], False
+        token, limit = token_bytes(16), choice.newest_idle()
+        namespaces, watched_by = yield from self._namespaces(thread_id, token, limit)
+        is_idle = choice.is_idle(_span(namespaces)[1])
+        if is_idle and not watched_by:
+            namespaces, watched_by = yield from self._namespaces(thread_id, token)
+            is_idle = choice.is_idle(_span(namespaces)[1])
+        return namespaces, is_idle and (yield from self._delete_unused(thread_id, watched_by))
+
+    def _delete_unused(self, thread_id: str, watched_by: Argument) -> Operation[bool]:
         deleted, runs = yield DELETE_UNUSED(
-            self._keys(thread_id), [state], self.shared.options.confirm
+            self._keys(thread_id), [watched_by], self.shared.options.confirm
         )
         if deleted:
             yield from self._removed(thread_id, runs)

@@ -14,6 +14,9 @@ whose node had them before it was asked and after, closed and without any other 
 again for all other slots, until none is left.
 
 A walk asks for one page at a time, so a slow caller costs nothing. It gives each thread once.
+
+Threads are found by their timelines. Where only chunks are found, the thread may have lost its
+timeline, or it has no checkpoint yet, or was deleted meanwhile: at the end, the server is asked.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
 from secrets import token_hex
 from typing import Any, NamedTuple
 from weakref import finalize
@@ -30,7 +34,7 @@ from weakref import finalize
 from redis.exceptions import ClusterDownError
 
 from ._clients import is_unknown_script
-from ._keys import Keyspace
+from ._keys import Keyspace, ThreadKeys, starts_of, thread_id
 from ._resp import Command
 from ._scripts import AtNode, Commands, Operation, Primaries, Script
 from .errors import UnsupportedServerError
@@ -40,9 +44,25 @@ SLOTS = 16384
 SECONDS_TO_SERVE = 10.0  # that a slot may be without a node, as in a failover
 SHORT_PAUSE, WAITING_PAUSE = 0.02, 0.1  # seconds between two passes over a cluster
 
+ASKED = 100  # threads without a timeline that the server is asked for at a time
 CHANGES = 1000  # times that the server may be another one, in one walk
 
 _scripts_left: dict[int, list[Script]] = {}  # by process of ours, as a fork copies them
+
+
+def traces(keys: ThreadKeys) -> tuple[Command, ...]:
+    """Return commands of which one is not answered by 0 if a thread has checkpoints, or had some.
+
+    The mark in the chunks says that it had, where a server has evicted the timeline.
+    """
+    return ("EXISTS", keys.timeline), ("HEXISTS", keys.chunks, "timeline")
+
+
+def _is_trace(reply: Any) -> bool:
+    """Return whether a reply is of a thread that is there; raise what says nothing of it."""
+    if isinstance(reply, Exception) and "WRONGTYPE" not in str(reply):
+        raise reply
+    return bool(reply)
 
 
 class Walk(ABC):
@@ -55,7 +75,9 @@ class Walk(ABC):
     def __init__(self, keyspace: Keyspace) -> None:
         self.pause = 0.0
         self._keyspace = keyspace
-        self._seen = set[str]()
+        # Threads are remembered by what their keys begin with: it takes less time than their ids.
+        self._seen = set[bytes]()
+        self._with_chunks = set[bytes]()  # those whose timeline came later, or not
         left = _scripts_left.setdefault(os.getpid(), [])
         self._mark = left.pop() if left else Script("mark", f"return 1 -- {token_hex(16)}")
         finalize(self, left.append, self._mark)
@@ -64,11 +86,29 @@ class Walk(ABC):
         """Return some threads that were not returned before, or None at the end."""
         keys = yield from self._keys()
         if keys is None:
-            return None
-        ids = dict.fromkeys(map(self._keyspace.thread_id, keys))
-        new = [thread_id for thread_id in ids if thread_id not in self._seen]
+            self._with_chunks -= self._seen
+            return (yield from self._rest()) if self._with_chunks else None
+        names = [key if isinstance(key, bytes) else key.encode() for key in keys]
+        starts = dict.fromkeys(starts_of(names, b"timeline"))
+        new = [start for start in starts if start not in self._seen]
         self._seen.update(new)
-        return new
+        self._with_chunks.update({*starts_of(names, b"chunks")} - self._seen)
+        return [thread_id(start.decode()) for start in new]
+
+    def _rest(self) -> Operation[list[str]]:
+        """Return some of the threads without a timeline, if they are there."""
+        some = [*islice(self._with_chunks, ASKED)]
+        ids = [thread_id(start.decode()) for start in some]
+        asked = [traces(self._keyspace.thread(each)) for each in ids]
+        found = yield Commands(tuple(chain.from_iterable(asked)), may_fail=True)
+        replies = iter(found)
+        there = [
+            each
+            for each, commands in zip(ids, asked, strict=True)
+            if any([*map(_is_trace, islice(replies, len(commands)))])
+        ]
+        self._with_chunks.difference_update(some)
+        return there
 
     @abstractmethod
     def _keys(self) -> Operation[Sequence[bytes | str] | None]: ...
@@ -78,7 +118,7 @@ class Walk(ABC):
         return False
 
     def _scan(self, cursor: int) -> Command:
-        return ("SCAN", cursor, "MATCH", self._keyspace.timelines(), "COUNT", SCANNED)
+        return ("SCAN", cursor, "MATCH", self._keyspace.found(), "COUNT", SCANNED)
 
 
 def walk(keyspace: Keyspace, *, is_cluster: bool) -> Walk:

@@ -366,6 +366,7 @@ class AsyncRedisSaver(
 
         Raises:
             ThreadExistsError: The target has checkpoints or writes already.
+            CorruptThreadError: The source, or the target, has lost a key.
             ThreadLeasedError: Another has the lease of the target.
             ThreadChangedError: The source is large, and was written to each time that it was read.
         """

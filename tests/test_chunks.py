@@ -30,7 +30,8 @@ from langgraph_checkpoint_redis._chunks import (
     join,
 )
 from langgraph_checkpoint_redis._codec import full_version, lean_version, next_version, pack
-from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._keys import Keyspace, starts_of
+from langgraph_checkpoint_redis._keys import thread_id as found_thread_id
 
 from .strategies import (
     effort,
@@ -326,9 +327,11 @@ KEYSPACE = Keyspace("lg")
 def test_a_thread_is_found_again_by_its_keys(thread_id: str, prefix: str) -> None:
     """`list(None)` would leave threads out, or name threads that there are not."""
     keyspace = Keyspace(prefix)
-    timeline = keyspace.thread(thread_id)[0]
-    assert keyspace.thread_id(timeline) == thread_id
-    assert keyspace.thread_id(timeline.decode()) == thread_id
+    keys = keyspace.thread(thread_id)
+    for part in ("timeline", "chunks"):
+        (start,) = starts_of(keys, part.encode())
+        assert found_thread_id(start.decode()) == thread_id
+        assert all(key.startswith(start + b":") for key in keys)
 
 
 @effort(200)

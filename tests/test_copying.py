@@ -26,6 +26,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.types import INTERRUPT
 
 from langgraph_checkpoint_redis import (
+    CorruptThreadError,
     RedisSaver,
     ThreadChangedError,
     ThreadDeletedError,
@@ -70,7 +71,7 @@ def make_parts_small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_operations, name, replace(script, source=source))
 
     smaller("COPY", r"MEMBERS, BYTES, FEW = .*", "MEMBERS, BYTES, FEW = 0, 0, 0")
-    smaller("DUMP", r"BYTES, MEMBERS, WATCHED = .*", "BYTES, MEMBERS, WATCHED = 5000, 3, 60000")
+    smaller("DUMP", r"BYTES, MEMBERS = .*", "BYTES, MEMBERS = 5000, 3")
 
 
 @pytest.fixture
@@ -363,6 +364,88 @@ def test_of_two_copies_to_one_thread_one_is_refused(
     exhaust(first)
     with pytest.raises(ThreadExistsError):
         exhaust(second)
+    assert stored(client, prefix, "b") == stored(client, prefix, "a")
+
+
+# What was lost
+
+
+PARTS = ("timeline", "writes", "chunks")
+
+
+@options("part", PARTS)
+def test_a_thread_that_has_lost_a_key_is_not_copied(
+    way: str, part: str, saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """A copy would have less than there was, and nothing in it would tell."""
+    conversation(saver)
+    key = getattr(Keyspace(prefix).thread("a"), part)
+    client.unlink(key)
+    with pytest.raises(CorruptThreadError) as raised:
+        saver.copy_thread("a", "b")
+    assert (raised.value.thread_id, raised.value.key) == ("a", key.decode())
+    assert [*client.scan_iter(f"{prefix}:{{b}}:*")] == []
+    for run in ("run 1", "run 2"):
+        assert threads_of(client, prefix, run) == {"a"}
+
+
+@options("part", ["timeline", "writes"])
+def test_a_thread_that_has_lost_a_key_is_not_copied_onto(
+    way: str, part: str, saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """The copy would cover up that another conversation was lost."""
+    conversation(saver)
+    at = put(saver, thread("b"), "what was there")
+    saver.put_writes(at, [("c", 1)], "task")
+    keys = Keyspace(prefix).thread("b")
+    client.unlink(keys.timeline, getattr(keys, part))
+    expected = CorruptThreadError if part == "writes" else ThreadExistsError
+    with pytest.raises(expected, match="'b'"):
+        saver.copy_thread("a", "b")
+    with pytest.raises(CorruptThreadError):
+        saver.get_tuple(thread("b"))
+    saver.delete_thread("b")
+    saver.copy_thread("a", "b")
+    assert stored(client, prefix, "b") == stored(client, prefix, "a")
+
+
+@options("part", PARTS)
+def test_a_key_that_is_lost_while_it_is_copied_is_noticed(
+    in_parts: None, part: str, other: RedisSaver, client: redis.Redis, prefix: str
+) -> None:
+    """A server that evicts in the middle of a copy would make it a smaller thread."""
+    for after in count(1, 2):
+        conversation(other)
+        before = stored(client, prefix, "a")
+        requests = steps(other)
+        reached = len([*islice(requests, after)])
+        client.unlink(getattr(Keyspace(prefix).thread("a"), part))
+        with suppress(CorruptThreadError):
+            exhaust(requests)
+        if copied := other.get_tuple(thread("b")):
+            assert copied
+            assert stored(client, prefix, "b") == before
+        for thread_id in "ab":
+            other.delete_thread(thread_id)
+        if reached < after:
+            assert after > 12
+            break
+
+
+def test_a_late_request_does_not_make_a_copy_of_two_moments(
+    in_parts: None, other: RedisSaver, client: redis.Redis, prefix: str
+) -> None:
+    """A request that something on the way kept would make a copy seem to be of one moment."""
+    last = conversation(other)
+    requests, late = steps(other), None
+    for number, request in enumerate(requests):
+        if late is None and getattr(request, "name", "") == "dump":
+            late = request
+        elif late is not None and number > 8:
+            other.put_writes(last, [(INTERRUPT, "in between")], "task")
+            other._reply(late)
+            break
+    exhaust(requests)
     assert stored(client, prefix, "b") == stored(client, prefix, "a")
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import uuid4
@@ -16,6 +19,7 @@ from hypothesis import strategies as st
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
+from langgraph.checkpoint.serde.types import INTERRUPT
 
 from langgraph_checkpoint_redis import (
     AsyncRedisSaver,
@@ -35,6 +39,7 @@ from langgraph_checkpoint_redis._scripts import (
     Script,
     Together,
 )
+from langgraph_checkpoint_redis._threads import Limits
 
 from .driving import AwaitedSaver, Saver
 from .run_index import threads_of
@@ -348,14 +353,41 @@ def test_an_idle_thread_stays_if_it_is_pinned_or_leased(
 # While threads change
 
 
+FIRST, SECOND = (id_at(ago(9 * DAY), number) for number in range(2))
+
+
+def idle_thread(saver: Saver) -> None:
+    """Thread `a`, of two checkpoints of long ago, with a question that waits for an answer."""
+    for checkpoint_id in (FIRST, SECOND):
+        at = put(saver, "a", checkpoint_id, run_id="run")
+        saver.put_writes(at, [(INTERRUPT, "sure?")], "asks")
+
+
 USES: dict[str, Callable[[RedisSaver], object]] = {
     "a checkpoint": lambda saver: put(saver, "a"),
-    "writes": lambda saver: saver.put_writes(
-        config("a", "", id_at(ago(9 * DAY))), [("c", 1)], "another task"
+    "a checkpoint of a subgraph": lambda saver: put(saver, "a", namespace="child:1"),
+    "the same checkpoint again": lambda saver: put(saver, "a", SECOND, run_id="run"),
+    "an older checkpoint again": lambda saver: put(saver, "a", FIRST, run_id="run"),
+    "writes": lambda saver: saver.put_writes(config("a", "", SECOND), [("c", 1)], "another task"),
+    "further writes of a task": lambda saver: saver.put_writes(
+        config("a", "", SECOND), [("c", 1)], "asks"
+    ),
+    "writes in the place of others": lambda saver: saver.put_writes(
+        config("a", "", SECOND), [(INTERRUPT, "really?")], "asks"
+    ),
+    "the same writes again": lambda saver: saver.put_writes(
+        config("a", "", SECOND), [(INTERRUPT, "sure?")], "asks"
+    ),
+    "writes in the place of older ones": lambda saver: saver.put_writes(
+        config("a", "", FIRST), [(INTERRUPT, "really?")], "asks"
     ),
     "a short thread": lambda saver: put(
         RedisSaver(saver._link.client, prefix=saver._shared.keyspace.prefix, keep_last=1), "a"
     ),
+    "one for another": lambda saver: [
+        *map(saver.delete_for_runs, [["run"]]),
+        put(saver, "a", SECOND),
+    ],
 }
 
 
@@ -384,12 +416,124 @@ def test_a_thread_that_is_used_again_this_very_moment_stays(
     meanwhile: Meanwhile, saver: Saver, client: redis.Redis, use: Callable[[RedisSaver], object]
 ) -> None:
     """A user who comes back after a long time would lose what was just said."""
-    prefix = meanwhile._shared.keyspace.prefix
-    put(meanwhile, "a", id_at(ago(9 * DAY)))
+    other = RedisSaver(client, prefix=meanwhile._shared.keyspace.prefix)
+    idle_thread(meanwhile)
     meanwhile.script = DELETE_UNUSED
-    meanwhile.happens = lambda: use(RedisSaver(client, prefix=prefix))
+    meanwhile.happens = lambda: use(other)
     assert meanwhile.prune_threads(idle=DAY) == 0
+    expected = [*other.list(config("a"))]
+    assert expected
+    assert [*saver.list(config("a"))] == expected
+    meanwhile.happens = lambda: None  # the thread is as idle as before, but for new checkpoints
+    last = info_of(saver, "a").last
+    assert meanwhile.prune_threads(idle=DAY) == int(last is not None and last < ago(DAY))
+
+
+USES_OF_LONG: dict[str, Callable[[RedisSaver], object]] = {
+    "nothing": lambda _: None,
+    "the same checkpoint again": lambda saver: put(saver, "a", FIRST, "child:3"),
+    "writes": lambda saver: saver.put_writes(
+        config("a", "child:3", FIRST), [(INTERRUPT, "really?")], "asks"
+    ),
+}
+
+
+@pytest.mark.parametrize("use", USES_OF_LONG)
+def test_a_thread_of_many_calls_is_used_again_between_any_two_of_them(
+    meanwhile: Meanwhile,
+    saver: Saver,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    use: str,
+) -> None:
+    """A user who comes back would lose what was said, as the thread is so long."""
+    source, times = re.subn("NAMESPACES, BYTES = 200", "NAMESPACES, BYTES = 2", NAMESPACES.source)
+    assert times == 1
+    monkeypatch.setattr(_threads, "NAMESPACES", replace(NAMESPACES, source=source))
+    other = RedisSaver(client, prefix=meanwhile._shared.keyspace.prefix)
+    for before in (2, 3, 4):  # the first call begins to watch, the last one deletes
+        for number in range(5):
+            put(other, "a", FIRST, f"child:{number}")
+        calls = 0
+
+        def reply(request: Request, before: int = before) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == before:
+                USES_OF_LONG[use](other)
+            return meanwhile._reply(request)
+
+        operation = meanwhile._of_threads.prune_to("a", Limits.checked("", DAY, None))
+        assert meanwhile._run(operation, reply) is (use == "nothing")
+        assert calls == 4
+        assert (saver.get_tuple(config("a", "child:3")) is None) is (use == "nothing")
+        saver.delete_thread("a")
+
+
+LOSSES: dict[str, Callable[[redis.Redis, bytes], object]] = {
+    "expired": lambda client, control: client.pexpireat(control, 1),
+    "evicted": lambda client, control: client.unlink(control),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_thread_whose_watch_is_gone_stays(
+    meanwhile: Meanwhile, saver: Saver, client: redis.Redis, prefix: str, loss: str
+) -> None:
+    """A slow prune, or a server that evicts, would delete what was said meanwhile."""
+    idle_thread(meanwhile)
+    other = RedisSaver(client, prefix=prefix)
+
+    def happens() -> None:
+        LOSSES[loss](client, Keyspace(prefix).thread("a").control)
+        other.put_writes(config("a", "", SECOND), [(INTERRUPT, "really?")], "asks")
+
+    meanwhile.script, meanwhile.happens = DELETE_UNUSED, happens
+    assert meanwhile.prune_threads(idle=DAY) == 0
+    found = saver.get_tuple(config("a"))
+    assert found
+    assert found.pending_writes == [("asks", INTERRUPT, "really?")]
+
+
+def test_a_late_look_does_not_hide_that_a_thread_was_used(
+    meanwhile: Meanwhile, saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """A request that something on the way kept would make a used thread seem idle."""
+    idle_thread(meanwhile)
+    other = RedisSaver(client, prefix=prefix)
+    operation = meanwhile._of_threads.prune_to("a", Limits.checked("", DAY, None))
+    look = next(operation)
+    delete = operation.send(meanwhile._reply(look))
+    assert delete.name == "delete_unused"
+    other.put_writes(config("a", "", SECOND), [(INTERRUPT, "really?")], "asks")
+    meanwhile._reply(look)
+    with suppress(StopIteration):
+        operation.send(meanwhile._reply(delete))
     assert saver.get_tuple(config("a"))
+
+
+def test_a_look_alone_writes_nothing(saver: Saver, client: redis.Redis, prefix: str) -> None:
+    """Walks could not be done by readers, and each would make all threads change."""
+    idle_thread(saver)
+    put(saver, "b")
+    before = {key: client.dump(key) for key in client.scan_iter(f"{prefix}:*")}
+    assert [*saver.list_threads(idle=DAY)] == ["a"]
+    assert saver.prune_threads(keep_last=9) == 0
+    assert saver.prune_threads(idle=30 * DAY) == 0
+    assert {key: client.dump(key) for key in client.scan_iter(f"{prefix}:*")} == before
+
+
+@pytest.mark.parametrize(
+    "spell", [str.upper, lambda id_: id_.replace("-", ""), lambda id_: f"{{{id_}}}"]
+)
+def test_idle_threads_with_ids_of_other_spellings_are_deleted(
+    saver: Saver, spell: Callable[[str], str]
+) -> None:
+    """Threads of another program would stay for ever."""
+    put(saver, "a", spell(FIRST))
+    put(saver, "b", spell(id_at(ago(1))))
+    assert saver.prune_threads(idle=DAY) == 1
+    assert [*saver.list_threads()] == ["b"]
 
 
 def test_a_thread_that_goes_while_it_is_looked_at_is_none(
@@ -457,7 +601,8 @@ def test_a_value_counts_once_for_each_version_in_however_many_calls(
 ) -> None:
     """How much is shared would depend on how long a thread is."""
     chat(saver, "a", 12)
-    at_once = info_of(saver, "a")
+    while (at_once := info_of(saver, "a")) != info_of(saver, "a"):
+        pass  # each look lets a server that is making the table of a hash larger go on with that
     monkeypatch.setattr(_threads, "FEW_ROWS", 1)
     monkeypatch.setattr(_threads, "ROWS", 1)
     assert info_of(saver, "a") == at_once

@@ -21,6 +21,7 @@ from redis.exceptions import NoPermissionError
 from langgraph_checkpoint_redis._scripts import Commands, Operation, asked
 from langgraph_checkpoint_redis._threads import ThreadInfo, _time
 from langgraph_checkpoint_redis._urls import parsed
+from langgraph_checkpoint_redis._walks import traces
 from langgraph_checkpoint_redis.errors import CorruptThreadError, ThreadNotFoundError
 from langgraph_checkpoint_redis.moving import opened
 from langgraph_checkpoint_redis.saver import RedisSaver
@@ -170,8 +171,8 @@ Everything = Annotated[
 def check_there(saver: RedisSaver, thread_id: str) -> None:
     """Raise an error if there is no such thread; a damaged one is there."""
     keys = saver._shared.keyspace.thread(thread_id)
-    (found,) = saver._run(asked(Commands((("EXISTS", keys.timeline, keys.writes),))))
-    if not found:
+    commands = (("EXISTS", keys.writes), *traces(keys))
+    if not any(saver._run(asked(Commands(commands)))):
         raise ThreadNotFoundError(thread_id)
 
 

@@ -10,15 +10,15 @@
 -- include rows
 -- include whole
 
-local new, before = {}, fields_of_chunks()
+local new, before = {}, fields_of(CHUNKS)
 
 -- The script cannot tell any more whether there were chunks. It refuses a thread that has lost another key, or a
 -- row of which cannot be read: nothing is noted of that.
-local was_read, lost = pcall(lost_keys, before)
+local was_read, lost = pcall(lost_keys, before, OWN)
 if was_read and not lost[1] and is_unknown(before) then
   note_unknown()
 end
-for i, is_there in ipairs(fields_of_chunks()) do
+for i, is_there in ipairs(fields_of(CHUNKS)) do
   if is_there and not before[i] then
     new[#new + 1] = FIELDS[i]
   end

@@ -9,13 +9,16 @@
 -- ARGV[6...] the runs that have one
 -- Returns  COPIED; LARGE if the source is, or may be, too large for one call; CHANGED, and nothing was written, when
 --          entries are lacking, or may be gone too soon; EXISTS if the target has something already; LEASED or
---          LEASELOST if its lease refuses the caller
+--          LEASELOST if its lease refuses the caller; LOST and a key, with a blank between them, if this key of the
+--          source or of the target is gone
 
--- include refuse
+-- include rows
+-- include whole
 -- include control
 -- include runs
 -- include lease
 -- include target
+-- include source
 
 -- What takes some milliseconds; 100 MB would take up to a second. Where the server does not say how many bytes
 -- there are, fewer members are small enough.
@@ -45,7 +48,9 @@ if is_copied(KEYS[7]) then
   return 'COPIED'
 end
 local life = redis.call('HMGET', KEYS[12], 'ttl', 'deadline')
-local refusal = refusal_of_copy() or is_large() and 'LARGE'
+life[1] = life[1] or redis.call('HGET', KEYS[10], 'ttl') -- see control.lua
+local lost = lost_of_source(KEYS[8], KEYS[9], KEYS[10])
+local refusal = refusal_of_copy() or lost and 'LOST ' .. lost or is_large() and 'LARGE'
 if refusal then
   return refusal
 elseif not are_led_here(KEYS[11], 6, #ARGV, life[2]) then

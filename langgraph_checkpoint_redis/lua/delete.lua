@@ -10,6 +10,7 @@
 -- include control
 -- include lease
 -- include runs
+-- include watch
 -- include delete_all
 
 local function newest_checkpoint()

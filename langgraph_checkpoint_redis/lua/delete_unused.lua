@@ -1,21 +1,21 @@
 -- Deletes a thread as delete.lua does, unless it was used meanwhile, is pinned or has a lease.
 --
 -- KEYS     timeline, writes, chunks, runs, live, control of the thread
--- ARGV[1]  the state of the thread, as namespaces.lua returned it
+-- ARGV[1]  the token by which the thread is watched, as namespaces.lua returned it
 -- Returns  {deleted, runs}: deleted is 1 also when there was no thread any more; runs are those
 --          that the thread had checkpoints of, with the tokens of their entries
 
--- include rows
--- include state
+-- include refuse
 -- include control
+-- include watch
 -- include lease
 -- include runs
 -- include delete_all
 
 write_even_if_full()
 local is_pinned = control.ttl == '0'
-local is_used = is_pinned or has_lease() or state_of_thread() ~= ARGV[1]
-if is_used and redis.call('EXISTS', TIMELINE, WRITES) > 0 then
+local is_used = is_pinned or has_lease() or not is_watched_by(ARGV[1])
+if is_used and redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then
   return {0, {}}
 end
 return {1, delete_all()}

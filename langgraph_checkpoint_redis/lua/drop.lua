@@ -46,7 +46,7 @@ local function lacks(chunks)
 end
 
 local function is_lost(name)
-  for _, lost in ipairs(lost_keys(fields_of_chunks())) do
+  for _, lost in ipairs(lost_keys(fields_of(CHUNKS), OWN)) do
     if lost == name then
       return true
     end

@@ -4,23 +4,27 @@
 -- ARGV[1]  a random token of this reader at first, then as returned
 -- ARGV[2], ARGV[3]  stage and position: empty at first, then as returned
 -- Returns  {token, stage, position, part, part, part, part, sizes, ttl, deadline}: an empty token if the thread has
---          changed since the first part, and an empty stage at the end. The parts are of the first four keys:
---          rows, or fields and values. What follows comes with the end: the number of members of each key, and how
---          long the thread lives, as control.lua says; empty is what there is not
+--          changed since the first part, or has lost a key, whose name is the stage then; and an empty stage at the
+--          end. The parts are of the first four keys: rows, or fields and values. What follows comes with the end:
+--          the number of members of each key, and how long the thread lives, as control.lua says; empty is what
+--          there is not
 
+-- include rows
+-- include whole
+-- include source
 -- include control
+-- include watch
 
--- Roughly the bytes of a part, the members that are read at a time, and the milliseconds that the control waits
--- for the next part. More than one part is of one moment only without a write in between: a write removes the token.
-local BYTES, MEMBERS, WATCHED = 256 * 1024, 20, 60000
+-- Roughly the bytes of a part, and the members that are read at a time. More than one part is of one moment only
+-- while the thread is watched, and each key can be lost between two of them.
+local BYTES, MEMBERS = 256 * 1024, 20
 
 local token, stage, position = ARGV[1], ARGV[2], ARGV[3]
 local parts, left = {{}, {}, {}, {}}, BYTES
 
-if stage ~= '' and control.watch ~= token then
-  return {'', '', '', {}, {}, {}, {}, {}, '', ''}
-elseif stage == '' and (control.watch or '') ~= '' then
-  token = control.watch -- of another reader, which goes on with it
+local lost = lost_of_source(TIMELINE, WRITES, CHUNKS)
+if lost or stage ~= '' and not is_watched_by(token) then
+  return {'', lost or '', '', {}, {}, {}, {}, {}, '', ''}
 end
 
 local function take(part, items)
@@ -55,10 +59,7 @@ while key <= 4 and left > 0 do
 end
 
 if key <= 4 then
-  set_control('watch', token)
-  set_control('watched', integer(now() + WATCHED))
-  keep_control()
-  return {token, tostring(key), position, parts[1], parts[2], parts[3], parts[4], {}, '', ''}
+  return {watch(token), tostring(key), position, parts[1], parts[2], parts[3], parts[4], {}, '', ''}
 end
 local sizes = {
   redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2]), redis.call('HLEN', KEYS[3]), redis.call('HLEN', KEYS[4])

@@ -12,6 +12,7 @@
 --          not there, is -1
 
 -- include rows
+-- include whole
 -- include pages
 -- include control
 -- include lease
@@ -84,6 +85,9 @@ local function thread()
     bytes[i] = bytes_of(key)
   end
   local exists = redis.call('EXISTS', TIMELINE, WRITES)
+  if exists < 2 then
+    check_whole()
+  end
   local is_pinned = control.ttl == '0' and 1 or 0
   local ttl = control.deadline and time_of('deadline') - now() or -1
   local lease = has_lease() and time_of('until') - now() or -1

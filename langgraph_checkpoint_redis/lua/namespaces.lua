@@ -2,8 +2,21 @@
 --
 -- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1]  where to begin: '-' at first, then as returned
--- Returns  {from, namespaces, state}: from is empty at the end; a namespace is {namespace,
---          checkpoints, oldest id, newest id}; state is what delete_unused.lua asks for
+-- ARGV[2]  with the first call, a random token of a caller who wants to delete the thread if it stays as it is; or
+--          empty, then nothing is written
+-- ARGV[3]  a time: then threads that seem to have a newer checkpoint are not watched. It is the beginning of the
+--          UUIDs of version 6 that are made then, 48 bits as a number; or empty
+-- Returns  {from, namespaces, token}: from is empty at the end; a namespace is {namespace, checkpoints, oldest id,
+--          newest id}; token is what delete_unused.lua asks for, or empty
+
+-- Whether a thread whose newest checkpoint this is should be watched.
+local function is_to_watch(newest)
+  if ARGV[2] == '' or ARGV[3] == '' then
+    return ARGV[2] ~= ''
+  end
+  local time = tonumber(string.sub(newest, 1, 8) .. string.sub(newest, 10, 13), 16)
+  return time and time <= tonumber(ARGV[3])
+end
 
 -- Most threads have one namespace, whose ends are those of the thread. Walks over all threads ask for no
 -- more of most, so this comes before anything is defined that others need.
@@ -13,30 +26,46 @@ if ARGV[1] == '-' then
   local ns, oldest = string.match(first, '^(%Z*)%z(%Z*)%z')
   local last_ns, newest = string.match(last, '^(%Z*)%z(%Z*)%z')
   if ns and ns == last_ns then
-    local count = redis.call('ZCARD', KEYS[1])
-    local state = count .. ' ' .. redis.call('ZCARD', KEYS[2]) .. ' ' .. newest
-    return {'', {{ns, count, oldest, newest}}, state}
+    local count, token = redis.call('ZCARD', KEYS[1]), ''
+    if is_to_watch(newest) then
+      -- include control
+      -- include watch
+      redis.call('HLEN', KEYS[4]) -- raises an error before anything is changed, if it is no hash
+      write_even_if_full()
+      token = watch(ARGV[2])
+    end
+    return {'', {{ns, count, oldest, newest}}, token}
   end
 end
 
 -- include rows
 -- include whole
--- include state
 
 local NAMESPACES, BYTES = 200, 1024 * 1024 -- in a call, and in the rows that it comes by
 
-local from, namespaces, bytes = ARGV[1], {}, 0
+local from, namespaces, bytes, is_idle = ARGV[1], {}, 0, ARGV[1] == '-'
 while from ~= '' and #namespaces < NAMESPACES and bytes < BYTES do
   local row = redis.call('ZRANGEBYLEX', TIMELINE, from, '+', 'LIMIT', 0, 1)[1]
   if row then
     local ns, oldest = place_of(row)
     local count = redis.call('ZLEXCOUNT', TIMELINE, '[' .. ns .. '\0', '(' .. ns .. '\1')
     local latest = latest_row(ns)
-    namespaces[#namespaces + 1] = {ns, count, oldest, id_of(latest)}
+    local newest = id_of(latest)
+    namespaces[#namespaces + 1] = {ns, count, oldest, newest}
     bytes = bytes + #row + #latest
+    is_idle = is_idle and is_to_watch(newest)
     from = '[' .. ns .. '\1'
   else
     from = ''
   end
 end
-return {from, namespaces, state_of_thread()}
+if not namespaces[1] then
+  check_whole()
+elseif is_idle then
+  -- include control
+  -- include watch
+  redis.call('HLEN', KEYS[4])
+  write_even_if_full()
+  return {from, namespaces, watch(ARGV[2])}
+end
+return {from, namespaces, ''}

@@ -20,8 +20,8 @@
 
 local FIRST_CHUNK = 8
 local place, row = ARGV[1], ARGV[2]
-local care = care_for(ARGV[4], ARGV[5], ARGV[6])
 local fields = fields_to_write_by()
+local care = care_for(ARGV[4], ARGV[5], ARGV[6], fields.ttl)
 
 -- include trimmed
 

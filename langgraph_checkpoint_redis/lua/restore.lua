@@ -14,9 +14,10 @@
 -- ARGV[17...] those arguments: rows, or fields and values; then the runs
 -- Returns  COPIED; MORE if further parts are expected; CHANGED if something is missing, as the copy was read from a
 --          thread that changed; EXISTS if the target has something already; LEASED or LEASELOST if its
---          lease refuses the caller
+--          lease refuses the caller; LOST and a key, with a blank between them, if this key of the target is gone
 
--- include refuse
+-- include rows
+-- include whole
 -- include control
 -- include runs
 -- include lease

@@ -6,7 +6,7 @@
 -- Returns  {items, stage, position, facts, lost}: what this stage has, names of chunks, then rows of
 --          the 'timeline', then of the 'writes'; where to go on, an empty stage at the end; facts at the
 --          beginning and at the end of the timeline, else empty: {state, runs, seconds}, the state as in
---          namespaces.lua, each run followed by its number of checkpoints, and the time; at the end, lost
+--          state.lua, each run followed by its number of checkpoints, and the time; at the end, lost
 --          has the names of keys that are gone though the thread has rows there, as whole.lua has it
 
 -- include rows
@@ -65,7 +65,7 @@ elseif stage == 'timeline' then
     stage, position = 'writes', ''
   end
 elseif walk(WRITES, take) then
-  lost = lost_keys(fields_of_chunks())
+  lost = lost_keys(fields_of(CHUNKS), OWN)
   stage, position = '', ''
 end
 return {items, stage, position, facts, lost}

@@ -35,11 +35,7 @@ redis.call('HLEN', KEYS[4]) -- raises an error before anything is changed, if it
 check_lease(ARGV[1])
 local own = ARGV[2] ~= '' and ARGV[2] or nil
 if tonumber(own or ARGV[3]) > 0 then
-  redis.call('HDEL', CONTROL, 'ttl')
-  control.ttl = nil
-  if own then
-    set_control('ttl', own)
-  end
+  set_own_ttl(own)
   return {1, live_on(ARGV[3])}
 elseif control.indexed and not all_stay() then
   return {2, runs_here(true), 0}
@@ -48,8 +44,6 @@ forget_life()
 for i = 1, 4 do
   redis.call('PERSIST', KEYS[i])
 end
-if own then
-  set_control('ttl', own)
-end
+set_own_ttl(own)
 keep_control()
 return {1, {}, 0}

@@ -28,6 +28,7 @@ COPIES = ("c", "d")
 STOCK = 18  # texts
 LISTS = 9  # lists of them that come back again and again
 LATELY = 5  # runs among which those are deleted that may still go on
+IDLE = (0.01, 0.1, 2.0)  # seconds; a request takes some milliseconds
 FIRST = "2100-01-01T00:00:00+00:00"
 SNAPSHOT_EVERY = 3  # updates of the delta channel
 
@@ -168,6 +169,7 @@ class Client:
                 self.prune: 8,
                 self.delete_runs: 15 if self.theme.races_runs else 5,
                 self.delete_thread: 2,
+                self.prune_idle: 8,
                 self.repair: 2,
             }
             tasks |= {self.copy: 3, self.lease: 1 if self.theme.sweeps else 4}
@@ -371,6 +373,12 @@ class Client:
         thread_id = self._any_thread(rng)
         self.doing = f"delete_thread({thread_id!r})"
         self.saver.delete_thread(thread_id)
+
+    def prune_idle(self, rng: Random) -> None:
+        """Delete a thread that was not used for a moment."""
+        thread_id = self._any_thread(rng)
+        self.doing = f"prune {thread_id!r} if it is idle"
+        self.saver.prune_idle(thread_id, rng.choice(IDLE))
 
     def repair(self, rng: Random) -> None:
         """Remove what is lost."""

@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 from langgraph.checkpoint.base import id as ids
 
-from langgraph_checkpoint_redis import _clock
+from langgraph_checkpoint_redis import _clock, _threads
 
 _LAST = "_last_v6_timestamp"  # the last time that an id was made of
 NANOSECONDS = 1_000_000  # in a millisecond
@@ -40,8 +40,12 @@ class Machine:
         """Be the one that runs, at a time in milliseconds."""
         assert _LAST in vars(ids), "LangGraph makes ids otherwise"
         random.seed(seed)
-        clock = SimpleNamespace(time_ns=lambda: (now + self.skew) * NANOSECONDS)
-        with patch.object(ids, "time", clock), patch.object(_clock, "time", clock):
+        clock = SimpleNamespace(
+            time_ns=lambda: (now + self.skew) * NANOSECONDS, time=lambda: (now + self.skew) / 1000
+        )
+        with ExitStack() as stack:
+            for module in (ids, _clock, _threads):
+                stack.enter_context(patch.object(module, "time", clock))
             vars(ids)[_LAST] = self._last_id
             try:
                 yield

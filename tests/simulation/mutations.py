@@ -72,7 +72,7 @@ MUTATIONS = (
     Mutation(
         "a history may end early",
         "_operations.py",
-        "            if gone and (is_short or",
+        "            if gone_id and (is_short or",
         "            if False and (is_short or",
         "cut_deltas,evict_fields,rollback",
     ),
@@ -107,15 +107,15 @@ MUTATIONS = (
     Mutation(
         "a lost key is not noticed",
         "lua/include/whole.lua",
-        "      if fields[i] and not exists(KEY_OF[name]) then\n",
+        "      if fields[i] and not exists(keys[name]) then\n",
         "      if false then\n",
         "evict_key",
     ),
     Mutation(
         "two lost keys are not noticed",
         "lua/include/whole.lua",
-        "    if has_timeline ~= has_writes and",
-        "    if false and",
+        "      lost[1] = 'chunks'\n",
+        "",
         "evict_key",
     ),
     Mutation(

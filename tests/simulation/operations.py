@@ -185,6 +185,26 @@ class DeleteThread(Operation):
             self.thread.is_damaged = self.thread.is_frayed = False
 
 
+class PruneIdle(DeleteThread):
+    """`prune_threads` of idle threads, for one thread: nothing goes that it has not seen.
+
+    `seen_at` is the tick of the look at the thread that the call goes by.
+    """
+
+    name = "prune_threads"
+
+    def __init__(self, oracle: Oracle, thread_id: str) -> None:
+        super().__init__(oracle, thread_id)
+        self.seen_at = 0.0
+
+    def take_effect(self) -> None:
+        if self.seen_at > self.thread.written_at or (self.seen_at and self.thread.is_damaged):
+            super().take_effect()
+
+    def succeed(self) -> None:
+        """Nothing more: what may be gone is found out by who looks."""
+
+
 class Prune(Operation):
     """`prune` to the latest checkpoints."""
 
@@ -280,7 +300,9 @@ class CopyThread(Operation):
         return replace(row, metadata=metadata, state=State.ABSENT, ran_at=0, removed_at=0)
 
     def _new_write(self, write: Write) -> Write:
-        values, call = [*write.values], (self, write.call)  # whole as its own call was
+        values = [*write.values]
+        # A copy is complete, but for what the source may lack itself.
+        call = self if write.state is State.PRESENT else (self, write.call)
         return replace(write, values=values, call=call, state=State.ABSENT, ran_at=0, removed_at=0)
 
     def _add_write(self, copy: Write, write: Write) -> None:

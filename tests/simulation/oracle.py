@@ -116,6 +116,7 @@ class Thread:
 
     It `is_frayed` if single chunks are gone: then what is put later and shares them may be damaged,
     too. Servers evict whole keys, so this takes somebody's hand, and no put looks for it.
+    `written_at` is the tick at which a script last added something to it, or was to.
     """
 
     rows: dict[Place, Row] = field(default_factory=dict)
@@ -123,6 +124,7 @@ class Thread:
     is_damaged: bool = False
     is_frayed: bool = False
     is_index_unsure: bool = False
+    written_at: float = 0
 
     def items(self) -> Iterator[Item]:
         yield from self.rows.values()
@@ -266,6 +268,7 @@ class Oracle:
             # The index did not fall back with a thread. In a failover it did, but a client may be
             # about to put a checkpoint whose entry was lost.
             thread.is_index_unsure = True
+            thread.written_at = 0
             for item in thread.items():
                 item.removed_at = item.ran_at = self.tick()
                 item.state, item.is_damaged, values = saved.items.get(

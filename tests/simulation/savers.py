@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from typing import Any, TypeVar, cast
 
@@ -27,6 +27,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 from langgraph_checkpoint_redis._scripts import Operation as Requests
 from langgraph_checkpoint_redis._scripts import Request
+from langgraph_checkpoint_redis._threads import Limits
 from langgraph_checkpoint_redis.errors import RedisSaverError
 
 from . import operations
@@ -205,6 +206,24 @@ class Simulated(RedisSaver):
         for thread_id in thread_ids:
             with self.gate.call(kind(self.gate.oracle, thread_id)):
                 super().prune([thread_id], strategy=strategy)
+
+    def prune_idle(self, thread_id: str, idle: float) -> None:
+        """Delete a thread if it is idle, as `prune_threads` does with each."""
+        call = operations.PruneIdle(self.gate.oracle, thread_id)
+        pruning = self._of_threads.prune_to(thread_id, Limits.checked("", idle, None))
+
+        def watched() -> Requests[bool]:
+            reply = None
+            with suppress(StopIteration):
+                while True:
+                    request = pruning.send(reply)
+                    reply = yield request
+                    if request.name == "namespaces":
+                        call.seen_at = call.last_ran_at
+            return True
+
+        with self.gate.call(call):
+            self._run(watched())
 
     def repair(self, thread_id: str) -> Any:
         with self.gate.call(operations.Repair(self.gate.oracle, thread_id)):

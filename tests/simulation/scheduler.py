@@ -11,6 +11,7 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from langgraph_checkpoint_redis._keys import thread_id as thread_of
 from langgraph_checkpoint_redis._scripts import Call, Request
 
 from .clients import Client, Process, Theme, drawn_process
@@ -25,6 +26,7 @@ from .server import Dump, Server
 from .workers import Killed
 
 PROCESSES = ("plain", "plain", "encrypted", "plain")
+WRITERS = ("put", "put_last", "put_writes")
 REMOVALS = (Prune, DeleteRuns, Repair)
 READ_BACK = 0.4  # of the calls that are acknowledged
 PATIENCE = 3000  # requests until all clients must have ended
@@ -173,6 +175,9 @@ class Simulation:
     def _execute(self, request: Request, call: Operation | None) -> Any:
         if call:
             call.ran()
+        if isinstance(request, Call) and request.name in WRITERS:
+            thread = self.oracle.thread(thread_of(request.keys[0].decode()))
+            thread.written_at = self.oracle.tick()
         try:
             return self.server.reply(request)
         except Exception as error:  # noqa: BLE001 - the client gets it

@@ -28,6 +28,7 @@ OF_SCRIPTS: Mapping[str, Mapping[str, int]] = {
     "include/sweep": {"FREED": 2000, "SCANNED": 2},
     "include/trim": {"QUICK": 40},
     "include/reply": {"BUDGET": 700, "MANY": 6, "LARGE": 300},
+    "namespaces": {"NAMESPACES": 1},
     "scan": {"ROWS": 4, "NAMES": 4, "BATCH": 4},
     "list": {"FEW": 2},
     "copy": {"MEMBERS": 30},

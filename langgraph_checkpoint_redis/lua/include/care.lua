@@ -34,8 +34,9 @@ local function take_care()
 end
 
 -- Nil if nothing is special about the thread, nor asked for by the caller: the token of its lease, and what
--- `live_on_by` takes.
-local function care_for(token, ttl, own)
-  local is_plain = token == '' and ttl == '0' and own == '' and redis.call('EXISTS', LIVE, KEYS[6]) == 0
+-- `live_on_by` takes. `noted_ttl` is what CHUNKS has of the control.
+local function care_for(token, ttl, own, noted_ttl)
+  local is_asked = token ~= '' or ttl ~= '0' or own ~= ''
+  local is_plain = not is_asked and not noted_ttl and redis.call('EXISTS', LIVE, KEYS[6]) == 0
   return not is_plain and take_care() or nil
 end

@@ -11,6 +11,8 @@
 --           checkpoint that there was
 --
 -- All times are milliseconds of Unix time by the server's clock.
+--
+-- CHUNKS has a copy of `ttl`: a server that evicts CONTROL must not let a pinned thread expire.
 
 local CONTROL = KEYS[6]
 
@@ -49,6 +51,21 @@ local function time_of(field)
   return tonumber(control[field] or 0)
 end
 
+-- Gives the thread its own time to live, or takes it back with nil. Chunks that are gone are not begun with it: who
+-- writes next would not notice that they are.
+local function set_own_ttl(ttl)
+  redis.call('HDEL', KEYS[3], 'ttl')
+  if ttl then
+    set_control('ttl', ttl)
+    if redis.call('EXISTS', KEYS[3]) == 1 then
+      redis.call('HSET', KEYS[3], 'ttl', ttl)
+    end
+  else
+    redis.call('HDEL', CONTROL, 'ttl')
+    control.ttl = nil
+  end
+end
+
 local function forget_life()
   redis.call('HDEL', CONTROL, 'ttl', 'deadline', 'indexed')
   control.ttl, control.deadline, control.indexed = nil, nil, nil
@@ -70,6 +87,9 @@ local function read_control()
   end
   if control.deadline and time_of('deadline') <= now() then
     forget_life()
+  elseif not control.ttl then
+    local copy = redis.pcall('HGET', KEYS[3], 'ttl')
+    control.ttl = type(copy) == 'string' and copy or nil
   end
 end
 read_control()

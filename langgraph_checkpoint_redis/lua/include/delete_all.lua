@@ -1,4 +1,4 @@
--- Deleting a thread.
+-- Deleting a thread. `watch.lua` comes before.
 
 -- Deletes all but the ids of the thread's runs, which stay until the index of runs is cleared. Returns
 -- them, with the tokens of their entries.
@@ -6,7 +6,7 @@ local function delete_all()
   redis.call('HLEN', KEYS[4]) -- raises an error before anything is changed, if it is no hash
   redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
   forget_life()
-  tell_readers()
+  end_watch()
   keep_control()
   each_run(function(run, _, tokens)
     write_run(run, 0, tokens)

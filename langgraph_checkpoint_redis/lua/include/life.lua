@@ -88,7 +88,11 @@ end
 -- The same for a writer who may say how long this thread lives from now on: `own`, or empty.
 local function live_on_by(ttl, own)
   if own ~= '' and control.ttl ~= '0' then
-    set_control('ttl', own)
+    control.ttl = own
+  end
+  local noted = control.ttl and {redis.call('HGET', CONTROL, 'ttl'), redis.call('HGET', KEYS[3], 'ttl')}
+  if noted and not (noted[1] == control.ttl and noted[2] == control.ttl) then
+    set_own_ttl(control.ttl)
   end
   return live_on(ttl)
 end

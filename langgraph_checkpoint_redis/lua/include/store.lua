@@ -2,8 +2,8 @@
 
 local FIRST_CHUNK = 12
 local ns, id, head, tail = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3]), ARGV[4]
-local care = care_for(ARGV[6], ARGV[7], ARGV[8])
 local fields = fields_to_write_by()
+local care = care_for(ARGV[6], ARGV[7], ARGV[8], fields.ttl)
 local may_lack = fields.may_lack or care and care.is_being_swept()
 
 local old_row = row_at(ns, id)

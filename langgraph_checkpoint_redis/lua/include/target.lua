@@ -1,5 +1,5 @@
 -- The target of a copy. Its mark says which copy filled it. ARGV[4] and ARGV[5] are the token and the score of new
--- entries that lead to it from runs; `runs.lua` and `control.lua` come before.
+-- entries that lead to it from runs; `whole.lua`, `runs.lua` and `control.lua` come before.
 
 -- Whether this very copy was made, and its reply was lost. Then the target stays as it is: another run may have
 -- gone on with it.
@@ -11,9 +11,11 @@ local function mark_target(mark)
   redis.call('SET', mark, ARGV[1], 'PX', ARGV[2])
 end
 
--- Why nothing may be copied to the target, or nil.
+-- Why nothing may be copied to the target, or nil. A copy would cover up that the target has lost its checkpoints.
 local function refusal_of_copy()
-  return refusal_of(ARGV[3]) or redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 and 'EXISTS' or nil
+  local refusal = refusal_of(ARGV[3]) or redis.call('EXISTS', TIMELINE, WRITES) > 0 and 'EXISTS'
+  local lost = not refusal and lost_keys(fields_of(CHUNKS), OWN)[1]
+  return refusal or lost and 'LOST ' .. OWN[lost] or nil
 end
 
 -- Calls visit(run, count) for the runs in a hash.
@@ -57,9 +59,7 @@ end
 local function begin_life(ttl, deadline)
   redis.call('UNLINK', KEYS[5])
   forget_life()
-  if ttl then
-    set_control('ttl', ttl)
-  end
+  set_own_ttl(ttl)
   if deadline then
     set_control('deadline', deadline)
     if tonumber(ARGV[5]) < FAR then

@@ -6,6 +6,7 @@
 --           what it refers to
 -- trimmed   see trimmed.lua
 -- freed     the last pass of several calls that has freed all that it was to, see sweep.lua
+-- ttl       see control.lua
 -- lost      CHUNKS was gone while there were rows: a row may be there without its chunks
 --
 -- A server that evicts takes a key whole. So a key that is gone is noticed by the fields, and the fields go
@@ -16,11 +17,11 @@ local function exists(key)
   return redis.call('EXISTS', key) == 1
 end
 
--- Whether a key has rows that are never without fields: those at both of its ends tell.
-local function has_marked_rows(key)
+-- Whether a key has rows that are never without fields: those at both of its ends tell. `read` is head_of or
+-- groups_of.
+local function has_marked_rows(key, read)
   for _, place in ipairs({0, -1}) do
     local row = redis.call('ZRANGE', key, place, place)[1]
-    local read = key == TIMELINE and head_of or groups_of
     if row and read(row)[1] ~= UNMARKED then
       return true
     end
@@ -28,22 +29,25 @@ local function has_marked_rows(key)
   return false
 end
 
-local KEY_OF = {timeline = TIMELINE, writes = WRITES, chunks = CHUNKS}
+local OWN = {timeline = TIMELINE, writes = WRITES, chunks = CHUNKS}
 
--- The names of keys that are gone though the thread has rows there, or may have had. `fields` begins with what
--- CHUNKS says of the timeline and of the writes. Where both are there, the chunks alone may be gone: then rows
+-- The names of keys of a thread that are gone though it has rows there, or may have had. `fields` begins with what
+-- the chunks say of the timeline and of the writes. Where both are there, the chunks alone may be gone: then rows
 -- that need them say so themselves.
-local function lost_keys(fields)
+local function lost_keys(fields, keys)
   local lost = {}
   if fields[1] or fields[2] then
     for i, name in ipairs({'timeline', 'writes'}) do
-      if fields[i] and not exists(KEY_OF[name]) then
+      if fields[i] and not exists(keys[name]) then
         lost[#lost + 1] = name
       end
     end
   else
-    local has_timeline, has_writes = exists(TIMELINE), exists(WRITES)
-    if has_timeline ~= has_writes and has_marked_rows(has_timeline and TIMELINE or WRITES) then
+    local has_timeline, has_writes = exists(keys.timeline), exists(keys.writes)
+    if
+      has_timeline and not has_writes and has_marked_rows(keys.timeline, head_of)
+      or has_writes and not has_timeline and has_marked_rows(keys.writes, groups_of)
+    then
       lost[1] = 'chunks'
     end
   end
@@ -51,21 +55,21 @@ local function lost_keys(fields)
 end
 
 local function refuse_lost(fields)
-  local name = lost_keys(fields)[1]
+  local name = lost_keys(fields, OWN)[1]
   if name then
-    refuse('LOST', KEY_OF[name])
+    refuse('LOST', OWN[name])
   end
 end
 
-local FIELDS = {'timeline', 'writes', 'swept', 'lost'}
+local FIELDS = {'timeline', 'writes', 'swept', 'lost', 'ttl'}
 
-local function fields_of_chunks()
-  return redis.call('HMGET', CHUNKS, FIELDS[1], FIELDS[2], FIELDS[3], FIELDS[4])
+local function fields_of(chunks)
+  return redis.call('HMGET', chunks, FIELDS[1], FIELDS[2], FIELDS[3], FIELDS[4], FIELDS[5])
 end
 
 -- Raises an error if a key with rows is gone. For readers that have found less than they looked for.
 local function check_whole()
-  refuse_lost(fields_of_chunks())
+  refuse_lost(fields_of(CHUNKS))
 end
 
 -- Whether there are rows without any of the fields: the chunks are lost, or the thread is of an older version,
@@ -77,7 +81,7 @@ end
 
 -- The fields, for a writer. Raises an error if a key with rows is gone.
 local function fields_to_write_by()
-  local fields = fields_of_chunks()
+  local fields = fields_of(CHUNKS)
   refuse_lost(fields)
   local unknown = is_unknown(fields)
   return {
@@ -85,12 +89,13 @@ local function fields_to_write_by()
     writes = fields[2],
     is_unknown = unknown,
     may_lack = fields[3] or fields[4] or unknown,
+    ttl = fields[5],
   }
 end
 
 local function note_rows_there()
   for _, name in ipairs({'timeline', 'writes'}) do
-    if exists(KEY_OF[name]) then
+    if exists(OWN[name]) then
       redis.call('HSET', CHUNKS, name, '1')
     end
   end
