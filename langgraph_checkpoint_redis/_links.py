@@ -40,9 +40,9 @@ from ._clients import (
     named_primary,
     reads_from_replicas,
     sentinels,
-    unlock,
 )
 from ._forks import reset_in_children
+from ._inherited_clients import start_afresh
 from ._logging import report_failover, report_lost, report_reconnect
 from ._permits import Permits, permits_of
 from ._resp import Argument, Command, in_bytes, in_resp2, packed
@@ -133,7 +133,7 @@ class ClientLink(Link):
         if self._url:
             self._client = None
         else:
-            unlock(self._client)
+            start_afresh(self._client, asynchronous=False)
 
     @property
     def client(self) -> Any:
