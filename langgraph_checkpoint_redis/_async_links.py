@@ -287,8 +287,7 @@ class AsyncOwnLink(AsyncLink):
         """Close the connections."""
         await self._shared.close()
         await self._lone.close()
-        for client in (self._client, *sentinels(self._client)):
-            await client.aclose()
+        await self._client.aclose()
 
 
 class AsyncSentinelLink(AsyncOwnLink):
@@ -304,7 +303,14 @@ class AsyncSentinelLink(AsyncOwnLink):
 
     def _lines(self, url: Url, limit: int, *, shared: bool) -> Lines:
         pool, seconds = self._client.connection_pool, url.socket_timeout
-        return Lines(pool, limit, seconds=seconds, shared=shared, check=self._check)
+        return Lines(
+            pool,
+            limit,
+            seconds=seconds,
+            shared=shared,
+            check=self._check,
+            clean_up=self._close_sentinels,
+        )
 
     def _ask(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:
         self._look_if_due()
@@ -354,6 +360,12 @@ class AsyncSentinelLink(AsyncOwnLink):
         if self._looking and self._looking.cancel():
             await asyncio.wait([self._looking])
         await super().aclose()
+        await self._close_sentinels()
+
+    async def _close_sentinels(self) -> None:
+        """Close the idle connections to sentinels; a call may be using some to connect."""
+        for sentinel in sentinels(self._client):
+            await sentinel.connection_pool.disconnect(inuse_connections=False)
 
 
 def async_link(redis: Any) -> AsyncLink:

@@ -11,7 +11,6 @@ import re
 import time
 from inspect import iscoroutinefunction
 from ssl import SSLCertVerificationError
-from threading import RLock
 from typing import Any
 
 from redis.client import NEVER_DECODE
@@ -147,39 +146,6 @@ def socket_timeout(redis: Any) -> float | None:
     options = getattr(holder, "connection_kwargs", None)
     seconds: float | None = options.get("socket_timeout") if isinstance(options, dict) else None
     return seconds
-
-
-def unlock(client: Any) -> None:
-    """Replace the locks of a client in a forked process, where nobody releases them.
-
-    The libraries start afresh there by themselves, but take locks for it.
-    """
-    manager = getattr(client, "nodes_manager", None)
-    nodes = [*getattr(manager, "nodes_cache", {}).values()]
-    clients = [client, *[getattr(node, "redis_connection", None) for node in nodes]]
-    pools = [getattr(one, "connection_pool", None) for one in clients]
-    for holder in (*clients, manager, *pools):
-        for name in ("_lock", "_fork_lock", "_initialization_lock"):
-            if hasattr(getattr(holder, name, None), "acquire"):
-                setattr(holder, name, RLock())
-
-
-def disown(client: Any) -> list[Any]:
-    """Take an asynchronous client's connections away in a forked process, and return them.
-
-    They are the parent's, which would get replies of the child. Collecting them would disturb the
-    event loop of the parent, so the caller keeps them.
-    """
-    kept: list[Any] = []
-    pool = getattr(client, "connection_pool", None)
-    nodes = getattr(getattr(client, "nodes_manager", None), "nodes_cache", {}).values()
-    for holder in (pool, *nodes):
-        for name in ("_available_connections", "_in_use_connections", "_connections", "_free"):
-            connections = getattr(holder, name, None)
-            if connections is not None:
-                kept.append(list(connections))
-                connections.clear()
-    return kept
 
 
 def sentinels(client: Any) -> list[Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future, Transport
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -205,12 +205,15 @@ class Lines:
         seconds: float | None,
         shared: bool,
         check: Callable[[Any], Awaitable[None]] | None = None,
+        clean_up: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         """`source` is a pool of redis-py, or a node of a cluster; `seconds` are as of `Line`.
 
-        `check` refuses a new connection of redis-py that leads to a wrong server.
+        `check` refuses a new connection of redis-py that leads to a wrong server. `clean_up` closes
+        what was opened to find the server, when a line that was being opened comes too late.
         """
         self._check = check
+        self._clean_up = clean_up
         self._source = source
         self._limit = limit
         self._seconds = seconds
@@ -270,23 +273,28 @@ class Lines:
                 raise
 
     async def _opened(self) -> Line:
+        self._refuse_if_closed()
         connection = self._source.connection_class(**in_resp2(self._source.connection_kwargs))
         try:
             await connection.connect()
             if self._check:
                 await self._check(connection)
+            self._refuse_if_closed()  # nobody would close this one
         except BaseException:
             await connection.disconnect(nowait=True)
+            if self._is_closed and self._clean_up:
+                await finish(asyncio.ensure_future(self._clean_up()))
             raise
         line = Line(connection, self._seconds)
-        if self._is_closed:  # nobody would close this one
-            await line.close()
-            raise RedisConnectionError("the connections were closed")
         if not all(line.is_open for line in self._lines):
             self._lines = [line for line in self._lines if line.is_open]
             report_reconnect()
         self._lines.append(line)
         return line
+
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            raise RedisConnectionError("the connections were closed")
 
     async def close(self) -> None:
         """Close all lines, for good."""

@@ -42,9 +42,9 @@ from ._clients import (
     named_primary,
     reads_from_replicas,
     sentinels,
-    unlock,
 )
 from ._forks import reset_in_children
+from ._inherited_clients import start_afresh
 from ._logging import report_failover, report_lost, report_reconnect
 from ._permits import Permits, permits_of
 from ._resp import Argument, Command, in_bytes, in_resp2, packed
@@ -145,7 +145,7 @@ class ClientLink(Link):
         if self._url:
             self._client = None
         else:
-            unlock(self._client)
+            start_afresh(self._client, asynchronous=False)
 
     @property
     def client(self) -> Any:
@@ -341,8 +341,7 @@ class OwnLink(Link):
         """Close the connections that are idle; those in use end when they are done."""
         self._leave()
         if self._client is not None:
-            for client in (self._client, *sentinels(self._client)):
-                client.close()
+            self._client.close()
 
 
 class SentinelLink(OwnLink):
@@ -384,13 +383,24 @@ class SentinelLink(OwnLink):
                     primary = named_primary(self.client)
                     if idle is self._idle:
                         self._learn(primary)
+                if idle is not self._idle:
+                    self._close_sentinels()  # the saver was closed while one was asked
+                    return
                 time.sleep(SECONDS_TO_NOTICE)
                 if not self._permits.queue:
                     return
-            for sentinel in sentinels(self._client):  # the saver may have been closed meanwhile
-                sentinel.close()
         finally:
             self._is_looking = False
+
+    def _close_sentinels(self) -> None:
+        """Close the idle connections to sentinels; another thread may use some meanwhile."""
+        for sentinel in sentinels(self._client):
+            sentinel.connection_pool.disconnect(inuse_connections=False)
+
+    def close(self) -> None:
+        """Close the connections that are idle; those in use end when they are done."""
+        super().close()
+        self._close_sentinels()
 
     def _check(self, wire: _Wire) -> None:
         try:

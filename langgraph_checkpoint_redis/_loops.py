@@ -20,8 +20,9 @@ from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary, WeakSet, finalize
 
 from ._async_links import AsyncLink, async_link
-from ._clients import SECONDS_TO_RECOVER, disown
+from ._clients import SECONDS_TO_RECOVER
 from ._forks import reset_in_children
+from ._inherited_clients import start_afresh
 from ._urls import Url
 from .errors import EventLoopError
 
@@ -65,7 +66,7 @@ class Connections:
         # To collect it would wake the parent.
         self._inherited += [(loop, self._forgotten(loop)) for loop in [*self._loops]]
         if not isinstance(self.redis, Url):
-            self._inherited += disown(self.redis)
+            self._inherited += start_afresh(self.redis, asynchronous=True)
         self._start()
 
     async def here(self) -> AsyncLink:

@@ -36,6 +36,7 @@ from langgraph_checkpoint_redis._urls import Url
 
 from .documented import COMMANDS, COMMANDS_OF_CLUSTERS, WAIT
 from .driving import AwaitedSaver, Saver
+from .forking import ran_with_locks_held
 from .servers import SLOTS, Address, Cluster, address, node_id, running_cluster
 from .story import chat, kill_soon, store, thread, use
 
@@ -234,6 +235,19 @@ def test_threads_that_begin_at_once_share_a_client(
     monkeypatch.setattr(Url, "client", slow)
     store(saver_on(running.url()), range(16))
     assert len(made) == 1
+
+
+def test_a_process_may_fork_while_another_thread_holds_the_locks_of_a_client(
+    cluster: Address, kind: str
+) -> None:
+    """The client of a cluster has locks for itself and each node, and they stay locked."""
+    host, port = cluster
+    client = f"of.RedisCluster(host={host!r}, port={port})"
+    valkey = (
+        f"valkey{'' if kind == 'sync' else '.asyncio'}.ValkeyCluster(host={host!r}, port={port})"
+    )
+    replicas = f"of.RedisCluster(host={host!r}, port={port}, read_from_replicas=True)"
+    assert ran_with_locks_held("", "fork", kind, client, valkey, replicas) == "done"
 
 
 def test_nothing_is_sent_when_a_saver_is_made(saver_on: SaverOn) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from contextlib import suppress
-from textwrap import dedent
 
 import anyio
 import pytest
@@ -14,49 +11,16 @@ import redis.asyncio
 
 from langgraph_checkpoint_redis import AsyncRedisSaver
 
+from .forking import ran, ran_with_locks_held
 from .story import chat, thread
 
 ON_ONE_SERVER = True  # it is about processes
 
-# Programs of their own: what they do to their process, no test should do to this one.
-
-START = """
-    import asyncio, os, random, signal, sys, threading, time
-    import redis
-    from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
-    from tests.story import chat, thread
-
-    def reads(saver, number):
-        found = saver.get_tuple(thread(str(number)))
-        return found.metadata["run_id"] == f"run {number}"
-
-    def forked(work):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                signal.alarm(10)  # ends what hangs
-                os._exit(0 if work() else 1)
-            finally:
-                os._exit(2)
-        return pid
-
-    def ended_well(pid):
-        return os.waitpid(pid, 0)[1] == 0
-    """
 SAVERS = {
     "sync, url": "saver = RedisSaver(url, prefix=prefix)",
     "sync, client": "saver = RedisSaver(redis.Redis.from_url(url), prefix=prefix)",
     "async, url": "saver = AsyncRedisSaver(url, prefix=prefix)",
 }
-
-
-def ran(server: str, prefix: str, *parts: str) -> str:
-    """What a program prints in the end."""
-    told = f"url, prefix = {server!r}, {prefix!r}"
-    program = "\n".join([*map(dedent, (START, told, *parts)), "print('done')"])
-    command = (sys.executable, "-c", program)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    return done.stdout.strip() or done.stderr[-2000:]
 
 
 FORKS_WHILE_THREADS_WORK = """
@@ -72,13 +36,13 @@ FORKS_WHILE_THREADS_WORK = """
     for one in threads:
         one.start()
     sys.setswitchinterval(1e-5)
-    for number in range(40):
-        child = forked(lambda: reads(saver, number % 6) and not saver.put(
-            thread("new"), *chat(9)) is None)
-        assert ended_well(child), number
-    stop = True
-    for one in threads:
-        one.join()
+    try:
+        for number in range(40):
+            check(forked(lambda: reads(saver, number % 6) and saver.put(thread("new"), *chat(9))))
+    finally:
+        stop = True
+        for one in threads:
+            one.join()
     """
 
 
@@ -90,9 +54,23 @@ def test_a_process_may_fork_while_other_threads_are_in_calls(
     assert ran(server, prefix, SAVERS[made], FORKS_WHILE_THREADS_WORK) == "done"
 
 
-FORKS_WITH_A_CLIENT = """
-    import redis.asyncio
+CLIENTS = (
+    "of.Redis.from_url(url)",
+    "of.Redis.from_url(url, protocol=3)",
+    "of.Redis.from_url(url, single_connection_client=True)",
+    "of.Redis(connection_pool=of.BlockingConnectionPool.from_url(url))",
+)
 
+
+def test_a_process_may_fork_while_another_thread_holds_the_locks_of_a_client(
+    server: str, prefix: str, kind: str
+) -> None:
+    """A worker would hang in its first call, once in some hundred forks."""
+    valkey = f"valkey{'' if kind == 'sync' else '.asyncio'}.Valkey.from_url(url)"
+    assert ran_with_locks_held(server, prefix, kind, *CLIENTS, valkey) == "done"
+
+
+FORKS_WITH_A_CLIENT = """
     async def many():
         found = await asyncio.gather(*(saver.aget_tuple(thread("1")) for _ in range(8)))
         return all(one.metadata["run_id"] == "run 1" for one in found)
@@ -103,7 +81,8 @@ FORKS_WITH_A_CLIENT = """
     assert loop.run_until_complete(many())
     children = [forked(lambda: asyncio.run(many())) for _ in range(3)]
     assert loop.run_until_complete(many())
-    assert all(ended_well(child) for child in children)
+    for child in children:
+        check(child)
     assert loop.run_until_complete(many())
     os._exit(print("done", flush=True) or 0)  # the loop and the client stay open
     """
@@ -114,6 +93,33 @@ def test_an_asynchronous_client_leaves_its_connections_to_the_parent(
 ) -> None:
     """The parent would get replies to requests of the child."""
     assert ran(server, prefix, FORKS_WITH_A_CLIENT) == "done"
+
+
+FORKS_WITH_ONE_CONNECTION = """
+    client = redis.Redis.from_url(url, single_connection_client=True)
+    saver = RedisSaver(client, prefix=prefix)
+    saver.put(thread("1"), *chat(1))
+    own = client.client_id()
+    check(forked(lambda: reads(saver, 1) and client.client_id() != own))
+    assert reads(saver, 1) and client.client_id() == own
+
+    async def own_if_read():
+        found = await saver.aget_tuple(thread("1"))
+        return found.metadata["run_id"] == "run 1" and await client.client_id()
+
+    client = redis.asyncio.Redis.from_url(url, single_connection_client=True)
+    saver = AsyncRedisSaver(client, prefix=prefix)
+    loop = asyncio.new_event_loop()
+    own = loop.run_until_complete(own_if_read())
+    check(forked(lambda: asyncio.run(own_if_read()) not in (own, False)))
+    assert loop.run_until_complete(own_if_read()) == own
+    os._exit(print("done", flush=True) or 0)  # the loop and the clients stay open
+    """
+
+
+def test_a_client_with_one_connection_leaves_it_to_the_parent(server: str, prefix: str) -> None:
+    """Each process would get replies to requests of the other."""
+    assert ran(server, prefix, FORKS_WITH_ONE_CONNECTION) == "done"
 
 
 FORKS_IN_A_CALL = """
@@ -141,7 +147,8 @@ FORKS_IN_A_CALL = """
             os._exit(0)
     signal.setitimer(signal.ITIMER_REAL, 0)
     assert len(children) > 10
-    assert all(ended_well(child) for child in children)
+    for child in children:
+        check(child)
     """
 
 

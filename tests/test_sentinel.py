@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator
@@ -18,12 +20,14 @@ from redis.backoff import NoBackoff
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, UnconfirmedError
 
 from .driving import Saver
-from .servers import SERVICE, Watched, address, running_sentinels, wait_until
+from .forking import ran_with_locks_held
+from .servers import SERVICE, Address, Watched, address, running_sentinels, wait_until
 from .story import chat, kill_soon, store, thread, use
 
 BEFORE, MEANWHILE, AFTER = range(10), range(10, 40), range(40, 70)
 
 SaverOn = Callable[..., Saver]
+Client = tuple[Address, str]  # a sentinel, and the id that a client has there
 
 
 @pytest.fixture(scope="module")
@@ -80,22 +84,113 @@ def test_nothing_is_left_open(watched: Watched, kind: str, loop: AbstractEventLo
     if kind == "sync":
         with RedisSaver.from_conn_string(watched.url) as saver:
             saver.get_tuple(thread("a"))
+            assert _clients_of_sentinels(watched) - before
     else:
-        loop.run_until_complete(_use_and_close(watched.url))
+        loop.run_until_complete(_use_and_close(watched, before))
     wait_until(lambda: _clients_of_sentinels(watched) <= before, "a connection stays open")
 
 
-async def _use_and_close(url: str) -> None:
-    async with AsyncRedisSaver.from_conn_string(url) as saver:
+async def _use_and_close(watched: Watched, before: set[Client]) -> None:
+    async with AsyncRedisSaver.from_conn_string(watched.url) as saver:
         await saver.aget_tuple(thread("a"))
+        assert _clients_of_sentinels(watched) - before
 
 
-def _clients_of_sentinels(watched: Watched) -> int:
-    total = 0
+def _clients_of_sentinels(watched: Watched) -> set[Client]:
+    """Return who is connected to sentinels, except other sentinels, which come and go."""
+    found = set()
     for sentinel in watched.sentinels:
         with redis.Redis(*sentinel) as client:
-            total += client.info("clients")["connected_clients"]
-    return total
+            own = client.client_id()
+            for one in client.client_list():
+                if int(one["id"]) != own and not one["name"].startswith("sentinel-"):
+                    found.add((sentinel, one["id"]))
+    return found
+
+
+@pytest.mark.parametrize("asks", ["a call", "a look"])
+def test_a_close_that_overtakes_a_question_to_sentinels_leaves_nothing_open(
+    watched: Watched,
+    kind: str,
+    loop: AbstractEventLoop,
+    monkeypatch: pytest.MonkeyPatch,
+    asks: str,
+) -> None:
+    """A program that closes savers while they work would run out of connections one day."""
+    before = _clients_of_sentinels(watched)
+    saver: Any = (RedisSaver if kind == "sync" else AsyncRedisSaver)(watched.url)
+    if kind == "sync":
+        _close_too_early(saver, monkeypatch, asks)
+    else:
+        loop.run_until_complete(_close_too_early_awaited(saver, monkeypatch, asks))
+    wait_until(lambda: _clients_of_sentinels(watched) <= before, "a connection stays open")
+
+
+def _close_too_early(saver: RedisSaver, monkeypatch: pytest.MonkeyPatch, asks: str) -> None:
+    asked, answered, closed = threading.Event(), threading.Event(), threading.Event()
+    discover: Any = redis.Sentinel.discover_master
+
+    def late(*of: Any) -> Any:
+        asked.set()
+        assert closed.wait(10)
+        try:
+            return discover(*of)
+        finally:
+            answered.set()
+
+    if asks == "a look":
+        saver.get_tuple(thread("a"))
+    monkeypatch.setattr("redis.Sentinel.discover_master", late)
+    with ThreadPoolExecutor() as threads:
+        if asks == "a look":
+            wait_until(
+                lambda: saver.get_tuple(thread("a")) is None and asked.is_set(), "nobody looks"
+            )
+        else:
+            call = threads.submit(saver.get_tuple, thread("a"))
+            assert asked.wait(10)
+        saver.close()
+        closed.set()
+        assert answered.wait(10)
+    if asks == "a call":
+        assert call.result() is None
+        saver.close()  # the call has opened it again
+
+
+async def _close_too_early_awaited(
+    saver: AsyncRedisSaver, monkeypatch: pytest.MonkeyPatch, asks: str
+) -> None:
+    asked, closed = asyncio.Event(), asyncio.Event()
+    discover: Any = redis.asyncio.Sentinel.discover_master
+
+    async def late(*of: Any) -> Any:
+        asked.set()
+        await closed.wait()
+        return await discover(*of)
+
+    if asks == "a look":
+        await saver.aget_tuple(thread("a"))
+    monkeypatch.setattr("redis.asyncio.Sentinel.discover_master", late)
+    if asks == "a look":
+        while not asked.is_set():
+            assert await saver.aget_tuple(thread("a")) is None
+            await asyncio.sleep(0.05)
+    else:
+        call = asyncio.ensure_future(saver.aget_tuple(thread("a")))
+        await asyncio.wait_for(asked.wait(), 10)
+    await saver.aclose()
+    closed.set()
+    if asks == "a call":
+        assert await call is None
+        await saver.aclose()  # the call has opened it again
+
+
+def test_a_process_may_fork_while_another_thread_asks_sentinels(
+    watched: Watched, kind: str
+) -> None:
+    """The connections to sentinels have locks, too, and stay locked in the child."""
+    client = f"of.Sentinel({watched.sentinels}).master_for({SERVICE!r})"
+    assert ran_with_locks_held(watched.url, "fork", kind, client) == "done"
 
 
 @pytest.mark.parametrize("all_wait", [False, True])
