@@ -58,8 +58,9 @@ def _missing_ancestor(
     )
 
 
-def _needed(key: bytes, run: bytes, checkpoint_id: bytes) -> RedisSaverError:
-    return RunNeededError(_thread(key), run.decode(), checkpoint_id.decode())
+def _needed(key: bytes, run: bytes, checkpoint_id: bytes, begun: bytes) -> RedisSaverError:
+    place = _thread(key), run.decode(), checkpoint_id.decode()
+    return RunNeededError(*place, is_begun=bool(begun))
 
 
 def _conflict(key: bytes, parent: bytes, latest: bytes) -> RedisSaverError:
