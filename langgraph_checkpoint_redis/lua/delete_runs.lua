@@ -35,16 +35,22 @@ local function is_victim(row)
   return runs[head_of(row)[RUN] or '']
 end
 
+-- Refuses to remove a row that another one is rebuilt from.
+local function refuse_needed(needed, row, is_begun)
+  note_calls(ARGV[1], nil)
+  refuse('NEEDED', TIMELINE, head_of(needed)[RUN], id_of(row), is_begun and '1' or '')
+end
+
 -- Refuses where a checkpoint that stays is rebuilt from one that would go.
 local function check(row)
   local head = head_of(row)
   if is_victim(row) or not rebuilt_channels(head) then
     return
   end
-  local ns, id = place_of(row)
+  local ns = place_of(row)
   local parent_row = row_at(ns, head[PARENT])
   if parent_row and is_victim(parent_row) then
-    refuse('NEEDED', TIMELINE, head_of(parent_row)[RUN], id, '')
+    refuse_needed(parent_row, row)
   end
 end
 
@@ -55,8 +61,7 @@ local function heed_arrived(is_begun)
   each_arrived(function(row, ancestors)
     for _, ancestor in ipairs(ancestors) do
       if is_victim(ancestor) and not is_victim(row) then
-        note_calls(ARGV[1], nil)
-        refuse('NEEDED', TIMELINE, head_of(ancestor)[RUN], id_of(row), is_begun and '1' or '')
+        refuse_needed(ancestor, row, is_begun)
       end
     end
     victims[#victims + 1] = is_victim(row) and row or nil
