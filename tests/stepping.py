@@ -22,12 +22,15 @@ class Step:
     reply: Any = None
 
 
-def steps(saver: RedisSaver, operation: Operation[object]) -> Iterator[Step]:
+def steps(
+    saver: RedisSaver, operation: Operation[object], reply: object = None
+) -> Iterator[Step]:
     """Make the requests of an operation; the moments before, between and after them.
 
-    An operation of which no further step is taken is broken off there.
+    An operation of which no further step is taken is broken off there. Another server may go on with
+    it, from the last reply.
     """
-    step = Step()
+    step = Step(reply=reply)
     yield step
     while True:
         try:
