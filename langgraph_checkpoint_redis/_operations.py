@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from secrets import token_bytes
+from secrets import token_bytes, token_hex
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
@@ -84,6 +84,7 @@ MUCH = 8 * 1024 * 1024  # bytes of new values that end a page
 KEPT = 32 * 1024 * 1024  # bytes that a listing knows of a thread from one page to the next
 CHUNKS_OF_PUT, CHUNKS_OF_WRITES = 11, 7  # the arguments of these scripts that chunks begin with
 PASSES = 10  # times that a removal begins to look for what is in use
+BEGINNINGS = 20  # times that a removal begins again with the newest checkpoint
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
 COPIES = 10  # times that a copy begins, while its source changes
 ENDING = 2  # what set_life.lua says where entries of the index of runs end too soon
@@ -539,10 +540,10 @@ class Operations(NamedTuple):
         self, script: Script, thread_id: str, args: Sequence[Argument]
     ) -> Operation[Collection[bytes]]:
         """Remove checkpoints in one call; in several for a thread of thousands of them."""
-        token, passes = token_bytes(16), set[bytes]()
+        token, passes, begun = token_hex(8), set[bytes](), 0
         stage, position, gone = b"rows", b"", ()
         # A pass that has lost its marks begins again. Where that happens over and over, the chunks
-        # are left to the next removal: they take memory and do no harm.
+        # are left to the next removal: they take memory and do no harm. Rows are not left.
         while stage and len(passes) <= PASSES:
             stage, position, gone = yield script(
                 self._keys(thread_id),
@@ -550,7 +551,11 @@ class Operations(NamedTuple):
                 self.shared.options.confirm,
             )
             if stage in (b"timeline", b"writes", b"chunks"):
-                passes.add(position.split(b" ")[0])
+                passes.add(position.split(b" ")[1])
+            elif stage and not position:
+                begun += 1
+                if begun > BEGINNINGS:
+                    raise ThreadChangedError(thread_id, is_removal=True)
         return gone
 
     def _removed(self, thread_id: str, runs: Collection[bytes]) -> Operation[None]:

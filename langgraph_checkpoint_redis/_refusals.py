@@ -59,8 +59,9 @@ def _missing_ancestor(
     )
 
 
-def _needed(key: bytes, run: bytes, checkpoint_id: bytes) -> RedisSaverError:
-    return RunNeededError(_thread(key), _text(run), _text(checkpoint_id))
+def _needed(key: bytes, run: bytes, checkpoint_id: bytes, begun: bytes) -> RedisSaverError:
+    place = _thread(key), _text(run), _text(checkpoint_id)
+    return RunNeededError(*place, is_begun=bool(begun))
 
 
 def _conflict(key: bytes, parent: bytes, latest: bytes) -> RedisSaverError:

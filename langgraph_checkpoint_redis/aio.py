@@ -349,7 +349,7 @@ class AsyncRedisSaver(
 
         Raises:
             RunNeededError: Checkpoints of other runs are rebuilt from these. In that thread,
-                nothing was removed.
+                nothing was removed, unless another run went on from them during the removal.
             ThreadsError: Several threads have checkpoints of the runs, and some failed. All others
                 are done.
         """

@@ -150,14 +150,23 @@ class ThreadExistsError(RedisSaverError):
 
 
 class ThreadChangedError(RedisSaverError):
-    """The source of a copy was written to all the time; nothing was copied."""
+    """A large thread changed each time that a copy, or a removal of checkpoints, began again.
 
-    def __init__(self, thread_id: str) -> None:
-        """Name the source thread."""
+    Nothing was copied. What a removal has removed stays removed; call it again.
+
+    Attributes:
+        thread_id: The thread, the source of a copy.
+    """
+
+    def __init__(self, thread_id: str, *, is_removal: bool = False) -> None:
         self.thread_id = thread_id
         super().__init__(
-            f"cannot copy thread {thread_id!r}: it is large, and was written to each time that it "
-            "was read. Copy it when no run is under way."
+            f"cannot remove all checkpoints of thread {thread_id!r} that were to go: the server "
+            "lost what was removed, or further branches came, each time that the removal began "
+            "again. Call it once more"
+            if is_removal
+            else f"cannot copy thread {thread_id!r}: it is large, and was written to each time "
+            "that it was read. Copy it when no run is under way."
         )
 
 
@@ -237,7 +246,8 @@ class LeaseLostError(RedisSaverError):
 class RunNeededError(RedisSaverError):
     """A run cannot be deleted alone, since checkpoints of other runs are rebuilt from its own.
 
-    Delete the later runs together with it, or the whole thread. Nothing was removed.
+    Delete the later runs together with it, or the whole thread. Nothing was removed, unless the
+    other run went on from it during the removal.
 
     Attributes:
         thread_id: The thread.
@@ -245,12 +255,15 @@ class RunNeededError(RedisSaverError):
         checkpoint_id: A checkpoint of another run that needs it.
     """
 
-    def __init__(self, thread_id: str, run_id: str, checkpoint_id: str) -> None:
+    def __init__(
+        self, thread_id: str, run_id: str, checkpoint_id: str, *, is_begun: bool = False
+    ) -> None:
         self.thread_id, self.run_id, self.checkpoint_id = thread_id, run_id, checkpoint_id
+        removed = "some checkpoints that it does not need were" if is_begun else "nothing was"
         super().__init__(
             f"run {run_id!r} of thread {thread_id!r} cannot be deleted alone: checkpoint "
             f"{checkpoint_id!r} of another run rebuilds delta channels from it. "
-            "Delete the later runs as well, or the thread; nothing was removed"
+            f"Delete the later runs as well, or the thread; {removed} removed"
         )
 
 

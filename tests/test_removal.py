@@ -236,6 +236,7 @@ def test_a_put_after_chunks_were_lost_is_complete(
     """All checkpoints from then on would be damaged, and nobody would know."""
     begin = {"messages": MESSAGES, "notes": NOTES}
     first = go_on(saver, config("thread", "ns"), "1", begin)
+    saver.put_writes(first, [("notes", "short")], "task")
     raw.lose_chunks("thread")
     second = go_on(saver, first, "2", changed)
     assert values_at(other, second) == {**begin, **changed}
@@ -247,6 +248,7 @@ def test_a_checkpoint_whose_chunks_were_lost_is_named(
 ) -> None:
     """Damage would read as another state, or nobody could tell which thread to repair."""
     at = go_on(saver, config("thread", "ns"), "1", {"messages": MESSAGES})
+    saver.put_writes(at, [("notes", "short")], "task")
     raw.lose_chunks("thread")
     with pytest.raises(CorruptThreadError) as raised:
         other.get_tuple(at)
@@ -260,12 +262,11 @@ def test_writes_after_chunks_were_lost_are_complete(
     saver: Saver, other: RedisSaver, raw: Raw
 ) -> None:
     """A finished task would be lost when its run is resumed."""
-    at = config("thread", "", "1")
+    at = go_on(saver, config("thread", ""), "1", {})
     for task_id in ("first", "second"):
         saver.put_writes(at, [("messages", MESSAGES)], task_id)
         if task_id == "first":
             raw.lose_chunks("thread")
-    go_on(saver, config("thread", ""), "1", {})
     found = other.get_tuple(at)
     assert found
     assert found.pending_writes == [(task, "messages", MESSAGES) for task in ("first", "second")]

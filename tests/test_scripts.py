@@ -331,7 +331,17 @@ def test_a_script_has_no_globals_of_its_own(name: str, client: redis.Redis) -> N
     dump = client.eval("return string.dump(loadstring(ARGV[1]))", 0, SCRIPTS[name].source)
     assert isinstance(dump, bytes)
     libraries = {"redis", "cmsgpack", "struct", "string", "table", "math", "KEYS", "ARGV"}
-    functions = {"error", "ipairs", "pairs", "tonumber", "pcall", "tostring", "type", "unpack"}
+    functions = {
+        "error",
+        "ipairs",
+        "next",
+        "pairs",
+        "pcall",
+        "tonumber",
+        "tostring",
+        "type",
+        "unpack",
+    }
     assert globals_of(dump) <= {("GET", global_) for global_ in libraries | functions}
 
 

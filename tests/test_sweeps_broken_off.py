@@ -7,8 +7,8 @@ its marks expired or were evicted, the server restarted. Whatever is acknowledge
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from langgraph_checkpoint_redis._keys import Keyspace, ThreadKeys
 from langgraph_checkpoint_redis._scripts import DELETE_RUNS, PRUNE, Script
 
 from .servers import chosen
+from .stepping import Step, steps
 from .test_sweep import _in_small_steps
 
 HERE: RunnableConfig = {"configurable": {"thread_id": "a", "checkpoint_ns": ""}}
@@ -53,15 +54,16 @@ class Thread:
 
     def prune_until(self, calls: int) -> bool:
         """Prune for so many calls; whether it came to its end before."""
-        saver, sent = self.saver(), 0
-        operation = saver._operations.prune("a", "keep_latest")
-        try:
-            request = next(operation)
-            while sent < calls:
-                request, sent = operation.send(saver._reply(request)), sent + 1
-        except StopIteration:
-            return True
-        return False
+        return all(step.number < calls for step in self.pruning())
+
+    def pruning(self) -> Iterator[Step]:
+        saver = self.saver()
+        return steps(saver, saver._operations.prune("a", "keep_latest"))
+
+    def sweeping(self) -> Iterator[Step]:
+        """Frees what nothing refers to, and removes no checkpoint."""
+        saver = self.saver()
+        return steps(saver, saver._operations.delete_runs("a", ["no such run"]))
 
     def assert_readable(self, config: RunnableConfig, value: object) -> None:
         found = self.saver().get_tuple(config)
@@ -113,29 +115,22 @@ def test_what_is_acknowledged_after_a_sweep_was_broken_off_anywhere_is_readable(
 @pytest.mark.usefixtures("small_steps")
 @pytest.mark.parametrize("event", ["nothing", "marks expire", "another process"])
 def test_a_sweep_that_goes_on_after_an_event_frees_nothing_that_is_in_use(
-    client: redis.Redis, prefix: str, event: str, monkeypatch: pytest.MonkeyPatch
+    client: redis.Redis, prefix: str, event: str
 ) -> None:
     """A removal that was merely slow would destroy what others have stored meanwhile."""
     thread = Thread(client, prefix)
-    saver = thread.saver()
-    operation = saver._operations.prune("a", "keep_latest")
-    request = next(operation)
     values: list[tuple[RunnableConfig, object]] = []
-    try:
-        for number in range(1000):
-            reply = saver._reply(request)
-            if reply[0] == b"chunks" and number % 3 == 0:
-                if event == "marks expire":
-                    client.unlink(thread.keys.live)
-                elif event == "another process" and reply[1].count(b" ") > 2:
-                    pass_, calls, run, cursor = reply[1].split(b" ")
-                    reply[1] = b" ".join([pass_, calls, run[::-1], cursor])
-            if number % 5 == 0 and len(values) < 12:
-                value = [*OLD[number % 7 :], f"answer {number}"]
-                values.append((thread.put(thread.writer, thread.newest, value), value))
-            request = operation.send(reply)
-    except StopIteration:
-        pass
+    for step in islice(thread.pruning(), 500):  # in the last case, it never comes to its end
+        reply = step.reply
+        if reply and reply[0] == b"chunks" and step.number % 3 == 0:
+            if event == "marks expire":
+                client.unlink(thread.keys.live)
+            elif event == "another process" and reply[1].count(b" ") > 3:
+                *before, run, cursor = reply[1].split(b" ")
+                reply[1] = b" ".join([*before, run[::-1], cursor])
+        if step.number % 5 == 0 and len(values) < 12:
+            value = [*OLD[step.number % 7 :], f"answer {step.number}"]
+            values.append((thread.put(thread.writer, thread.newest, value), value))
     for config, stored in values:
         thread.assert_readable(config, stored)
 
@@ -150,21 +145,16 @@ def test_a_sweep_that_goes_on_after_a_restart_leaves_the_thread_sound(tmp_path: 
         thread = Thread(client, "lg")
         saver = thread.saver()
         operation = saver._operations.prune("a", "keep_latest")
-        request, calls = next(operation), 0
-        while calls < 40:
-            reply = saver._reply(request)
-            request, calls = operation.send(reply), calls + 1
-            if reply[0] == b"chunks":
-                break
+        position = next(
+            step.reply
+            for step in steps(saver, operation)
+            if step.reply and step.reply[0] == b"chunks"
+        )
         before = client.info("server")["run_id"]
     with running_server(path, *options) as url, redis.Redis.from_url(url) as client:
         assert client.info("server")["run_id"] != before
         thread.client = client
-        saver = thread.saver()
-        try:
-            while True:
-                request = operation.send(saver._reply(request))
-        except StopIteration:
+        for _ in steps(thread.saver(), operation, position):
             pass
         writer = thread.saver()
         writer._shared = writer._shared._replace(threads=thread.writer._shared.threads)
@@ -190,20 +180,8 @@ def test_a_sweep_frees_large_values_in_calls_of_bounded_size(
     for number in range(60):
         image = number.to_bytes(2, "big") * 500_000
         thread.newest = thread.put(thread.saver(), thread.newest, image)
-    calls: list[tuple[Any, int]] = []
-    saver = thread.saver()
-    operation = saver._operations.prune("a", "keep_latest")
-    request, before = next(operation), client.hlen(thread.keys.chunks)
-    try:
-        while True:
-            reply = saver._reply(request)
-            now = client.hlen(thread.keys.chunks)
-            calls.append((reply[0], before - now))
-            before = now
-            request = operation.send(reply)
-    except StopIteration:
-        pass
-    assert max(freed for _, freed in calls) <= 150
+    left = [client.hlen(thread.keys.chunks) for _ in thread.pruning()]
+    assert max(before - after for before, after in pairwise(left)) <= 150
     thread.assert_readable(thread.newest, image)
 
 
@@ -213,15 +191,9 @@ def test_a_removal_whose_marks_are_always_gone_comes_to_an_end(
     """`prune` would never return on a server that evicts what a sweep needs."""
     monkeypatch.setattr(_operations, "PRUNE", _in_small_steps(PRUNE))
     thread = Thread(client, prefix)
-    saver = thread.saver()
-    operation, calls = saver._operations.prune("a", "keep_latest"), 0
-    request = next(operation)
-    with suppress(StopIteration):
-        while calls < 1000:
-            reply, calls = saver._reply(request), calls + 1
-            client.unlink(thread.keys.live)
-            request = operation.send(reply)
-    assert calls < 1000
+    for step in thread.pruning():
+        client.unlink(thread.keys.live)
+        assert step.number < 1000
     thread.assert_readable(thread.newest, ["summary"])
 
 
@@ -246,20 +218,15 @@ def test_a_sweep_that_goes_on_after_a_failover_took_back_a_call_frees_nothing_th
         thread = Thread(client, prefix)
         for number in range(6):
             thread.newest = thread.put(thread.saver(), thread.newest, OLD[number : number + 9])
-        saver = thread.saver()
-        operation = saver._operations.delete_runs("a", ["no such run"])
-        request, sent = next(operation), 0
-        with suppress(StopIteration):
-            while True:
-                before = rows_of(thread)
-                reply, sent = saver._reply(request), sent + 1
-                if sent == calls:
-                    client.unlink(*thread.keys)
-                    for key, dump in before.items():
-                        if dump is not None:
-                            client.restore(key, 0, dump)
-                request = operation.send(reply)
-        is_over = sent < calls
+        before = rows_of(thread)
+        for step in thread.sweeping():
+            if step.number == calls:
+                client.unlink(*thread.keys)
+                for key, dump in before.items():
+                    if dump is not None:
+                        client.restore(key, 0, dump)
+            before = rows_of(thread)
+        is_over = step.number < calls
         assert [one.kind for one in thread.saver().verify("a") if one.kind != "garbage"] == []
         assert len([*thread.saver().list(HERE)]) == 8
         calls += 4
@@ -275,20 +242,15 @@ def test_what_comes_back_while_a_sweep_is_under_way_is_not_freed(
     while not is_over:
         client.unlink(*Keyspace(prefix).thread("a"))
         thread = Thread(client, prefix)
-        saver = thread.saver()
-        saver.put_writes(thread.newest, [("said", "x")], "task")  # so that only the chunks are lost
-        operation = saver._operations.delete_runs("a", ["no such run"])
-        request, sent = next(operation), 0
+        # So that only the chunks are lost.
+        thread.saver().put_writes(thread.newest, [("said", "x")], "task")
         config = None
-        with suppress(StopIteration):
-            while True:
-                if sent == calls - 1:
-                    client.unlink(thread.keys.chunks)
-                reply, sent = saver._reply(request), sent + 1
-                if sent == calls:
-                    config = thread.put(thread.writer, thread.newest, OLD)
-                request = operation.send(reply)
-        is_over = sent < calls
+        for step in thread.sweeping():
+            if step.number == calls - 1:
+                client.unlink(thread.keys.chunks)
+            elif step.number == calls:
+                config = thread.put(thread.writer, thread.newest, OLD)
+        is_over = step.number < calls
         if config:
             found = thread.saver().get_tuple(config)
             assert found

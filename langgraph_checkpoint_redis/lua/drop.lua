@@ -18,6 +18,7 @@
 -- include live
 -- include runs
 -- include walk
+-- include arrived
 -- include sweep
 
 local MISSING = string.rep('-', 40)
@@ -73,6 +74,7 @@ local function drop_checkpoint(row, why)
     return
   end
   redis.call('ZREM', TIMELINE, row)
+  begin_removals_again()
   local named, ns, id = pcall(place_of, row)
   if named and row_exists(ns, id) == 0 then
     remove_writes(ns, id)

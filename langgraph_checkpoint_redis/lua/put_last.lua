@@ -31,7 +31,9 @@
 -- include live
 -- include chunks
 -- include walk
+-- include arrived
 -- include sweep
+-- include ancestors
 -- include retain
 -- include namespaces
 -- include trim

@@ -57,7 +57,7 @@ MUTATIONS = (
     ),
     Mutation(
         "marks that are gone do not begin a pass again",
-        "lua/include/sweep.lua",
+        "lua/include/remove.lua",
         "  local is_next = redis.call('SISMEMBER', LIVE, pass_name(token, pass, calls)) == 1\n",
         "  local is_next = true\n",
         "expire_marks,evict_key",

@@ -1,10 +1,9 @@
 -- Which checkpoints of a namespace to keep: the newest ones, and what reading them needs.
 
--- include ancestors
-
--- The newest `count` rows of a namespace.
-local function newest_rows(ns, count)
-  return redis.call('ZREVRANGEBYLEX', TIMELINE, '(' .. ns .. '\1', '[' .. ns .. '\0', 'LIMIT', 0, count)
+-- The newest `count` rows of a namespace; with `top`, of those up to this id.
+local function newest_rows(ns, count, top)
+  local bound = top and prefix(ns, top) or ns
+  return redis.call('ZREVRANGEBYLEX', TIMELINE, '(' .. bound .. '\1', '[' .. ns .. '\0', 'LIMIT', 0, count)
 end
 
 -- A namespace with a task id in it belongs to one call of a subgraph, and goes with the root
@@ -28,10 +27,10 @@ local function keep(ns, row, kept)
   end)
 end
 
--- The set of rows of a namespace to keep.
-local function rows_to_keep(ns, count, oldest_root)
+-- The set of rows of a namespace to keep; with `top`, without those that are newer.
+local function rows_to_keep(ns, count, oldest_root, top)
   local kept = {}
-  local rows = newest_rows(ns, count)
+  local rows = newest_rows(ns, count, top)
   if rows[1] and is_of_past_call(ns, rows[1], oldest_root) then
     return kept
   end

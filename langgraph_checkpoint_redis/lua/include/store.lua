@@ -169,6 +169,10 @@ local function store_checkpoint()
   if old_row then
     redis.call('ZREM', TIMELINE, old_row)
   end
+  if head[DELTA] and redis.call('HEXISTS', CHUNKS, 'removals') == 1 then
+    -- include arrived
+    note_arrival(ns, id, head, parent_row)
+  end
   redis.call('ZADD', TIMELINE, 0, sealed(prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail))
   if #KEYS > 6 then
     redis.call('HDEL', CHUNKS, 'ahead') -- what came ahead stays

@@ -18,6 +18,7 @@ local function remove_checkpoint(row)
   count_runs(head_of(row)[RUN], nil)
   redis.call('ZREM', TIMELINE, row)
   remove_writes(place_of(row))
+  forget_arrival(row)
 end
 
 local function mark_checkpoint(row)
@@ -143,9 +144,6 @@ local function sweep(token, stage, pass, calls)
     if free_chunks(continued) then
       redis.call('UNLINK', LIVE)
       redis.call('HDEL', CHUNKS, 'swept')
-      if continued and redis.call('EXISTS', CHUNKS) == 1 then
-        redis.call('HSET', CHUNKS, 'freed', token .. pass)
-      end
       return {'', '', runs_gone()}
     end
     redis.call('HSET', CHUNKS, 'swept', '1')
@@ -157,23 +155,6 @@ local function sweep(token, stage, pass, calls)
   redis.call('SREM', LIVE, pass_name(token, pass, calls))
   redis.call('PEXPIRE', LIVE, EXPIRY)
   return {stage, pass .. ' ' .. string.format('%d', calls + 1) .. ' ' .. position, {}}
-end
-
--- Goes on with a pass, or begins a new one where its marks are gone; unless it came to its end, and this call is
--- repeated, as its reply was lost.
-local function go_on(token, stage, at)
-  local pass, calls, start = string.match(at, '^(%d+) (%d+) ()')
-  position, calls = string.sub(at, start), tonumber(calls)
-  local is_next = redis.call('SISMEMBER', LIVE, pass_name(token, pass, calls)) == 1
-  if is_next or redis.call('SISMEMBER', LIVE, pass_name(token, pass, calls + 1)) == 1 then -- or it is repeated
-    return sweep(token, stage, pass, calls)
-  elseif redis.call('HGET', CHUNKS, 'freed') == token .. pass then
-    return {'', '', runs_gone()}
-  elseif redis.call('EXISTS', LIVE) == 1 and redis.call('SISMEMBER', LIVE, 'of:' .. token) == 0 then
-    return {'', '', runs_gone()}
-  end
-  position = ''
-  return sweep(token, 'timeline')
 end
 
 -- Stops before anything is changed if some key or row cannot be read, in a thread that one call can look
@@ -190,34 +171,4 @@ local function check_formats()
       groups_of(row)
     end
   end
-end
-
--- Removes the checkpoints for which is_victim(row) holds, and sweeps. Returns as `sweep` does. Before that,
--- check(row), if there is such a function, is called for each row, and may refuse.
-local function remove(token, stage, from, is_victim, check)
-  if stage ~= 'rows' and stage ~= 'check' then
-    return go_on(token, stage, from)
-  end
-  position = from
-  if from == '' and stage == 'rows' then
-    check_whole()
-    check_formats()
-    if check then
-      stage = 'check'
-    end
-  end
-  stage = step(stage, 'check', 'rows', TIMELINE, check)
-  if stage == 'check' then
-    return {stage, position, {}}
-  elseif check then
-    steps = STEPS -- so that a call which begins to remove rows comes on
-  end
-  note_removal(function()
-    stage = step(stage, 'rows', 'timeline', TIMELINE, function(row)
-      if is_victim(row) then
-        remove_checkpoint(row)
-      end
-    end, walk_back)
-  end)
-  return stage == 'timeline' and sweep(token, stage) or {stage, position, {}}
 end

@@ -1,0 +1,39 @@
+"""Operations request by request, so that a test can step in between any two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from langgraph_checkpoint_redis import RedisSaver
+from langgraph_checkpoint_redis._scripts import Operation, Request
+
+
+@dataclass
+class Step:
+    """A moment of an operation: how many requests were made, and the last one with its reply.
+
+    A test may put another reply in its place.
+    """
+
+    number: int = 0
+    request: Request | None = None
+    reply: Any = None
+
+
+def steps(saver: RedisSaver, operation: Operation[object], reply: object = None) -> Iterator[Step]:
+    """Make the requests of an operation; the moments before, between and after them.
+
+    An operation of which no further step is taken is broken off there. Another server may go on
+    with it, from the last reply.
+    """
+    step = Step(reply=reply)
+    yield step
+    while True:
+        try:
+            request = operation.send(step.reply)
+        except StopIteration:
+            return
+        step = Step(step.number + 1, request, saver._reply(request))
+        yield step
