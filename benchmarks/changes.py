@@ -36,10 +36,14 @@ States = Iterator[Any]
 
 def words(random: Random, size: int) -> str:
     """So many characters of prose, roughly: the same few hundred words, in lines."""
-    known = ["".join(random.choices("aabcdeefghiklmnoprstuvw", k=random.randint(2, 9)))]
-    known += ["".join(random.choices("aeinorst", k=random.randint(2, 9))) for _ in range(400)]
-    chosen = random.choices(known, k=size // 4)
+    chosen = random.choices(VOCABULARY, k=1 + size // 4)
     return "".join(word + random.choice("        \n") for word in chosen)[:size]
+
+
+VOCABULARY = [
+    "".join(Random(number).choices("aabcdeeeffghiklmnoprsttuvw", k=3 + number % 6))
+    for number in range(400)
+]
 
 
 def appended(random: Random, item: Callable[[Random], Any], count: int) -> States:

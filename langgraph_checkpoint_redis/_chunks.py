@@ -41,7 +41,7 @@ INNER_RUN = 16384  # bytes: other runs are cut from here on; most vectors are sm
 TEXT_RATE = 512  # bytes for one place to cut a text at; pieces have five times as many
 PACKED_RATE = 1024  # the same where pieces are compressed, as larger ones pack tighter
 RUN_RATE = 128
-PLACES = 1024, 4096  # a text and a run have so many at most, roughly: then there are fewer
+PLACES = 4096  # a text or a run has so many at most, roughly: a larger one gets larger pieces
 SOME = 1000  # items, of which any may be smaller
 NODE_MIN, NODE_MAX = 4, 12  # references in a node
 DIGEST = 16  # bytes
@@ -165,7 +165,7 @@ def cut_text(data: bytes, before: Rope | None, known: Chunks, rate: int = TEXT_R
         return uncut(data)
     start, end, old = _same_beginning(data, before, known) if before else (0, 0, ())
     stop, rest = _same_end(data, before, len(old), end, known)
-    bounds = [*places(data, end, stop, _rate(len(data), rate, PLACES[0]))]
+    bounds = [*places(data, end, stop, _rate(len(data), rate))]
     contents = _split(data, end, bounds, stop)
     return _rope(data, start, contents, before=before, old=old, rest=rest, known=known)
 
@@ -348,7 +348,7 @@ def _items_behind(
     """
     start, end = same
     if _is_row(piece):
-        return _items_from(data, end, rate)
+        return _items_from(data, end, rate, may_be_message=True)
     header, old_header = _header_of_items(data), _header_of_items(before.data)
     if (
         header
@@ -396,14 +396,21 @@ def _is_row(piece: bytes) -> bool:
 _ENOUGH = 8  # items that tell whether those of a piece are tiny
 
 
-def _items_from(data: bytes, start: int, rate: int) -> list[int] | None:
+def _items_from(
+    data: bytes, start: int, rate: int, *, may_be_message: bool = False
+) -> list[int] | None:
     """Where items begin behind `start`, the beginning of one, and the end; None if they are tiny.
 
-    What follows an item in a container, or in those around it, reads as a row of items.
+    What follows an item in a container, or in those around it, reads as a row of items. If these
+    may be parts of a message, large ones are left to whoever knows that: None as well.
     """
     row = _row(data[start:])
     if not row:
         return None
+    if may_be_message and len(data) - start >= DEEP:
+        for first, last in pairwise(row):
+            if last - first >= DEEP and data[start + first] not in _EXTENSIONS:
+                return None
     window = _Window(start, len(data), rate)
     return [*_cut_inside(data[start:], row, window, start, size=len(data)), len(data)]
 
@@ -517,18 +524,18 @@ def _text(data: bytes, run: int, rate: int) -> tuple[int, int]:
     if kind in _TEXTS and size >= DEEP:
         header = _TEXTS[kind]
         if header + int.from_bytes(data[1:header], "big") == size:
-            return header, _rate(size, rate, PLACES[0])
+            return header, _rate(size, rate)
     elif (kind in _LONG_ARRAYS or kind in _LONG_MAPS) and size >= run:
         header = _LONG_ARRAYS.get(kind) or _LONG_MAPS[kind]
         count = int.from_bytes(data[1:header], "big") * (2 if kind in _LONG_MAPS else 1)
         if size < TINY * count <= TINY * size:
-            return header, _rate(size, RUN_RATE, PLACES[1])
+            return header, _rate(size, RUN_RATE)
     return 0, 0
 
 
-def _rate(size: int, rate: int, most: int) -> int:
+def _rate(size: int, rate: int) -> int:
     """Return the bytes for one place: `rate`, or a power of two if there would be too many."""
-    return max(rate, 1 << (size // most).bit_length())
+    return max(rate, 1 << (size // PLACES).bit_length())
 
 
 def _items(data: bytes) -> list[int]:

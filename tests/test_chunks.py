@@ -17,6 +17,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from redis.crc import key_slot
 
@@ -277,6 +278,21 @@ def test_processes_cut_a_growing_list_alike_whatever_they_remember(
     before, after = (packed([message(i, size) for i in range(n)]) for n in (count, count + more))
     rope, _ = store.add(before)
     assert store.add(after, rope)[0] == Store().add(after)[0]
+
+
+@pytest.mark.parametrize("count", range(1, 4))
+@pytest.mark.parametrize("parts", [1, 3])
+def test_large_messages_are_cut_alike_wherever_a_process_begins(count: int, parts: int) -> None:
+    """An image would be sent and stored again as a part of the conversation it goes into."""
+    texts = [[text("numbers", 30_000 + number)] * parts for number in range(count + 1)]
+    said = [
+        HumanMessage([{"type": "text", "text": text} for text in each], id=str(number))
+        for number, each in enumerate(texts)
+    ]
+    store = Store()
+    rope, _ = store.add(packed(said[:-1]))
+    assert store.add(packed(said), rope)[0] == Store().add(packed(said))[0]
+    assert {*Store().add(packed(said[-1:]))[0].pieces} <= {*store.chunks}
 
 
 def test_a_list_shares_its_pieces_wherever_it_is() -> None:
