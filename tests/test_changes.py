@@ -149,7 +149,7 @@ EDITED: dict[str, Callable[[Random], States]] = {
 
 @pytest.mark.parametrize(
     ("saver_options", "read_at_most"),
-    # With keep_last=1, the server no longer has the nodes that the reader knows, so it may send all.
+    # With keep_last=1, the server no longer has the nodes that the reader knows: it may send all.
     [({}, 20_000), ({"compression": "zlib"}, 20_000), ({"keep_last": 1}, 120_000)],
     ids=str,
 )
