@@ -17,6 +17,7 @@ from typing import Annotated, Any, NamedTuple
 import pytest
 import redis
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 from langgraph.graph import END, START, MessagesState, StateGraph
 from typing_extensions import TypedDict
 
@@ -24,8 +25,8 @@ from benchmarks.changes import words
 from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 
-from .driving import Driver
-from .graphs import Builder, Session
+from .driving import Driver, Saver
+from .graphs import Builder, Session, thread
 
 ON_ONE_SERVER = True  # what is sent depends on this side alone
 
@@ -264,3 +265,25 @@ def refusals(saver: RedisSaver | AsyncRedisSaver) -> tuple[int, int]:
     """How many writes were refused, and how many of them were sent again as a whole."""
     threads = saver._shared.threads
     return threads.refused, threads.sent_whole
+
+
+@pytest.mark.parametrize(("fields", "sent_whole"), [(1, 0), (100, 1)])
+def test_a_refused_write_is_counted(
+    saver: Saver,
+    raw_saver: RedisSaver | AsyncRedisSaver,
+    client: redis.Redis,
+    prefix: str,
+    fields: int,
+    sent_whole: int,
+) -> None:
+    """Nobody could tell a saver that sends everything twice from one that does not."""
+    random, at = Random(0), thread("a", checkpoint_ns="")
+    said = [words(random, 3000) for _ in range(20)]
+    checkpoint = generate_checkpoint(channel_values={"c": said}, channel_versions={"c": "1"})
+    at = saver.put(at, checkpoint, generate_metadata(), {"c": "1"})
+    chunks = client.hgetall(f"{prefix}:{{a}}:chunks")
+    names = [name for name, chunk in sorted(chunks.items()) if len(chunk) > 1000][:fields]
+    client.hdel(f"{prefix}:{{a}}:chunks", *names)
+    assert refusals(raw_saver) == (0, 0)
+    saver.put_writes(at, [("c", said[::-1])], "task")
+    assert refusals(raw_saver) == (1, sent_whole)
