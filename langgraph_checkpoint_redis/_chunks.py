@@ -5,6 +5,9 @@ where the items of its msgpack containers begin, and each piece is stored once i
 digest of its content. Joining the pieces gives back the very same bytes, so nothing here depends on
 what the bytes mean: a wrong cut costs sharing, never correctness.
 
+Long texts, bytes, and containers of many tiny items are cut at places that their content decides
+(`_places.py`). A message is an exception: it is never edited in place, so its texts are not cut.
+
 The list of a rope's digests would grow with the conversation, too. It is therefore grouped into
 nodes (chunks that hold digests), and those into nodes of a higher level. All boundaries depend on
 content only, so that an edit anywhere changes the pieces and nodes around it and no others.
@@ -25,12 +28,20 @@ from zlib import crc32
 from msgpack import Unpacker, packb
 from msgpack.exceptions import UnpackException
 
+from ._places import places
+
 LITERAL = 64  # bytes: up to this a value stands in its row, which costs less than a chunk
 PIECE = 512  # bytes: an item of this size is a piece of its own, smaller ones go together
 DEEP = 8192  # bytes: items of this size are cut inside, as are containers that are most of a value
 DEPTH = 8  # containers within containers that are cut inside
 SENT = 128  # bytes: a piece below this is always sent
-TINY = 24  # bytes: containers whose items are smaller on average are not worth cutting
+TINY = 24  # bytes: containers whose items are smaller on average are a run, cut as a text is
+RUN = 1024  # bytes: a run of this size is cut if it is most of what it is in
+INNER_RUN = 16384  # bytes: other runs are cut from here on; most vectors are smaller
+TEXT_RATE = 512  # bytes for one place to cut a text at; pieces have five times as many
+PACKED_RATE = 1024  # the same where pieces are compressed, as larger ones pack tighter
+RUN_RATE = 128
+PLACES = 4096  # a text or a run has so many at most, roughly: a larger one gets larger pieces
 SOME = 1000  # items, of which any may be smaller
 NODE_MIN, NODE_MAX = 4, 12  # references in a node
 DIGEST = 16  # bytes
@@ -114,22 +125,65 @@ def is_name_of(name: bytes, content: bytes) -> bool:
     return name == digest_of(content) or name == piece_name(content)
 
 
-def cut(data: bytes, before: Rope | None, known: Chunks) -> Cut:
-    """Cut `data`. What it begins with like the rope `before` of `known` chunks is not cut again."""
+def cut(data: bytes, before: Rope | None, known: Chunks, rate: int = TEXT_RATE) -> Cut:
+    """Cut `data`. What is as in the rope `before` of `known` chunks is not cut again.
+
+    Texts have a place to cut at for each `rate` bytes.
+    """
     if len(data) <= LITERAL:
         return Cut(Rope(data, len(data), (), ()), {}, {})
     if _is_short_write(data):
         piece = piece_name(data[1:])
         return Cut(Rope(data, 1, (piece,), ((piece,),)), {}, {piece: data[1:]})
-    start, end, old = _same_beginning(data, before, known) if before else (0, 0, ())
-    if old:
-        contents = _split(data, end, [*_items_from(data, end)])
+    old: Sequence[bytes] = ()
+    if before:
+        start, end, old = _same_beginning(data, before, known)
+        if old:
+            piece = known[before.pieces[len(old)]]
+            items = _items_behind(data, before, piece, (start, end), rate)
+            if items:
+                contents = _split(data, end, items)
+                return _rope(data, start, contents, before=before, old=old, known=known)
+    if not old:
+        start = end = 0
+    stop, rest = _same_end(data, before, len(old), end, known)
+    if len(data) >= PIECE:
+        bounds = [0, *_item_starts(data, RUN, _Window(end, stop, rate)), stop]
     else:
-        bounds = [0, *_item_starts(data), len(data)] if len(data) >= PIECE else [len(data)]
-        start = _literal_end(bounds)
-        contents = _split(data, start, bounds)
+        bounds = [stop]
+    if not old:
+        start = end = _literal_end(bounds)
+    contents = _split(data, end, bounds, stop)
+    return _rope(data, start, contents, before=before, old=old, rest=rest, known=known)
+
+
+def cut_text(data: bytes, before: Rope | None, known: Chunks, rate: int = TEXT_RATE) -> Cut:
+    """Cut bytes that are no msgpack, as `cut` does a text within it."""
+    if len(data) <= LITERAL:
+        return Cut(Rope(data, len(data), (), ()), {}, {})
+    if len(data) < DEEP:
+        return uncut(data)
+    start, end, old = _same_beginning(data, before, known) if before else (0, 0, ())
+    stop, rest = _same_end(data, before, len(old), end, known)
+    bounds = [*places(data, end, stop, _rate(len(data), rate))]
+    contents = _split(data, end, bounds, stop)
+    return _rope(data, start, contents, before=before, old=old, rest=rest, known=known)
+
+
+def _rope(
+    data: bytes,
+    start: int,
+    contents: Sequence[bytes],
+    *,
+    before: Rope | None,
+    old: Sequence[bytes],
+    rest: Sequence[bytes] = (),
+    known: Chunks,
+) -> Cut:
+    """Put a rope together: the first pieces as before, new ones, and the last ones as before."""
     new = [piece_name(content) for content in contents]
-    levels, rows, nodes = _levels((*old, *new), before if old else None, len(old), known)
+    digests = (*old, *new, *rest)
+    levels, rows, nodes = _levels(digests, before if old else None, len(old), known)
     rope = Rope(data, start, levels, rows)
     return Cut(rope, nodes, dict(zip(new, contents, strict=True)))
 
@@ -263,13 +317,102 @@ def _same_pieces(
     return start, len(pieces)
 
 
-def _items_from(data: bytes, start: int) -> Iterator[int]:
-    """Where items begin behind `start`, the beginning of one, and the end.
+def _same_end(
+    data: bytes, before: Rope | None, same: int, end: int, known: Chunks
+) -> tuple[int, Sequence[bytes]]:
+    """Where the last pieces begin that are as before, and those pieces.
 
-    What follows an item in a container, or in those around it, reads as a row of items.
+    The first of them is left out, since it may belong to what is before it now. `same` pieces at
+    the beginning are as before, up to `end`.
     """
-    yield from _cut_inside(data[start:], _row(data[start:]), start, DEPTH)
-    yield len(data)
+    if not before or len(before.pieces) < same + 2:
+        return len(data), ()
+    stop, left, first = len(data), len(before.pieces), b""
+    while left > same:
+        content = known[before.pieces[left - 1]]
+        if not data.endswith(content, end + LITERAL, stop):
+            break
+        stop -= len(content)
+        left, first = left - 1, content
+    return stop + len(first), before.pieces[left + 1 :]
+
+
+def _items_behind(
+    data: bytes, before: Rope, piece: bytes, same: tuple[int, int], rate: int
+) -> Sequence[int] | None:
+    """Where items begin behind the `same` pieces; None if nothing tells.
+
+    The rope before has `piece` there. It may be a part of a text or of a run, and then no item
+    begins with it. But where that rope is a list that ends with the piece, and all that is within
+    it is as before, an item begins behind the piece.
+    """
+    start, end = same
+    if _is_row(piece):
+        return _items_from(data, end, rate, may_be_message=True)
+    header, old_header = _header_of_items(data), _header_of_items(before.data)
+    if (
+        header
+        and old_header
+        and end - start + before.start + len(piece) == len(before.data)
+        and data.startswith(piece, end)
+        and data[header:start] == before.data[old_header : before.start]
+    ):
+        return _items_from(data, end + len(piece), rate)
+    return None
+
+
+def _header_of_items(data: bytes) -> int:
+    """Return the length of the header if `data` is an array or a map whose items are not tiny."""
+    kind = data[0]
+    if kind in _LONG_ARRAYS or kind in _LONG_MAPS:
+        return 0 if _text(data, RUN, TEXT_RATE)[1] else _LONG_ARRAYS.get(kind) or _LONG_MAPS[kind]
+    return int(kind in _ARRAYS or kind in _MAPS)
+
+
+def _is_row(piece: bytes) -> bool:
+    """Return whether a piece is a row of items, and not a part of a text or of a run.
+
+    Bytes of a text look like tiny items. The last fields of an object are tiny, too, but they begin
+    with a name.
+    """
+    header = _EXTENSIONS.get(piece[0])
+    if header and header + int.from_bytes(piece[1 : header - 1], "big") == len(piece):
+        return True  # a message, mostly
+    least = 3 if len(piece) < PIECE and piece[0] in _NAMES else TINY
+    unpacker = _unpacker(piece)
+    try:
+        for count in range(1, len(piece) // least + 1):
+            unpacker.skip()
+            end = unpacker.tell()
+            if end == len(piece):
+                return True
+            if count >= _ENOUGH and end < least * count:
+                return False
+    except (UnpackException, ValueError):
+        pass  # bytes that merely looked like items
+    return False
+
+
+_ENOUGH = 8  # items that tell whether those of a piece are tiny
+
+
+def _items_from(
+    data: bytes, start: int, rate: int, *, may_be_message: bool = False
+) -> list[int] | None:
+    """Where items begin behind `start`, the beginning of one, and the end; None if they are tiny.
+
+    What follows an item in a container, or in those around it, reads as a row of items. If these
+    may be parts of a message, large ones are left to whoever knows that: None as well.
+    """
+    row = _row(data[start:])
+    if not row:
+        return None
+    if may_be_message and len(data) - start >= DEEP:
+        for first, last in pairwise(row):
+            if last - first >= DEEP and data[start + first] not in _EXTENSIONS:
+                return None
+    window = _Window(start, len(data), rate)
+    return [*_cut_inside(data[start:], row, window, start, size=len(data)), len(data)]
 
 
 # Cutting: first where items begin, then which of them go together.
@@ -279,6 +422,20 @@ _EXTENSIONS = {0xC7: 3, 0xC8: 4, 0xC9: 6}
 _ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
 _ARRAY_OF_ONE = 0x91
 _MAPS = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
+# Those that may be long, with the length of their headers: texts and bytes, arrays and maps.
+_TEXTS = {0xDA: 3, 0xDB: 5, 0xC5: 3, 0xC6: 5}
+_LONG_ARRAYS = {0xDC: 3, 0xDD: 5}
+_LONG_MAPS = {0xDE: 3, 0xDF: 5}
+_NAMES = range(0xA1, 0xC0)  # short texts
+_MESSAGES = b"langchain_core.messages."  # what is near the beginning of a message
+
+
+class _Window(NamedTuple):
+    """Which bytes of a value are to be cut, as what is around them is as before, and how finely."""
+
+    first: int
+    last: int
+    rate: int
 
 
 def _literal_end(bounds: Sequence[int]) -> int:
@@ -291,9 +448,13 @@ def _literal_end(bounds: Sequence[int]) -> int:
     return end
 
 
-def _split(data: bytes, start: int, bounds: Sequence[int]) -> list[bytes]:
-    """The pieces of `data` from `start` on, where `bounds` are the ends of items."""
-    ends = _group(data, start, [bound for bound in bounds if bound > start])
+def _split(data: bytes, start: int, bounds: Sequence[int], stop: int | None = None) -> list[bytes]:
+    """The pieces of `data` from `start` on, where `bounds` are the ends of items, up to `stop`."""
+    if stop is None:
+        wanted = [bound for bound in bounds if bound > start]
+    else:
+        wanted = [bound for bound in bounds if start < bound <= stop]
+    ends = _group(data, start, wanted)
     return [data[piece:end] for piece, end in pairwise((start, *ends))]
 
 
@@ -314,17 +475,67 @@ def _group(data: bytes, start: int, bounds: Sequence[int]) -> Iterator[int]:
         yield item
 
 
-def _item_starts(data: bytes, base: int = 0, depth: int = DEPTH) -> Iterator[int]:
-    """Where the items of the container `data` begin, and those of large containers in it."""
-    return _cut_inside(data, _items(data), base, depth)
+def _item_starts(
+    data: bytes, run: int | None, window: _Window, base: int = 0, depth: int = DEPTH
+) -> Iterator[int]:
+    """Where the items of the container `data` begin, and those of large containers in it.
+
+    A text begins in `data` behind its header, and so does a run of at least `run` bytes. Where that
+    is None, there is nothing to be cut that way.
+    """
+    start, rate = _text(data, run, window.rate) if run else (0, 0)
+    if rate:
+        yield base + start
+        first, last = max(start, window.first - base), min(len(data), window.last - base)
+        if first < last:
+            for end in places(data, first, last, rate):
+                yield base + end
+    else:
+        is_message = run and data[0] in _EXTENSIONS and _MESSAGES in data[:LITERAL]
+        texts = run is not None and not is_message
+        yield from _cut_inside(data, _items(data), window, base, depth, texts=texts)
 
 
-def _cut_inside(data: bytes, bounds: Sequence[int], base: int, depth: int) -> Iterator[int]:
+def _cut_inside(
+    data: bytes,
+    bounds: Sequence[int],
+    window: _Window,
+    base: int,
+    depth: int = DEPTH,
+    *,
+    texts: bool = True,
+    size: int = 0,
+) -> Iterator[int]:
+    """Where items begin between `bounds`, and the items in them; `size` is that of all around."""
     large = min(DEEP, max(PIECE, len(data) // 2))
+    most = (size or len(data)) // 2
     for start, end in pairwise(bounds):
         yield base + start
-        if end - start > large and depth:
-            yield from _item_starts(data[start:end], base + start, depth - 1)
+        if end - start > large and depth and base + end > window.first:
+            if base + start >= window.last:
+                break
+            run = (RUN if end - start > most else INNER_RUN) if texts else None
+            yield from _item_starts(data[start:end], run, window, base + start, depth - 1)
+
+
+def _text(data: bytes, run: int, rate: int) -> tuple[int, int]:
+    """Where a text or a run begins, and how finely to cut it; zeros if `data` is neither."""
+    kind, size = data[0], len(data)
+    if kind in _TEXTS and size >= DEEP:
+        header = _TEXTS[kind]
+        if header + int.from_bytes(data[1:header], "big") == size:
+            return header, _rate(size, rate)
+    elif (kind in _LONG_ARRAYS or kind in _LONG_MAPS) and size >= run:
+        header = _LONG_ARRAYS.get(kind) or _LONG_MAPS[kind]
+        count = int.from_bytes(data[1:header], "big") * (2 if kind in _LONG_MAPS else 1)
+        if size < TINY * count <= TINY * size:
+            return header, _rate(size, RUN_RATE)
+    return 0, 0
+
+
+def _rate(size: int, rate: int) -> int:
+    """Return the bytes for one place: `rate`, or a power of two if there would be too many."""
+    return max(rate, 1 << (size // PLACES).bit_length())
 
 
 def _items(data: bytes) -> list[int]:
@@ -346,11 +557,11 @@ def _items(data: bytes) -> list[int]:
     return [*starts, end] if end == len(data) else []
 
 
-def _row(data: bytes) -> list[int]:
-    """Return where items begin that follow one another, and the end.
+def _row(data: bytes) -> list[int] | None:
+    """Return where items begin that follow one another, and the end; None if that is in vain.
 
-    It is given up where the items are too small on average to be worth cutting, as `_items` does:
-    any byte below 128 is an item, and each item that is looked at takes time.
+    It is where the items are too small on average to be worth cutting, as `_items` does: any byte
+    below 128 is an item, and each item that is looked at takes time.
     """
     unpacker = _unpacker(data)
     bounds = [0]
@@ -359,9 +570,9 @@ def _row(data: bytes) -> list[int]:
             unpacker.skip()
             bounds.append(unpacker.tell())
             if len(bounds) > SOME and TINY * len(bounds) > bounds[-1]:
-                return [0, len(data)]
+                return None
     except (UnpackException, ValueError):
-        return [0, len(data)]  # what came before merely looked like items
+        return None  # what came before merely looked like items
     return bounds
 
 

@@ -40,10 +40,13 @@ from . import _config
 from ._chunks import (
     DIGEST,
     FEW,
+    LITERAL,
+    TEXT_RATE,
     Chunks,
     Cut,
     Rope,
     cut,
+    cut_text,
     is_large,
     is_name_of,
     join,
@@ -165,15 +168,29 @@ def encode(
     before: Rope | None,
     known: Chunks,
     written: Rope | None = None,
+    *,
+    rate: int = TEXT_RATE,
 ) -> Value:
     """Serialize a value and cut it, as `cut` does, unless it was `written` just so before."""
     type_, data = serialized(serde, value)
     if written and written.data == data:
         return Value(type_, Cut(written, {}, {}))
-    found = cut(data, before, known)
+    return Value(type_, cut_of(type_, data, before, known, rate))
+
+
+_BYTES = frozenset(("bytes", "bytearray"))
+
+
+def cut_of(
+    type_: str, data: bytes, before: Rope | None, known: Chunks, rate: int = TEXT_RATE
+) -> Cut:
+    """Cut what a serializer wrote: bytes as a text, what is encrypted not at all."""
+    if "+" in type_ and len(data) > LITERAL:
+        return uncut(data)
+    found = (cut_text if type_ in _BYTES else cut)(data, before, known, rate)
     if len(data) > FEW and is_large(found.rope) and not _can_be_joined(found, known):
-        found = uncut(data)
-    return Value(type_, found)
+        return uncut(data)
+    return found
 
 
 def _can_be_joined(found: Cut, known: Chunks) -> bool:

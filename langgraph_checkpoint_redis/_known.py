@@ -77,6 +77,10 @@ class KnownThreads:
     saver, from any thread and task; whoever has a `Known` may go on with it when it is forgotten.
 
     Not forgotten with a thread is which checkpoints were read by their id, to fork there.
+
+    Attributes:
+        refused: How many writes the server has refused, since it lacked what they left out.
+        sent_whole: How many times one of them was sent again with all of its chunks.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -90,6 +94,13 @@ class KnownThreads:
         self._threads: OrderedDict[str, Known] = OrderedDict()
         self._addressed: OrderedDict[Place, None] = OrderedDict()
         self._lock = Lock()
+        self.refused = self.sent_whole = 0
+
+    def count_refusal(self, *, sends_whole: bool) -> None:
+        """Count a refused write, and whether it is sent again with all of its chunks."""
+        with self._lock:
+            self.refused += 1
+            self.sent_whole += sends_whole
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Begin with nothing known in another process."""

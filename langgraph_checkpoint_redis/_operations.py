@@ -25,7 +25,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from . import _clock, _codec, _config
 from ._ahead import with_large_chunks
-from ._chunks import DEEP, named_beside, small_pieces
+from ._chunks import DEEP, PACKED_RATE, TEXT_RATE, named_beside, small_pieces
 from ._codec import Record, Value
 from ._compression import stored
 from ._config import Duration, Place
@@ -190,7 +190,7 @@ class Operations(NamedTuple):
             known = sending.known
             ropes = known.ropes_of(place.namespace)
             values = [
-                _codec.encode(self.serde, value, ropes.get(channel), known.chunks)
+                _codec.encode(self.serde, value, ropes.get(channel), known.chunks, rate=self._rate)
                 for channel, value in writes
             ]
             row = _codec.writes_row(name, task_path, channels, values)
@@ -258,14 +258,24 @@ class Operations(NamedTuple):
             return False
         return not self.shared.threads.was_addressed(parent)
 
+    @property
+    def _rate(self) -> int:
+        """How finely texts are cut."""
+        return PACKED_RATE if self.shared.options.compression else TEXT_RATE
+
     def _encoded(
         self, checkpoint: Checkpoint, channels: Iterable[str], known: Known, namespace: str
     ) -> dict[str, Value]:
         values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
-        ropes, chunks = known.ropes_of(namespace), known.chunks
+        ropes, chunks, rate = known.ropes_of(namespace), known.chunks, self._rate
         return {
             channel: _codec.encode(
-                self.serde, values[channel], ropes.get(channel), chunks, ropes.get(written(channel))
+                self.serde,
+                values[channel],
+                ropes.get(channel),
+                chunks,
+                ropes.get(written(channel)),
+                rate=rate,
             )
             for channel in channels
             if channel in values and channel in versions

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from . import _codec, _config
-from ._chunks import Chunks, cut, references
+from ._chunks import Chunks, references
 from ._codec import Value
 from ._damage import Reading, unsealed
 from ._driving import AsyncDriver, Driver
@@ -111,7 +111,7 @@ class _ReencryptionOperations(Operations):
         if name not in anew:
             (type_, data), _ = _codec.typed(entry, chunks)
             new_type, new_data = self._again(type_.encode(), data)
-            value = Value(new_type, cut(new_data, None, {}))
+            value = Value(new_type, _codec.cut_of(new_type, new_data, None, {}))
             values.append(value)
             anew[name] = value.entry
 

@@ -61,8 +61,10 @@ class Sending:
         report_resend(self._thread_id, f"{len(digests)} chunks and {len(names)} values")
         if next(self._tries) >= TRIES or not is_news:
             self.sends_all = True
-        if self.sends_all or not is_known or not self._repeat(digests, names):
+        forgets = self.sends_all or not is_known or not self._repeat(digests, names)
+        if forgets:
             self._forget()
+        self._threads.count_refusal(sends_whole=forgets)
         return True
 
     def _forget(self) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
+from functools import cache
 from math import log
 from random import Random
 from statistics import mean
@@ -16,16 +17,21 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from redis.crc import key_slot
 
 from langgraph_checkpoint_redis._chunks import (
     NODE_MAX,
     NODE_MIN,
+    PACKED_RATE,
     PIECE,
+    TEXT_RATE,
+    Cut,
     Rope,
     _levels,
     cut,
+    cut_text,
     digest_of,
     join,
 )
@@ -52,9 +58,11 @@ class Store:
     def __init__(self) -> None:
         self.chunks: dict[bytes, bytes] = {}
 
-    def add(self, data: bytes, before: Rope | None = None) -> tuple[Rope, dict[bytes, bytes]]:
+    def add(
+        self, data: bytes, before: Rope | None = None, cut: Callable[..., Cut] = cut, **options: int
+    ) -> tuple[Rope, dict[bytes, bytes]]:
         """The rope of a value, and those of its chunks that were not here before."""
-        found = cut(data, before, self.chunks)
+        found = cut(data, before, self.chunks, **options)
         chunks = {**found.nodes, **found.pieces}
         new = {digest: chunks[digest] for digest in chunks.keys() - self.chunks.keys()}
         self.chunks.update(new)
@@ -75,6 +83,37 @@ def packed_list(items: Sequence[bytes]) -> bytes:
     return msgpack.Packer().pack_array_header(len(items)) + b"".join(items)
 
 
+@cache
+def text(kind: str, size: int) -> str:
+    """Lines of words of an alphabet, about so many bytes, the same ones each time."""
+    if size < LONGEST_TEXT:
+        return text(kind, LONGEST_TEXT)[: size // len(ALPHABETS[kind][0].encode())]
+    random = Random(0)
+    words = ["".join(random.choices(ALPHABETS[kind], k=random.randint(2, 9))) for _ in range(500)]
+    return "".join(word + random.choice("       \n") for word in random.choices(words, k=size // 2))
+
+
+LONGEST_TEXT = 150_000
+
+
+ALPHABETS = {
+    "English": "aaabcdeeeefghiiijklmnnooopqrstttuvwxyz",
+    "Russian": "абвгдежзиклмнопрстуфхцчшщыьэюя",
+    "Chinese": "".join(chr(point) for point in range(0x4E00, 0x4F00)),
+    "Emoji": "".join(chr(point) for point in range(0x1F600, 0x1F640)),
+    "numbers": "0123456789",
+}
+NESTS: dict[str, Callable[[str], Any]] = {
+    "a text": lambda text: text,
+    "a field": lambda text: {"title": "a", "text": text, "done": False},
+    "a file": lambda text: {"files": {"a.md": "short", "b.md": text, "c.md": "short"}},
+    "in a list": lambda text: ["before", text, "behind"],
+    "words": lambda text: text.split(),
+    "words in a field": lambda text: {"words": text.split(), "count": 1},
+    "counts": lambda text: {word: len(word) for word in text.split()},
+    "lines": lambda text: {"a": text.splitlines(), "b": []},
+}
+
 # Any bytes.
 
 sizes = st.integers(0, 3000)
@@ -89,6 +128,12 @@ bytestrings: st.SearchStrategy[bytes] = st.one_of(
         lambda count: packed([message(number) for number in range(count)]), st.integers(0, 99)
     ),
     st.builds(lambda nest, times: nest * times, st.sampled_from([b"\x91", b"\x81\xc0"]), sizes),
+    st.builds(
+        lambda nest, kind, size: packed(NESTS[nest](text(kind, size))),
+        st.sampled_from([*NESTS]),
+        st.sampled_from([*ALPHABETS]),
+        st.integers(0, 60_000),
+    ),
 )
 extensions = st.builds(
     lambda code, data: msgpack.packb(msgpack.ExtType(code, data)), st.integers(0, 127), bytestrings
@@ -112,12 +157,15 @@ histories = st.lists(bytestrings | extensions, min_size=1, max_size=3).flatmap(
 
 
 @effort(300)
-@given(history=histories)
-def test_what_was_cut_joins_to_the_same_bytes(history: Sequence[bytes]) -> None:
+@given(history=histories, how=st.sampled_from([cut, cut_text]))
+def test_what_was_cut_joins_to_the_same_bytes(
+    history: Sequence[bytes], how: Callable[..., Cut]
+) -> None:
     """A value would read as another than was stored, or not at all."""
     store, ropes, before = Store(), list[Rope](), None
-    for data in history:
-        before, _ = store.add(data, before)
+    for number, data in enumerate(history):
+        rate = PACKED_RATE if number % 2 else TEXT_RATE
+        before, _ = store.add(data, before, how, rate=rate)
         ropes.append(before)
     assert [store.read(rope) for rope in ropes] == [*history]
 
@@ -233,6 +281,21 @@ def test_processes_cut_a_growing_list_alike_whatever_they_remember(
     assert store.add(after, rope)[0] == Store().add(after)[0]
 
 
+@pytest.mark.parametrize("count", range(1, 4))
+@pytest.mark.parametrize("parts", [1, 3])
+def test_large_messages_are_cut_alike_wherever_a_process_begins(count: int, parts: int) -> None:
+    """An image would be sent and stored again as a part of the conversation it goes into."""
+    texts = [[text("numbers", 30_000 + number)] * parts for number in range(count + 1)]
+    said = [
+        HumanMessage([{"type": "text", "text": text} for text in each], id=str(number))
+        for number, each in enumerate(texts)
+    ]
+    store = Store()
+    rope, _ = store.add(packed(said[:-1]))
+    assert store.add(packed(said), rope)[0] == Store().add(packed(said))[0]
+    assert {*Store().add(packed(said[-1:]))[0].pieces} <= {*store.chunks}
+
+
 def test_a_list_shares_its_pieces_wherever_it_is() -> None:
     """The same messages would be stored once for each channel and write that has them."""
     messages = [message(number) for number in range(200)]
@@ -242,6 +305,69 @@ def test_a_list_shares_its_pieces_wherever_it_is() -> None:
     ]
     for others in pieces[1:]:
         assert len(others & pieces[0]) >= 0.9 * len(pieces[0])
+
+
+# Texts and rows of tiny items, which are edited.
+
+TEXT_EDITS: dict[str, Callable[[str, int], str]] = {
+    "append": lambda text, at: f"{text} appended",
+    "insert": lambda text, at: f"{text[:at]} inserted {text[at:]}",
+    "replace": lambda text, at: f"{text[:at]}replaced{text[at + 8 :]}",
+    "remove": lambda text, at: text[:at] + text[at + 100 :],
+    "cut off the beginning": lambda text, at: text[200:],
+}
+
+
+@pytest.mark.parametrize("nest", NESTS)
+@pytest.mark.parametrize("kind", ALPHABETS)
+def test_an_edit_of_a_long_text_changes_little(kind: str, nest: str) -> None:
+    """A file that an agent edits would be stored whole with each edit."""
+    new, random = dict[str, int](), Random(0)
+    before = packed(NESTS[nest](text(kind, 100_000)))
+    for edit in TEXT_EDITS.values():
+        for seed in range(4):
+            at = random.randrange(len(text(kind, 100_000)))
+            edited = packed(NESTS[nest](edit(text(kind, 100_000), at)))
+            here, other = Store(), Store()
+            rope, _ = here.add(before)
+            other.chunks.update(here.chunks)
+            new[f"here {edit} {seed}"] = sum(map(len, here.add(edited, rope)[1].values()))
+            new[f"other {edit} {seed}"] = sum(map(len, other.add(edited)[1].values()))
+    assert mean(new.values()) <= 8000
+    assert max(new.values()) <= 24_000
+
+
+@pytest.mark.parametrize("nest", NESTS)
+@pytest.mark.parametrize("grows_by", [1, 20, 700])
+def test_appending_to_a_text_adds_as_much_however_long_it_is(nest: str, grows_by: int) -> None:
+    """A log or a report that grows would be stored whole at each step."""
+    whole = text("English", 120_000)
+    added = []
+    for size in (20_000, 110_000):
+        store, rope = Store(), None
+        for end in range(size, size + 40 * grows_by, grows_by):
+            rope, new = store.add(packed(NESTS[nest](whole[:end])), rope)
+            added.append(sum(map(len, [*new.values(), *rope.levels])))
+    early, late = mean(added[1:40]), mean(added[41:])
+    assert late <= 1.5 * early + 500
+    assert late <= 4000 + grows_by
+
+
+def test_many_edits_leave_no_crumbs() -> None:
+    """A text that was edited a thousand times would be of pieces of some bytes each."""
+    random, store, rope, edited = Random(0), Store(), None, text("English", 60_000)
+    for _ in range(1000):
+        at = random.randrange(len(edited))
+        edited = f"{edited[:at]}{random.choice(['', 'a', 'a word '])}{edited[at + 2 :]}"
+        rope, _ = store.add(packed(edited), rope)
+    assert rope
+    assert len(rope.pieces) <= 2 * len(Store().add(packed(edited))[0].pieces)
+
+
+def test_a_message_that_is_long_stays_one_piece() -> None:
+    """What a tool has found is not edited, so cutting it would cost time for nothing."""
+    data = packed([message(0, 50_000), message(1, 50_000)])
+    assert len(Store().add(data)[0].pieces) <= 8
 
 
 # How much there is.
@@ -365,6 +491,11 @@ def lookalikes(size: int) -> dict[str, bytes]:
         "lists within lists": b"\x91" * size,
         "many of them": (b"\x91" * 500 + b"\xc0") * (size // 501),
         "a long item, then numbers": b"\xc5\xff\xff" + b"\xc0" * (2**16 - 1) + bytes(size),
+        "a row of numbers": b"\xdd" + size.to_bytes(4, "big") + bytes(size),
+        "rows in rows": b"\xdc\xff\xff" * (size // 3),
+        "a text of one letter": b"\xdb" + size.to_bytes(4, "big") + b"a" * size,
+        "a text without a place to cut at": b"\xc6" + size.to_bytes(4, "big") + b"\xff" * size,
+        "texts in texts": (b"\xda\x20\x00" + b"\xd9" * 2**13) * (size // (2**13 + 3)),
     }
 
 
@@ -381,6 +512,11 @@ def test_cutting_bytes_takes_about_the_time_of_cutting_messages(kind: str) -> No
     data = before.rope.data[:-703] + lookalikes(size)[kind]
     began = time.process_time()
     made = cut(data, before.rope, known)
-    assert time.process_time() - began < 3 * usual + 0.3
-    chunks = {**known, **made.nodes, **made.pieces}
-    assert join(len(data), made.rope.literal, made.rope.levels, chunks).data == data
+    again = cut(lookalikes(size)[kind], made.rope, {**known, **made.nodes, **made.pieces})
+    as_text = cut_text(lookalikes(size)[kind], None, {})
+    assert time.process_time() - began < 3 * usual + 0.6
+    for found, whole in ((made, data), (again, data[-len(again.rope.data) :]), (as_text, None)):
+        assert len(found.rope.pieces) <= 1000 + len(found.rope.data) / PIECE
+        chunks = {**known, **made.nodes, **made.pieces, **found.nodes, **found.pieces}
+        read = join(len(found.rope.data), found.rope.literal, found.rope.levels, chunks).data
+        assert read == (whole or lookalikes(size)[kind])

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import redis
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
@@ -284,7 +285,8 @@ def test_a_value_that_is_too_large_for_the_server_is_an_error(
     conversation(saver)
     before = stored(admin)
     at = thread("a", checkpoint_ns="", checkpoint_id=CHECKPOINTS[2]["id"])
-    large = os.urandom(megabytes * MEGABYTE)  # one piece: bytes are not cut
+    # One piece: texts of messages are not cut.
+    large = HumanMessage(os.urandom(megabytes * MEGABYTE // 2).hex(), id="large")
     with pytest.raises(redis.ResponseError, match="Protocol error: invalid bulk length"):
         saver.put_writes(at, [("c", large)], "other task")
     assert stored(admin) == before

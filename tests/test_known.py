@@ -197,10 +197,10 @@ def test_what_a_task_wrote_is_not_cut_again(
     saver.put_writes(at, [("short", "a"), ("documents", documents)], "task")
     short: list[bytes] = []
 
-    def cut_short(data: bytes, before: Rope | None, known: Chunks) -> Cut:
+    def cut_short(data: bytes, before: Rope | None, known: Chunks, rate: int) -> Cut:
         short.append(data)
         assert len(data) < 100
-        return cut(data, before, known)
+        return cut(data, before, known, rate)
 
     monkeypatch.setattr(_codec, "cut", cut_short)
     versions: dict[str, str | int | float] = {"short": "1", "documents": "1"}

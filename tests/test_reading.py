@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, CheckpointTuple
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
@@ -26,7 +27,7 @@ SaverOn = Callable[..., Saver]
 
 RANDOM = Random(0)
 MANY, OTHERS = ([RANDOM.randbytes(600) for _ in range(300)] for _ in range(2))  # pieces
-LARGE = RANDOM.randbytes(300_000)  # one piece
+LARGE = HumanMessage(RANDOM.randbytes(150_000).hex(), id="large")  # one piece
 SMALL = [RANDOM.randbytes(600) for _ in range(100)]
 VALUES: dict[str, dict[str, Any]] = {
     "many": {"c": MANY},
@@ -113,7 +114,7 @@ def test_a_piece_that_is_missing_is_told(
     at = put(saver, thread("a"), values, "1")
     key = f"{prefix}:{{a}}:chunks"
     for digest in RANDOM.sample(
-        sorted(chunks_at(client, key.encode())), 5 if len(values["c"]) < len(LARGE) else 1
+        sorted(chunks_at(client, key.encode())), 1 if values["c"] is LARGE else 5
     ):
         chunk = client.hget(key, digest)
         client.hdel(key, digest)

@@ -37,7 +37,15 @@ OF_SCRIPTS: Mapping[str, Mapping[str, int]] = {
 # Constants of modules.
 OF_MODULES: Mapping[ModuleType, Mapping[str, Any]] = {
     _operations: {"PAGE": 3, "ANCESTORS": 2, "FETCHED": 5, "MUCH": 2000},
-    _chunks: {"LITERAL": 12, "PIECE": 40, "DEEP": 300, "SENT": 20},
+    _chunks: {
+        "LITERAL": 12,
+        "PIECE": 40,
+        "DEEP": 300,
+        "SENT": 20,
+        "RUN": 80,
+        "INNER_RUN": 400,
+        "RUN_RATE": 8,
+    },
     _options: {"KNOWN_BYTES": 60_000},
     # A client whose connection breaks asks again at once, and never gives up by itself.
     _clients: {"FIRST_PAUSE": 0.0, "LONGEST_PAUSE": 0.0, "SECONDS_TO_RECOVER": 1e9},

@@ -13,8 +13,14 @@ local is_marked -- whether all that a node refers to is marked already; see live
 
 local known_ropes = {} -- those that the caller knows, as their levels
 
--- Sees the digests of a level, from `first` on; the new ones are wanted, unless the caller has them.
-local function see(level, digests, first, is_wanted)
+-- Nodes that the caller knows and no value was seen to have, by level. Where other nodes have replaced them, most
+-- of what those refer to is the same: so the caller knows what the replaced ones refer to.
+local replaced, REPLACED = {}, 100 -- how many are read at most, of each level
+local highest = -1 -- of their levels
+
+-- Sees the digests of a level, from `first` on; the new ones are wanted, unless the caller has them. Nodes
+-- that are not may have been replaced, if `may_be_gone`.
+local function see(level, digests, first, is_wanted, may_be_gone)
   if not seen[level] then
     seen[level], wanted[level] = {}, {}
   end
@@ -28,7 +34,13 @@ local function see(level, digests, first, is_wanted)
         before[digest] = true
         if is_wanted then
           list[#list + 1] = digest
+        elseif may_be_gone and level > 0 then
+          replaced[level] = replaced[level] or {}
+          replaced[level][digest] = true
+          highest = math.max(highest, level)
         end
+      elseif is_wanted and replaced[level] then
+        replaced[level][digest] = nil
       end
     end
   end
@@ -49,19 +61,22 @@ local function unknown_from(level, digests)
   for _, levels in ipairs(known_ropes) do
     local known = levels[level + 1] or ''
     if string.sub(known, 1, #digests) == digests then
+      levels[-level] = digests ~= ''
       return #digests + 1
     elseif known ~= '' and string.sub(digests, 1, #known) == known then
+      levels[-level] = true
       return #known + 1
     end
   end
   return 1
 end
 
--- Sees all that the caller knows, for values that are like no known one, and for nodes, which may refer to it.
+-- Sees all that the caller knows, for values that are like no known one, and for nodes, which may refer to it. At
+-- -level, a rope says that a value has its nodes of that level.
 local function take_known_apart()
   for _, levels in ipairs(known_ropes) do
     for i, digests in ipairs(levels) do
-      see(i - 1, digests, 1, false)
+      see(i - 1, digests, 1, false, not levels[1 - i])
     end
   end
   known_ropes = {}
@@ -80,6 +95,27 @@ local function want_entry(entry)
   end
 end
 
+-- Sees what replaced nodes of a level refer to; what was wanted of that is known after all.
+local function see_replaced(level)
+  local nodes, known, list = {}, {}, {}
+  for digest in pairs(replaced[level]) do
+    nodes[#nodes + 1] = #nodes < REPLACED and digest or nil
+  end
+  replaced[level] = nil
+  for _, node in ipairs(nodes[1] and redis.call('HMGET', CHUNKS, unpack(nodes, 1, #nodes)) or {}) do
+    if node then
+      for start = 2, #node - DIGEST + 1, DIGEST do
+        known[string.sub(node, start, start + DIGEST - 1)] = true
+      end
+      see(level - 1, node, 2, false, true)
+    end
+  end
+  for _, digest in ipairs(wanted[level - 1] or {}) do
+    list[#list + 1] = not known[digest] and digest or nil
+  end
+  wanted[level - 1] = list
+end
+
 -- Takes what is wanted of the levels down to `lowest`, and what nodes refer to. Calls
 -- visit(digests, chunks) for slices of it, with the digests as one string; a chunk that is missing
 -- is false.
@@ -88,7 +124,10 @@ local function expand(lowest, visit)
   for level in pairs(wanted) do
     top = math.max(top, level)
   end
-  for level = top, lowest, -1 do
+  for level = math.max(top, highest), lowest, -1 do
+    if replaced[level] then
+      see_replaced(level)
+    end
     local digests = wanted[level] or {}
     wanted[level] = {}
     each_slice(#digests, function(first, last)

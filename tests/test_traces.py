@@ -1,0 +1,289 @@
+"""Turns of agents as they are in production: each sends what is new in it, and nothing is refused.
+
+The faults that these tests would find are invisible otherwise: a saver that sends a conversation
+again with each turn stores and reads the right thing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+from collections.abc import Callable, Iterator
+from operator import add, or_
+from random import Random
+from typing import Annotated, Any, NamedTuple
+
+import pytest
+import redis
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
+from langgraph.graph import END, START, MessagesState, StateGraph
+from typing_extensions import TypedDict
+
+from benchmarks.changes import words
+from examples.local_server import available_servers, running_server
+from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
+
+from .driving import Driver, Saver
+from .graphs import Builder, Session, thread
+
+ON_ONE_SERVER = True  # what is sent depends on this side alone
+
+TURNS = 5
+PER_TURN = 12_000  # bytes for the rows of a turn of one node: three checkpoints, two tasks
+PER_STEP = 4000  # bytes for the rows of each step more
+
+
+@pytest.fixture(scope="module")
+def server(request: pytest.FixtureRequest, servers: dict[str, str]) -> Iterator[str]:
+    """A server of these tests' own, where one can be started: its counts are of nobody else."""
+    binary = available_servers().get(request.param)
+    if binary is None:
+        yield servers[request.param]
+    else:
+        with running_server(binary) as url:
+            yield url
+
+
+class Turn(NamedTuple):
+    """What a turn begins with, the bytes that are new in it, and its steps beside the first."""
+
+    input: Any
+    new: int
+    more_steps: int = 0
+
+
+class Trace(NamedTuple):
+    """A graph, and the turns of a thread; the first one is not counted."""
+
+    builder: Builder
+    turns: Iterator[Turn]
+
+
+def chat(size: int, *, ids: bool = True, image: bool = False) -> Trace:
+    """A model that answers; messages of a size, with ids or without."""
+    random = Random(0)
+
+    def content() -> Any:
+        if image:
+            data = base64.b64encode(random.randbytes(size * 3 // 4)).decode()
+            return [{"type": "text", "text": "look"}, {"type": "image", "base64": data}]
+        return words(random, size)
+
+    def answer(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [AIMessage(words(random, 500))]}
+
+    def turns() -> Iterator[Turn]:
+        for number in range(TURNS):
+            message = HumanMessage(content(), id=str(number) if ids else None)
+            yield Turn({"messages": [message]}, size + 500)
+
+    builder = StateGraph(MessagesState).add_node(answer).add_edge(START, "answer")
+    return Trace(builder, turns())
+
+
+class Documents(TypedDict):
+    """What a retriever found, and a count of steps."""
+
+    documents: Annotated[list[str], add]
+    step: int
+
+
+def documents(count: int, *, grow: bool) -> Trace:
+    """Documents of 4 KB that stay as they are, or one more with each turn."""
+    random = Random(count)
+
+    def work(state: Documents) -> dict[str, Any]:
+        return {"step": state["step"] + 1}
+
+    def turns() -> Iterator[Turn]:
+        found = [words(random, 4000) for _ in range(count)]
+        yield Turn({"documents": found, "step": 0}, 4000 * count)
+        for number in range(1, TURNS):
+            new = [words(random, 4000)] if grow else []
+            yield Turn({"documents": new, "step": number}, 4000 * len(new))
+
+    builder = StateGraph(Documents).add_node(work).add_edge(START, "work")
+    return Trace(builder, turns())
+
+
+class Files(TypedDict):
+    """Files by name, as lists of lines."""
+
+    files: Annotated[dict[str, list[str]], or_]
+    edit: int
+
+
+def lines() -> Trace:
+    """A node that changes one line of one of 20 files in each turn."""
+    random = Random(0)
+    first = {
+        f"file {number}.py": [words(random, random.randrange(70)) for _ in range(100)]
+        for number in range(20)
+    }
+
+    def work(state: Files) -> dict[str, Any]:
+        name = f"file {state['edit'] % 20}.py"
+        text = [*state["files"][name]]
+        text[50:51] = [words(random, 50), words(random, 50)]
+        return {"files": {name: text}}
+
+    def turns() -> Iterator[Turn]:
+        size = sum(len(line) + 1 for text in first.values() for line in text)
+        yield Turn({"files": first, "edit": 0}, size)
+        for number in range(1, TURNS):
+            # What a task writes is a file, of which only some pieces are those of the channel.
+            yield Turn({"files": {}, "edit": number}, 4000)
+
+    return Trace(StateGraph(Files).add_node(work).add_edge(START, "work"), turns())
+
+
+class Agent(TypedDict):
+    """What deep agents keep."""
+
+    messages: Annotated[list[AnyMessage], add]
+    files: Annotated[dict[str, dict[str, str]], or_]
+    todos: list[dict[str, str]]
+
+
+def deep_agent() -> Trace:
+    """A model that reads a file of 60 KB and edits it, with todos that change."""
+    random = Random(0)
+
+    def model(state: Agent) -> dict[str, Any]:
+        is_done = isinstance(state["messages"][-1], ToolMessage)
+        call = {"name": "edit", "args": {"new": words(random, 300)}, "id": "call"}
+        return {
+            "messages": [AIMessage(words(random, 500), tool_calls=[] if is_done else [call])],
+            "todos": [{"content": words(random, 40), "status": "pending"} for _ in range(5)],
+        }
+
+    def tools(state: Agent) -> dict[str, Any]:
+        text = state["files"]["report.md"]["content"] if state["files"] else words(random, 60_000)
+        at = random.randrange(len(text))
+        edited = f"{text[:at]}{words(random, 300)}{text[at + 100 :]}"
+        read = ToolMessage(words(random, 12_000), tool_call_id="call")
+        return {"messages": [read], "files": {"report.md": {"content": edited}}}
+
+    def turns() -> Iterator[Turn]:
+        for number in range(TURNS):
+            message = HumanMessage(words(random, 300), id=str(number))
+            yield Turn({"messages": [message]}, 12_000 + 2500 + 6000, more_steps=2)
+
+    builder = StateGraph(Agent).add_node(model).add_node(tools).add_edge(START, "model")
+    builder.add_edge("tools", "model").add_conditional_edges(
+        "model", lambda state: "tools" if state["messages"][-1].tool_calls else END
+    )
+    return Trace(builder, turns())
+
+
+@pytest.fixture
+def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let writes of a graph not overlap, which LangGraph has run side by side."""
+    lock, async_lock = threading.Lock(), asyncio.Lock()
+    for name in ("put", "put_writes"):
+        write, async_write = getattr(RedisSaver, name), getattr(AsyncRedisSaver, f"a{name}")
+        monkeypatch.setattr(RedisSaver, name, _locked(lock, write))
+        monkeypatch.setattr(AsyncRedisSaver, f"a{name}", _async_locked(async_lock, async_write))
+
+
+def _locked(lock: threading.Lock, write: Callable[..., Any]) -> Callable[..., Any]:
+    def locked(*args: Any, **options: Any) -> Any:
+        with lock:
+            return write(*args, **options)
+
+    return locked
+
+
+def _async_locked(lock: asyncio.Lock, write: Callable[..., Any]) -> Callable[..., Any]:
+    async def locked(*args: Any, **options: Any) -> Any:
+        async with lock:
+            return await write(*args, **options)
+
+    return locked
+
+
+TRACES: dict[str, Callable[[], Trace]] = {
+    "a chat of 0.5 KB": lambda: chat(500),
+    "a chat of 0.5 KB without ids": lambda: chat(500, ids=False),
+    "a chat of 10 KB": lambda: chat(10_000),
+    "a chat of 170 KB without ids": lambda: chat(170_000, ids=False),
+    "images": lambda: chat(170_000, image=True),
+    "4 documents": lambda: documents(4, grow=False),
+    "300 documents": lambda: documents(300, grow=False),
+    "documents that grow": lambda: documents(10, grow=True),
+    "files as lists of lines": lines,
+    "a deep agent": deep_agent,
+}
+
+
+@pytest.mark.parametrize(
+    "saver_options", [{}, {"keep_last": 1}, {"keep_last": 2}, {"keep_last": 5}], ids=str
+)
+@pytest.mark.parametrize("name", TRACES)
+@pytest.mark.usefixtures("one_after_the_other")
+def test_a_turn_sends_what_is_new_in_it(
+    drive: Driver,
+    raw_saver: RedisSaver | AsyncRedisSaver,
+    client: redis.Redis,
+    saver_options: dict[str, Any],
+    name: str,
+) -> None:
+    """A conversation would be sent again and again, though nothing shows it but the bill."""
+    for sent, turn in run(drive, client, TRACES[name]()):
+        assert sent <= 1.5 * turn.new + PER_TURN + PER_STEP * turn.more_steps
+    assert refusals(raw_saver) == (0, 0)
+
+
+@pytest.mark.parametrize("saver_options", [{}, {"keep_last": 1}], ids=str)
+@pytest.mark.parametrize("name", ["a chat of 170 KB without ids", "images", "a deep agent"])
+def test_a_turn_whose_writes_overlap_sends_each_message_twice_at_most(
+    drive: Driver,
+    raw_saver: RedisSaver | AsyncRedisSaver,
+    client: redis.Redis,
+    saver_options: dict[str, Any],
+    name: str,
+) -> None:
+    """As an input and as a task's write at once; but never the whole conversation."""
+    for sent, turn in run(drive, client, TRACES[name]()):
+        assert sent <= 2.1 * turn.new + PER_TURN + PER_STEP * turn.more_steps
+    assert refusals(raw_saver) == (0, 0)
+
+
+def run(drive: Driver, client: redis.Redis, trace: Trace) -> Iterator[tuple[int, Turn]]:
+    """Run a trace: the bytes that each turn sends but the first, which sends the scripts, too."""
+    session = Session(drive, trace.builder, durability="sync")
+    session.run(next(trace.turns).input)
+    for turn in trace.turns:
+        before = client.info("stats")["total_net_input_bytes"]
+        session.run(turn.input)
+        yield client.info("stats")["total_net_input_bytes"] - before, turn
+
+
+def refusals(saver: RedisSaver | AsyncRedisSaver) -> tuple[int, int]:
+    """How many writes were refused, and how many of them were sent again as a whole."""
+    threads = saver._shared.threads
+    return threads.refused, threads.sent_whole
+
+
+@pytest.mark.parametrize(("fields", "sent_whole"), [(1, 0), (100, 1)])
+def test_a_refused_write_is_counted(
+    saver: Saver,
+    raw_saver: RedisSaver | AsyncRedisSaver,
+    client: redis.Redis,
+    prefix: str,
+    fields: int,
+    sent_whole: int,
+) -> None:
+    """Nobody could tell a saver that sends everything twice from one that does not."""
+    random, at = Random(0), thread("a", checkpoint_ns="")
+    said = [words(random, 3000) for _ in range(20)]
+    checkpoint = generate_checkpoint(channel_values={"c": said}, channel_versions={"c": "1"})
+    at = saver.put(at, checkpoint, generate_metadata(), {"c": "1"})
+    chunks = client.hgetall(f"{prefix}:{{a}}:chunks")
+    names = [name for name, chunk in sorted(chunks.items()) if len(chunk) > 1000][:fields]
+    client.hdel(f"{prefix}:{{a}}:chunks", *names)
+    assert refusals(raw_saver) == (0, 0)
+    saver.put_writes(at, [("c", said[::-1])], "task")
+    assert refusals(raw_saver) == (1, sent_whole)
