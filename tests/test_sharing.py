@@ -27,6 +27,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langgraph_checkpoint_redis import RedisSaver, _operations
+from langgraph_checkpoint_redis._chunks import DIGEST
 from langgraph_checkpoint_redis._keys import Keyspace
 
 from .driving import Driver, Saver
@@ -206,8 +207,10 @@ LARGE = "x" * 500
 Lose = Callable[[Any, Fresh, bytes], object]
 
 LOSSES: dict[str, Lose] = {
-    "all chunks": lambda client, _, key: client.delete(key),
-    "half of the chunks": lambda client, _, key: client.hdel(key, *sorted(client.hkeys(key))[::2]),
+    "all chunks": lambda client, fresh, key: _lose_chunks(client, fresh(), key),
+    "half of the chunks": lambda client, _, key: client.hdel(
+        key, *sorted(name for name in client.hkeys(key) if len(name) == DIGEST)[::2]
+    ),
     "what does not change": lambda client, _, key: client.hdel(
         key, *(name for name, chunk in client.hgetall(key).items() if LARGE.encode() in chunk)
     ),
@@ -215,6 +218,14 @@ LOSSES: dict[str, Lose] = {
     "the thread": lambda _, fresh, __: fresh().delete_thread("a"),
     "the thread, which begins anew": lambda _, fresh, __: _begin_anew(fresh()),
 }
+
+
+def _lose_chunks(client: Any, saver: RedisSaver, key: bytes) -> None:
+    """Lose all chunks of a thread that has both checkpoints and writes, so nothing else."""
+    found = saver.get_tuple(HERE)
+    assert found
+    saver.put_writes(found.config, [("other", 1)], "other")
+    client.delete(key)
 
 
 def _begin_anew(saver: RedisSaver) -> None:
