@@ -634,6 +634,8 @@ class Operations(NamedTuple):
             if not token:
                 yield Commands(tuple(("UNLINK", key) for key in staged))
                 return b"LOST " + stage if stage else b"CHANGED"
+            if sizes and not any(sizes[:3]):  # there are no rows and no chunks
+                return b"NOTHING"
             some = [*parts, [] if stage else names]
             args = [*terms, *(sizes or [""] * 4), ttl, deadline, *map(len, some)]
             confirm = None if stage else self.shared.options.confirm
@@ -690,6 +692,8 @@ def _copy_error(outcome: bytes, source: str, target: str) -> RedisSaverError:
         return ThreadChangedError(source)
     if outcome.startswith(b"LOST "):
         return lost_key(outcome.removeprefix(b"LOST "))
+    if outcome == b"NOTHING":
+        return ThreadNotFoundError(source)
     refusals: dict[bytes, type[ThreadExistsError | ThreadLeasedError | LeaseLostError]] = {
         b"EXISTS": ThreadExistsError,
         b"LEASED": ThreadLeasedError,

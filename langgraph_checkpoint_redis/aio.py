@@ -365,6 +365,7 @@ class AsyncRedisSaver(
         """Copy all of a thread to another, complete or not at all.
 
         Raises:
+            ThreadNotFoundError: There is no such source.
             ThreadExistsError: The target has checkpoints or writes already.
             CorruptThreadError: The source, or the target, has lost a key.
             ThreadLeasedError: Another has the lease of the target.
