@@ -597,6 +597,8 @@ class Operations(NamedTuple):
             if not token:
                 yield Commands(tuple(("UNLINK", key) for key in staged))
                 return b"CHANGED"
+            if sizes and not any(sizes[:3]):  # there are no rows and no chunks
+                return b"NOTHING"
             some = [*parts, [] if stage else names]
             args = [*terms, *(sizes or [""] * 4), ttl, deadline, *map(len, some)]
             confirm = None if stage else self.shared.options.confirm
@@ -651,6 +653,8 @@ def _copy_error(outcome: bytes, source: str, target: str) -> RedisSaverError:
     """Return why a thread was not copied, as the script says."""
     if outcome == b"CHANGED":
         return ThreadChangedError(source)
+    if outcome == b"NOTHING":
+        return ThreadNotFoundError(source)
     refusals: dict[bytes, type[ThreadExistsError | ThreadLeasedError | LeaseLostError]] = {
         b"EXISTS": ThreadExistsError,
         b"LEASED": ThreadLeasedError,

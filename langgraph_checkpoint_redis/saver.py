@@ -343,6 +343,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         """Copy all of a thread to another, complete or not at all.
 
         Raises:
+            ThreadNotFoundError: There is no such source.
             ThreadExistsError: The target has checkpoints or writes already.
             ThreadLeasedError: Another has the lease of the target.
             ThreadChangedError: The source is large, and was written to each time that it was read.

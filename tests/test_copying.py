@@ -26,11 +26,13 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.types import INTERRUPT
 
 from langgraph_checkpoint_redis import (
+    AsyncRedisSaver,
     RedisSaver,
     ThreadChangedError,
     ThreadDeletedError,
     ThreadExistsError,
     ThreadLeasedError,
+    ThreadNotFoundError,
     _operations,
 )
 from langgraph_checkpoint_redis._keys import Keyspace
@@ -155,6 +157,25 @@ def test_a_copy_has_all_that_its_source_has(
         assert left_over(client, prefix, thread_id) == []
 
 
+@options("is_cluster", [False, True], ids=["single", "cluster"])
+def test_a_copy_of_a_thread_that_does_not_exist_says_so(
+    raw_saver: RedisSaver | AsyncRedisSaver,
+    saver: Saver,
+    client: redis.Redis,
+    prefix: str,
+    is_cluster: bool,  # noqa: FBT001 - a fixture
+) -> None:
+    """A mistyped id would pass for a copy, and the conversation begin from nothing."""
+    raw_saver._shared = raw_saver._shared._replace(is_cluster=is_cluster)  # slots then differ
+    with pytest.raises(ThreadNotFoundError, match="'a'"):
+        saver.copy_thread("a", "b")
+    conversation(saver)
+    saver.delete_thread("a")
+    with pytest.raises(ThreadNotFoundError, match="'a'"):
+        saver.copy_thread("a", "b")
+    assert [*client.scan_iter(f"{prefix}:*")] == []
+
+
 def test_nothing_is_copied_onto_a_thread_that_another_has_leased(
     way: str, saver: Saver, other: RedisSaver, client: redis.Redis, prefix: str
 ) -> None:
@@ -265,7 +286,8 @@ def test_a_copy_is_of_one_moment_whatever_changes_meanwhile(
         requests = steps(other)
         reached = [*islice(requests, after)]
         CHANGES[change](other, last)
-        exhaust(requests)
+        with suppress(ThreadNotFoundError):  # it is as if the copy came after the deletion
+            exhaust(requests)
         copied = stored(client, prefix, "b")
         assert copied in (before, stored(client, prefix, "a"))
         for thread_id in "ab":

@@ -7,9 +7,9 @@
 -- ARGV[3]  the token of the caller's lease of the target, or empty
 -- ARGV[4], ARGV[5]  the token and the score of new entries that lead from runs to the target
 -- ARGV[6...] the runs that have one
--- Returns  COPIED; LARGE if the source is, or may be, too large for one call; CHANGED, and nothing was written, when
---          entries are lacking, or may be gone too soon; EXISTS if the target has something already; LEASED or
---          LEASELOST if its lease refuses the caller
+-- Returns  COPIED; NOTHING if there is no such source; LARGE if it is, or may be, too large for one call; CHANGED, and
+--          nothing was written, when entries are lacking, or may be gone too soon; EXISTS if the target has something
+--          already; LEASED or LEASELOST if its lease refuses the caller
 
 -- include refuse
 -- include control
@@ -43,6 +43,8 @@ end
 if is_copied(KEYS[7]) then
   mark_target(KEYS[7]) -- a write, which `WAIT` waits for
   return 'COPIED'
+elseif redis.call('EXISTS', KEYS[8], KEYS[9], KEYS[10]) == 0 then
+  return 'NOTHING'
 end
 local life = redis.call('HMGET', KEYS[12], 'ttl', 'deadline')
 local refusal = refusal_of_copy() or is_large() and 'LARGE'
