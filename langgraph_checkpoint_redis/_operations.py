@@ -308,9 +308,9 @@ class Operations(NamedTuple):
         if place.checkpoint_id and self.shared.options.refuses_conflicts:
             self.shared.threads.address(place)
         found, is_left, reply = yield from self._get(place, known, may_leave=1)
-        # Many pieces, or large ones, come by a command, since a script takes far longer for them;
+        # Many chunks, or large ones, come by commands, since a script takes far longer for them;
         # unless the thread has changed in between, or is damaged: one call sees it as it is.
-        if found and is_left and not (yield from self._fetched(reply, found)):
+        if found and is_left and not (yield from self._fetched(reply, [found])):
             found, _, reply = yield from self._get(place, known, may_leave=0)
         if not found:
             return None
@@ -333,15 +333,22 @@ class Operations(NamedTuple):
         reply = self._reply(place.thread_id, known, *chunks)
         return (reply.found(rows[0]) if rows else None), is_left, reply
 
-    def _fetched(self, reply: Reply, found: Found) -> Operation[bool]:
-        """Ask for the pieces that a checkpoint lacks; whether they are there."""
-        lacking, chunks = reply.lacking(found), reply.keys.chunks
-        if lacking:
-            parts = [lacking[start : start + FETCHED] for start in range(0, len(lacking), FETCHED)]
-            groups = yield Commands(tuple(("HMGET", chunks, *part) for part in parts))
-            pieces = _codec.chunks(lacking, groups)
-            self.shared.threads.learn(reply.thread_id, reply.known, pieces)
-        return reply.known.chunks.keys() >= {*lacking}
+    def _fetched(self, reply: Reply, page: Sequence[Found]) -> Operation[bool]:
+        """Ask for the chunks that checkpoints lack, level by level; whether all are there."""
+        known, chunks = reply.known, reply.keys.chunks
+        wanted = reply.digests(page)
+        is_whole = True
+        for level in range(max(wanted, default=-1), -1, -1):
+            new = [one for one in wanted.get(level, ()) if one not in known.chunks]
+            parts = [new[start : start + FETCHED] for start in range(0, len(new), FETCHED)]
+            if parts:
+                groups = yield Commands(tuple(("HMGET", chunks, *part) for part in parts))
+                self.shared.threads.learn(reply.thread_id, known, _codec.chunks(new, groups))
+            is_whole = is_whole and all(one in known.chunks for one in new)
+            if level:
+                below = wanted.setdefault(level - 1, {})
+                below.update(_codec.children(wanted.get(level, ()), known.chunks))
+        return is_whole
 
     def page(self, thread_id: str, cursor: Cursor) -> Operation[Page]:
         """Read the next checkpoints of a listing: their rows, then what is new of their values."""
@@ -358,7 +365,7 @@ class Operations(NamedTuple):
             listed = page[: page.index(chosen[-1]) + 1]
         tuples: Iterator[CheckpointTuple]
         if cursor.filter:
-            tuples = yield from self._whole(thread_id, known, [one.record for one in chosen])
+            tuples = yield from self._matching(thread_id, known, [one.record for one in chosen])
         else:
             tuples = yield from self._filled(reply, chosen)
         if known.size > KEPT:
@@ -397,25 +404,12 @@ class Operations(NamedTuple):
         They are fetched by commands, level by level, since a script takes far longer for them. So a
         checkpoint may be removed in between: one that lacks something is read again in one call.
         """
-        known, chunks = reply.known, reply.keys.chunks
-        wanted = reply.digests(page)
-        lacking = set[bytes]()
-        for level in range(max(wanted, default=-1), -1, -1):
-            new = [one for one in wanted.get(level, ()) if one not in known.chunks]
-            parts = [new[start : start + FETCHED] for start in range(0, len(new), FETCHED)]
-            if parts:
-                groups = yield Commands(tuple(("HMGET", chunks, *part) for part in parts))
-                self.shared.threads.learn(reply.thread_id, known, _codec.chunks(new, groups))
-            lacking.update(one for one in new if one not in known.chunks)
-            if level:
-                below = wanted.setdefault(level - 1, {})
-                below.update(_codec.children(wanted.get(level, ()), known.chunks))
-        if not lacking:
+        if (yield from self._fetched(reply, page)):
             return map(reply.checkpoint_tuple, page)
         tuples: list[Iterator[CheckpointTuple]] = []
         for one in page:
             if reply.lacks(one):
-                tuples.append((yield from self._whole(reply.thread_id, known, [one.record])))
+                tuples.append((yield from self._whole(reply.thread_id, reply.known, [one.record])))
             else:
                 tuples.append(map(reply.checkpoint_tuple, [one]))
         return chain.from_iterable(tuples)
@@ -427,10 +421,26 @@ class Operations(NamedTuple):
             metadata.get(name) == value for name, value in cursor.filter.items()
         )
 
-    def _whole(
+    def _matching(
         self, thread_id: str, known: Known, records: Sequence[Record]
     ) -> Operation[Iterator[CheckpointTuple]]:
         """The checkpoints of rows that came without values: a second call, for matches only."""
+        found: list[Iterator[CheckpointTuple]] = []
+        while records:
+            ids = [arg for record in records for arg in record.place]
+            done, rows, _, *chunks = yield GET(
+                self._keys(thread_id), [known.packed_ropes(records[0].namespace), 1, *ids]
+            )
+            reply = self._reply(thread_id, known, *chunks)
+            page = [reply.found(row) for row in rows]
+            found.append((yield from self._filled(reply, page)))
+            records = records[done:]
+        return chain.from_iterable(found)
+
+    def _whole(
+        self, thread_id: str, known: Known, records: Sequence[Record]
+    ) -> Operation[Iterator[CheckpointTuple]]:
+        """Checkpoints that lack something, as one call sees them."""
         found: list[Iterator[CheckpointTuple]] = []
         while records:
             ids = [arg for record in records for arg in record.place]
