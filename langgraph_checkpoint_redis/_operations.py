@@ -53,6 +53,7 @@ from ._scripts import (
     NAMESPACES,
     PRUNE,
     PUT,
+    PUT_CHUNKS,
     PUT_LAST,
     PUT_WRITES,
     RESTORE,
@@ -80,10 +81,55 @@ ANCESTORS = 1000  # checkpoints that one call walks back for a delta channel
 FETCHED = 1000  # pieces that one command asks for
 MUCH = 8 * 1024 * 1024  # bytes of new values that end a page
 KEPT = 32 * 1024 * 1024  # bytes that a listing knows of a thread from one page to the next
+MANY, MANY_BYTES = 2000, 4 * 1024 * 1024  # new chunks that a write brings along; more go ahead
+PART, PART_NODES, PART_BYTES = 1000, 250, 1024 * 1024  # of them, in one call
+AHEAD = 60_000  # milliseconds in which the row has to follow, in a thread without others
 PASSES = 10  # times that a removal begins to look for what is in use
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
 COPIES = 10  # times that a copy begins, while its source changes
 ENDING = 2  # what set_life.lua says where entries of the index of runs end too soon
+
+
+class NewChunks(NamedTuple):
+    """Chunks that a write brings along; nodes come after those that they refer to."""
+
+    nodes: Mapping[bytes, bytes]
+    pieces: Mapping[bytes, bytes]
+
+    @property
+    def all(self) -> dict[bytes, bytes]:
+        """Both."""
+        return {**self.nodes, **self.pieces}
+
+    @property
+    def are_many(self) -> bool:
+        """Whether a script that stores all of them would take long, and several calls would not."""
+        number = len(self.nodes) + len(self.pieces)
+        if number <= 1 or number > MANY:
+            return number > 1
+        size = sum(map(len, self.pieces.values())) + sum(map(len, self.nodes.values()))
+        return size > MANY_BYTES
+
+    def parts(self) -> Iterator[NewChunks]:
+        """Parts of a bounded size; each refers only to itself and to parts before it."""
+        for part in _split(self.pieces, PART):
+            yield NewChunks({}, part)
+        for part in _split(self.nodes, PART_NODES):
+            yield NewChunks(part, {})
+
+
+def _split(chunks: Mapping[bytes, bytes], most: int) -> Iterator[dict[bytes, bytes]]:
+    """Divide chunks into parts of at most so many, and of few bytes."""
+    part: dict[bytes, bytes] = {}
+    size = 0
+    for name, content in chunks.items():
+        if part and (len(part) == most or size + len(content) > PART_BYTES):
+            yield part
+            part, size = {}, 0
+        part[name] = content
+        size += len(content)
+    if part:
+        yield part
 
 
 class Operations(NamedTuple):
@@ -128,7 +174,8 @@ class Operations(NamedTuple):
         self._check_clock(parent, checkpoint_id)
         keep_last = self.shared.options.keep_last or 0
         refuses = int(self._refuses_conflict(parent, config, metadata))
-        terms = (tail, keep_last, *self._terms(config, own_ttl), refuses, "")
+        token, *life = self._terms(config, own_ttl)
+        terms = (tail, keep_last, token, *life, refuses, "")
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
         lifetime = self.shared.options.life.index_ttl(own_ttl)
         registration = yield from self._runs.register(parent.thread_id, run, lifetime, confirm)
@@ -141,8 +188,12 @@ class Operations(NamedTuple):
                 checkpoint, {**channels, **sending.channels}, sending.known, parent.namespace
             )
             head = _codec.head(draft, values)
-            args, new = self._with_new_chunks(
-                sending, [parent.namespace, checkpoint_id, head, *terms], values.values()
+            args, new = yield from self._with_chunks_ahead(
+                sending,
+                [parent.namespace, checkpoint_id, head, *terms],
+                values.values(),
+                keys,
+                token,
             )
             call = script(keys, args, confirm)
             is_stored, *told = yield from self._runs.put(registration, call)
@@ -179,7 +230,8 @@ class Operations(NamedTuple):
         channels = [channel for channel, _ in writes]
         sending = Sending(threads, place.thread_id, place.namespace)
         trims = int(self.shared.options.keep_last is not None)
-        terms = (trims, *self._terms(config, own_ttl))
+        token, *life = self._terms(config, own_ttl)
+        terms = (trims, token, *life)
         while True:
             known = sending.known
             ropes = known.ropes_of(place.namespace)
@@ -188,7 +240,9 @@ class Operations(NamedTuple):
                 for channel, value in writes
             ]
             row = _codec.writes_row(name, task_path, channels, values)
-            args, new = self._with_new_chunks(sending, [name, row, *terms], values)
+            args, new = yield from self._with_chunks_ahead(
+                sending, [name, row, *terms], values, keys, token
+            )
             is_stored, *told = yield PUT_WRITES(keys, args, confirm)
             if is_stored:
                 break
@@ -234,7 +288,7 @@ class Operations(NamedTuple):
         if ropes:
             self.shared.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
 
-    def _terms(self, config: RunnableConfig, own_ttl: int | None) -> tuple[Argument, ...]:
+    def _terms(self, config: RunnableConfig, own_ttl: int | None) -> tuple[bytes, int, Argument]:
         """What write scripts are told of a thread's lease and of how long it lives."""
         own = "" if own_ttl is None else own_ttl
         token = self.shared.token(_config.thread_id(config), config)
@@ -275,29 +329,76 @@ class Operations(NamedTuple):
 
         These go with it, and the names of all others that the values or further `levels` refer to.
         """
+        new = self._new_chunks(sending, values)
+        return self._with_chunks(sending, args, values, new, levels), new.all
+
+    def _with_chunks_ahead(
+        self,
+        sending: Sending,
+        args: Sequence[Argument],
+        values: Collection[Value],
+        keys: ThreadKeys,
+        token: bytes,
+    ) -> Operation[tuple[tuple[Argument, ...], dict[bytes, bytes]]]:
+        """The same, but many new chunks are sent ahead, in several calls."""
+        new = self._new_chunks(sending, values)
+        is_sent = (
+            new.are_many
+            and not sending.sends_all
+            and (yield from self._send_ahead(keys, token, new))
+        )
+        rest = NewChunks({}, {}) if is_sent else new
+        return self._with_chunks(sending, args, values, rest), new.all
+
+    def _send_ahead(self, keys: ThreadKeys, token: bytes, new: NewChunks) -> Operation[bool]:
+        """Store chunks, a part at a time; False if they have to come with the row after all."""
+        for part in new.parts():
+            named = b"".join(named_beside((), part.nodes, {}))
+            if not (yield PUT_CHUNKS(keys, [token, AHEAD, named, *self._pairs(part)])):
+                return False
+        return True
+
+    def _new_chunks(self, sending: Sending | None, values: Collection[Value]) -> NewChunks:
+        """The chunks of values that the server may not have."""
         known = sending.known if sending else Known()
         nodes: dict[bytes, bytes] = {}
         pieces: dict[bytes, bytes] = {}
-        for _, cut in values:
-            if cut.nodes or cut.pieces:
-                nodes |= known.missing(cut.nodes)
-                pieces |= known.missing(cut.pieces)
-        if sending and sending.again:
+        if sending and sending.again:  # these first: new nodes may refer to them
             for _, cut in values:
                 lower, *upper = cut.rope.rows or ((),)
                 nodes |= sending.missed(chain.from_iterable(upper))
                 pieces |= sending.missed(lower)
+        for _, cut in values:
+            if cut.nodes or cut.pieces:
+                nodes |= known.missing(cut.nodes)
+                pieces |= known.missing(cut.pieces)
+        return NewChunks(nodes, pieces)
+
+    def _with_chunks(
+        self,
+        sending: Sending | None,
+        args: Sequence[Argument],
+        values: Collection[Value],
+        new: NewChunks,
+        levels: Sequence[bytes] = (),
+    ) -> tuple[Argument, ...]:
+        """The arguments, with the names of what is there already, and with these chunks."""
+        known = sending.known if sending else Known()
         levels = [*levels, *[level for _, cut in values for level in cut.rope.levels]]
-        named = named_beside(levels, nodes, pieces)
+        named = named_beside(levels, *new)
         if small := small_pieces(named, known.chunks):
-            pieces |= small
+            new = NewChunks(new.nodes, {**new.pieces, **small})
             named = [name for name in named if name not in small]
-        whole: list[Argument] = [*args, b"".join(named)]
-        for digest, content in nodes.items():
-            whole += digest, stored(content, None)
-        for digest, content in pieces.items():
-            whole += digest, stored(content, self.shared.options.compression)
-        return tuple(whole), nodes | pieces
+        return (*args, b"".join(named), *self._pairs(new))
+
+    def _pairs(self, new: NewChunks) -> list[Argument]:
+        """Chunks as scripts take them: name and content of each."""
+        pairs: list[Argument] = []
+        for digest, content in new.nodes.items():
+            pairs += digest, stored(content, None)
+        for digest, content in new.pieces.items():
+            pairs += digest, stored(content, self.shared.options.compression)
+        return pairs
 
     # Reading
 
