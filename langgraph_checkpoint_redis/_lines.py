@@ -217,6 +217,7 @@ class Lines:
         self._lines: list[Line] = []
         self._opening = asyncio.Lock()
         self._is_closed = False
+        self.was_reached = False
 
     @property
     def are_busy(self) -> bool:
@@ -276,6 +277,7 @@ class Lines:
             await connection.disconnect(nowait=True)
             raise
         line = Line(connection, self._seconds)
+        self.was_reached = True
         if self._is_closed:  # nobody would close this one
             await line.close()
             raise RedisConnectionError("the connections were closed")
