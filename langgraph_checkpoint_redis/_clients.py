@@ -29,7 +29,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ._logging import report_retry
+from ._logging import report_refusal, report_retry
 from ._refusals import refusal
 from ._urls import Url, parsed
 from .errors import (
@@ -280,6 +280,9 @@ class Patience:
         if self._is_ours and _is_no_cluster(error):
             raise ConfigError(_NOT_A_CLUSTER) from error
         if explanation is not error and _will_last(explanation):
+            if isinstance(explanation, RedisSaverError):
+                thread_id = getattr(explanation, "thread_id", "")
+                report_refusal(self._what, thread_id, type(explanation).__name__)
             raise explanation from error
         if not self._is_ours or _will_last(explanation) or self._is_over():
             raise explanation
