@@ -44,6 +44,18 @@ SCRIPTS = {
 }
 
 
+# What cannot be divided yet, by thread and script: the milliseconds that it may take instead.
+KNOWN = {
+    ("bytes", "dump.lua"): 150.0,  # it reads a chunk of 8 MB
+    ("items", "prune.lua"): 1000.0,  # it marks all chunks of one value
+    ("items", "put_last.lua"): 1000.0,  # the same
+    ("items", "delete_runs.lua"): 1000.0,  # the same
+    ("items", "history.lua"): 1500.0,  # it reads all pieces that one ancestor has written
+    ("checkpoints", "put_last.lua"): 1000.0,  # it looks at each of 10,000 checkpoints that stay
+    ("checkpoints", "prune.lua"): 1000.0,  # the same
+}
+
+
 class Thread(NamedTuple):
     """A thread to measure, with its latest checkpoint and the value of the channel `messages`."""
 
@@ -382,8 +394,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for operation, all_ in found.items():
         worst = max(all_)
         print(f"| {operation} | {worst.milliseconds:.1f} | {worst.thread} | `{worst.call}` |")
-    slow = [one for all_ in found.values() for one in all_ if one.milliseconds > args.limit]
+    slow = [one for all_ in found.values() for one in all_ if _is_slow(one, args.limit)]
+    for one in slow:
+        print(f"too long: {one.call} on {one.thread}, {one.milliseconds:.1f} ms", file=sys.stderr)
     return 1 if slow else 0
+
+
+def _is_slow(one: Blocked, limit: float) -> bool:
+    return one.milliseconds > max(limit, KNOWN.get((one.thread, one.call), limit))
 
 
 if __name__ == "__main__":

@@ -601,7 +601,7 @@ FILES: dict[str, tuple[list[str], int]] = {
     "export to a directory": (["export", "."], 4),
     "export over a file, with nobody to ask": (["export", "file"], 2),
     "export of another thread": (["export", "new", "other"], 1),
-    "migrate from no file": (["migrate", "sqlite:///none", "sqlite:///new"], 4),
+    "migrate from no database": (["migrate", "sqlite:///none", "sqlite:///new"], 2),
     "migrate from something else": (["migrate", "redis:", "sqlite:///new"], 2),
 }
 

@@ -36,7 +36,7 @@ from langgraph_checkpoint_redis import (
     _operations,
 )
 from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._scripts import Request
+from langgraph_checkpoint_redis._scripts import Call, Request
 
 from .driving import Saver
 from .run_index import threads_of
@@ -426,3 +426,21 @@ def test_the_only_node_of_a_cluster_needs_no_client_for_clusters(saver_on: Saver
         assert stored(node, "lg", "b") == stored(node, "lg", "a")
         with pytest.raises(ThreadExistsError):
             saver.copy_thread("a", "b")
+
+
+def test_a_part_of_a_copy_has_one_large_chunk_at_most(
+    other: RedisSaver, client: redis.Redis, prefix: str
+) -> None:
+    """A thread of files would stop the server for a second, as one call read twenty of them."""
+    files = {f"file {number}": bytes([number]) * 3_000_000 for number in range(6)}
+    versions: ChannelVersions = dict.fromkeys(files, "1")
+    checkpoint = generate_checkpoint(channel_values=files, channel_versions=versions)
+    other.put(generate_config("a"), checkpoint, generate_metadata(), versions)
+    parts = [
+        sum(len(arg) for arg in one.args if isinstance(arg, bytes))
+        for one in steps(other)
+        if isinstance(one, Call)
+    ]
+    assert len([size for size in parts if size > 3_000_000]) == 6
+    reader = RedisSaver(client, prefix=prefix)
+    assert [one.checkpoint for one in reader.list(thread("b"))] == [checkpoint]

@@ -5,7 +5,7 @@
 local MOST, QUICK = 10, 20000
 
 -- Namespaces of calls that a put looks at. Where there are more, each put looks at others.
-local LOOKED = 200
+local LOOKED = 100
 
 local function length_of(ns)
   return redis.call('ZLEXCOUNT', TIMELINE, '[' .. ns .. '\0', '(' .. ns .. '\1')
