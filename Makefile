@@ -19,7 +19,7 @@ CLIENT_TESTS := $(addprefix tests/test_,clients.py urls.py errors.py acl.py tls.
 OLDEST_TESTS := $(addprefix tests/test_,graphs.py messages.py conformance.py errors.py clients.py urls.py cluster.py sentinel.py tls.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-faults test-moving test-servers test-clients test-containers
+.PHONY: help demo test test-slow test-long test-faults test-moving test-servers test-clients test-containers
 .PHONY: simulate simulate-long simulate-mutations test-oldest test-newest lint check format bench bench-quick release-check docs
 .PHONY: docs-serve notebook clean
 
@@ -34,6 +34,9 @@ test: $(VENV)/.test ## run the tests, on the newest Redis and Valkey found
 
 test-slow: $(VENV)/.test ## run the tests that take long
 	$(BIN)/pytest -n $(WORKERS) -m slow $(ARGS)
+
+test-long: $(VENV)/.test ## measure the longest call of each operation on threads at the limits; 50 ms at most
+	$(BIN)/python -m benchmarks.long_scripts $(ARGS)
 
 test-faults: $(VENV)/.test ## kill, stop and cut off servers for 13 minutes, and look what is lost
 	$(BIN)/python -m tests.faults $(ARGS)

@@ -78,6 +78,11 @@ class AsyncLink(ABC):
         """
 
     @property
+    def was_reached(self) -> bool:
+        """Whether there was a connection to the server; yes, as far as a client does not tell."""
+        return True
+
+    @property
     @abstractmethod
     def client(self) -> Any:
         """A client of the client library for the same server."""
@@ -178,6 +183,11 @@ class AsyncClusterLink(AsyncClientLink):
         self._seconds = socket_timeout(redis)
         self._nodes: dict[str, Lines] = {}
 
+    @property
+    def was_reached(self) -> bool:
+        """Whether the client has learned where the slots are."""
+        return bool(self._client.nodes_manager.slots_cache)
+
     async def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
         if not reads_from_replicas(self._client) or not key_of(commands[0]):
             return await super()._ask(commands)
@@ -274,6 +284,11 @@ class AsyncOwnLink(AsyncLink):
         if not self._has_transactions:
             return []
         return replies_to_call(await ask(transaction(call, first)))
+
+    @property
+    def was_reached(self) -> bool:
+        """Whether there was a connection to the server."""
+        return self._shared.was_reached or self._lone.was_reached
 
     def _ask(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:
         data = packed(commands)

@@ -10,6 +10,7 @@ import random
 import re
 import time
 from inspect import iscoroutinefunction
+from socket import EAI_NONAME, gaierror
 from ssl import SSLCertVerificationError
 from typing import Any
 
@@ -27,7 +28,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ._logging import report_retry
+from ._logging import report_refusal, report_retry
 from ._refusals import refusal
 from ._urls import Url, parsed
 from .errors import (
@@ -229,9 +230,15 @@ class Patience:
     Only for clients that we made: others have the patience that they were given.
     """
 
-    def __init__(self, redis: Any, what: str) -> None:
-        """`what` is the name of the script or command, for the log."""
+    def __init__(self, redis: Any, what: str, *, was_reached: bool) -> None:
+        """`what` is the name of the script or command, for the log.
+
+        Where the server `was_reached` before, its name may be unknown for a while, as that of a
+        container that restarts. The name of a server that nobody has reached yet is wrong.
+        """
         self._is_ours = isinstance(redis, Url)
+        self._was_reached = was_reached
+        self._is_cluster = is_cluster(redis)
         self._what, self._attempt = what, 1
         self._deadline = time.monotonic() + SECONDS_TO_RECOVER
         self._pause = 0.0  # at first none: a connection may have been closed while it was idle
@@ -239,9 +246,18 @@ class Patience:
     def pause(self, error: Exception) -> float:
         """How many seconds to wait before asking again; raises an error that will not pass."""
         explanation = explained(error)
+        if is_error(error, "MovedError") and not self._is_cluster:
+            raise ConfigError(_OF_A_CLUSTER) from error
+        if self._is_ours and _is_no_cluster(error):
+            raise ConfigError(_NOT_A_CLUSTER) from error
         if explanation is not error and _will_last(explanation):
+            if isinstance(explanation, RedisSaverError):
+                thread_id = getattr(explanation, "thread_id", "")
+                report_refusal(self._what, thread_id, type(explanation).__name__)
             raise explanation from error
         if not self._is_ours or _will_last(explanation) or self._is_over():
+            raise explanation
+        if not self._was_reached and _is_unknown_host(error):
             raise explanation
         pause, self._pause = self._pause, min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
         pause *= random.uniform(0.5, 1)  # noqa: S311 - not all clients at once, no secret
@@ -256,6 +272,27 @@ class Patience:
 def _will_last(error: BaseException) -> bool:
     passes = isinstance(error, PASSING) or _code(error) in _PASSING_CODES
     return not passes or _has_lasting_cause(error)
+
+
+_OF_A_CLUSTER = (
+    "the server is one node of a cluster, and other nodes have some of the threads: use a URL with "
+    "redis+cluster:// (rediss+cluster:// for TLS), or a client for clusters"
+)
+_NOT_A_CLUSTER = (
+    "the server is not part of a cluster, though the URL has redis+cluster://: use redis:// "
+    "(rediss:// for TLS)"
+)
+
+
+def _is_no_cluster(error: BaseException) -> bool:
+    """Whether redis-py says that it asked a server outside of any cluster for its nodes."""
+    return is_error(error, "RedisClusterException") and "mode is not enabled" in str(error)
+
+
+def _is_unknown_host(error: BaseException | None) -> bool:
+    if isinstance(error, gaierror):
+        return error.errno == EAI_NONAME
+    return error is not None and _is_unknown_host(error.__cause__ or error.__context__)
 
 
 def _has_lasting_cause(error: BaseException | None) -> bool:

@@ -10,12 +10,13 @@ other contexts: a generator has the context of the code that steps through it.
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from secrets import token_bytes
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
@@ -51,7 +52,7 @@ class Holding:
         self.owner = owner
         self.name = name
         self.token = token_bytes(16)
-        self.was_left = False
+        self.was_begun = self.was_left = False
         self._before: Token[Mapping[tuple[int, str], Holding]] | None = None
 
     @property
@@ -105,8 +106,10 @@ def shown_by(config: Mapping[str, Any], name: str) -> bytes:
 class _Lease(Generic[S]):
     """What leases of both savers have.
 
-    `bound` makes a copy of the saver that shows a token.
+    `bound` makes a copy of the saver that shows a token; `block` is how a block begins.
     """
+
+    block: ClassVar[str]
 
     thread_id: str
     span: int
@@ -131,13 +134,31 @@ class _Lease(Generic[S]):
         It shares the connections of the saver. Use it for calls without a config, such as
         `delete_thread`, or compile a graph with it.
         """
+        self._check_begun()
         return self.bound(self.holding)
 
     @property
     def _token(self) -> bytes:
+        self._check_begun()
         return self.holding.token
 
+    def _check_begun(self) -> None:
+        if not self.holding.was_begun:
+            raise ConfigError(f"{self._never_begun()}: nothing was sent")
+
+    def _never_begun(self) -> str:
+        return (
+            f"the lease of thread {self.thread_id!r} was never taken. It is taken by a block: "
+            f"`{self.block}(thread_id) as lease:`"
+        )
+
+    def __del__(self) -> None:
+        """Warn of a lease that protects nothing."""
+        if not self.holding.was_begun:
+            warnings.warn(self._never_begun(), RuntimeWarning, stacklevel=2)
+
     def _taking(self) -> Operation[None]:
+        self.holding.was_begun = True
         return self.operations.take_lease(self.thread_id, self._token, self.span)
 
     def _renewing(self) -> Operation[None]:
@@ -151,6 +172,7 @@ class _Lease(Generic[S]):
 class Lease(_Lease["RedisSaver"]):
     """A lease of a thread, as `with saver.lease(...)` gives it. Call it to renew the lease."""
 
+    block = "with saver.lease"
     run: Callable[[Operation[None]], None]
 
     def __call__(self) -> None:
@@ -203,6 +225,7 @@ class AsyncLease(_Lease["AsyncRedisSaver"]):
     Await a call of it to renew the lease.
     """
 
+    block = "async with saver.alease"
     run: Callable[[Operation[None]], Coroutine[Any, Any, None]]
 
     async def __call__(self) -> None:

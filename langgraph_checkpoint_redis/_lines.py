@@ -223,6 +223,7 @@ class Lines:
         self._lines: list[Line] = []
         self._opening = asyncio.Lock()
         self._is_closed = False
+        self.was_reached = False
 
     @property
     def are_busy(self) -> bool:
@@ -286,6 +287,10 @@ class Lines:
                 await finish(asyncio.ensure_future(self._clean_up()))
             raise
         line = Line(connection, self._seconds)
+        self.was_reached = True
+        if self._is_closed:  # nobody would close this one
+            await line.close()
+            raise RedisConnectionError("the connections were closed")
         if not all(line.is_open for line in self._lines):
             self._lines = [line for line in self._lines if line.is_open]
             report_reconnect()

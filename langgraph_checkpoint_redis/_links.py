@@ -119,6 +119,11 @@ class Link(ABC):
         return self._ask(commands)
 
     @property
+    def was_reached(self) -> bool:
+        """Whether there was a connection to the server; yes, as far as a client does not tell."""
+        return True
+
+    @property
     @abstractmethod
     def client(self) -> Any:
         """A client of the client library for the same server."""
@@ -154,6 +159,11 @@ class ClientLink(Link):
             with self._making:
                 self._client = self._client or self._url.client(redis_py)
         return self._client
+
+    @property
+    def was_reached(self) -> bool:
+        """Whether the client is there: that of a cluster connects when it is made."""
+        return self._client is not None
 
     def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
         # A client with a cache looks for plain commands there, but not for those of a pipeline.
@@ -279,6 +289,12 @@ class OwnLink(Link):
         self._client: Any = None
         self._has_lost = False
         self._has_transactions: bool | None = None  # until it was asked for
+        self._has_lost = self._was_reached = False
+
+    @property
+    def was_reached(self) -> bool:
+        """Whether there was a connection to the server."""
+        return self._was_reached
 
     @property
     def client(self) -> Any:
@@ -317,6 +333,7 @@ class OwnLink(Link):
         """A new connection."""
         wire = _Wire(self.client.connection_pool)
         self._check(wire)
+        self._was_reached = True
         if self._has_lost:
             self._has_lost = False
             report_reconnect()

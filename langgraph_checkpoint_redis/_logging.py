@@ -1,7 +1,7 @@
 """The logger of this package: what went wrong on the way to the server, and was repaired.
 
 Records never show content, thread ids, URLs or credentials, except a thread id where an operator
-needs it to act (`report_resend`). Each kind of message appears at most once a second; the next one
+needs it to act. Each kind of message appears at most once a second; the next one
 says how many were left out. A function returns at once if its level is off.
 """
 
@@ -32,6 +32,11 @@ def report_retry(what: str, attempt: int, wait: float, cause: BaseException) -> 
         attempt,
         wait,
     )
+
+
+def report_refusal(what: str, thread_id: str, reason: str) -> None:
+    """Warn that a script refused what was asked for; LangGraph drops some of these errors."""
+    _log(logging.WARNING, "%s was refused for thread %r: %s", what, thread_id, reason)
 
 
 def report_lost(requests: int, cause: BaseException) -> None:

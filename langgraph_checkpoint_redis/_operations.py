@@ -55,6 +55,7 @@ from ._scripts import (
     NAMESPACES,
     PRUNE,
     PUT,
+    PUT_CHUNKS,
     PUT_LAST,
     PUT_WRITES,
     RESTORE,
@@ -83,11 +84,56 @@ FETCHED = 1000  # pieces that one command asks for
 MUCH = 8 * 1024 * 1024  # bytes of new values that end a page
 KEPT = 32 * 1024 * 1024  # bytes that a listing knows of a thread from one page to the next
 CHUNKS_OF_PUT, CHUNKS_OF_WRITES = 11, 7  # the arguments of these scripts that chunks begin with
+MANY, MANY_BYTES = 2000, 12 * 1024 * 1024  # new chunks that a write brings along; more go ahead
+PART, PART_NODES, PART_BYTES = 1000, 250, 1024 * 1024  # of them, in one call
+AHEAD = 60_000  # milliseconds in which the row has to follow, in a thread without others
 PASSES = 10  # times that a removal begins to look for what is in use
 BEGINNINGS = 20  # times that a removal begins again with the newest checkpoint
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
 COPIES = 10  # times that a copy begins, while its source changes
 ENDING = 2  # what set_life.lua says where entries of the index of runs end too soon
+
+
+class NewChunks(NamedTuple):
+    """Chunks that a write brings along; nodes come after those that they refer to."""
+
+    nodes: Mapping[bytes, bytes]
+    pieces: Mapping[bytes, bytes]
+
+    @property
+    def all(self) -> dict[bytes, bytes]:
+        """Both."""
+        return {**self.nodes, **self.pieces}
+
+    @property
+    def are_many(self) -> bool:
+        """Whether a script that stores all of them would take long, and several calls would not."""
+        number = len(self.nodes) + len(self.pieces)
+        if number <= 1 or number > MANY:
+            return number > 1
+        size = sum(map(len, self.pieces.values())) + sum(map(len, self.nodes.values()))
+        return size > MANY_BYTES
+
+    def parts(self) -> Iterator[NewChunks]:
+        """Parts of a bounded size; each refers only to itself and to parts before it."""
+        for part in _split(self.pieces, PART):
+            yield NewChunks({}, part)
+        for part in _split(self.nodes, PART_NODES):
+            yield NewChunks(part, {})
+
+
+def _split(chunks: Mapping[bytes, bytes], most: int) -> Iterator[dict[bytes, bytes]]:
+    """Divide chunks into parts of at most so many, and of few bytes."""
+    part: dict[bytes, bytes] = {}
+    size = 0
+    for name, content in chunks.items():
+        if part and (len(part) == most or size + len(content) > PART_BYTES):
+            yield part
+            part, size = {}, 0
+        part[name] = content
+        size += len(content)
+    if part:
+        yield part
 
 
 class Operations(NamedTuple):
@@ -132,7 +178,8 @@ class Operations(NamedTuple):
         self._check_clock(parent, checkpoint_id)
         keep_last = self.shared.options.keep_last or 0
         refuses = int(self._refuses_conflict(parent, config, metadata))
-        terms = (tail, keep_last, *self._terms(config, own_ttl), refuses, "")
+        token, *life = self._terms(config, own_ttl)
+        terms = (tail, keep_last, token, *life, refuses, "")
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
         lifetime = self.shared.options.life.index_ttl(own_ttl)
         registration = yield from self._runs.register(parent.thread_id, run, lifetime, confirm)
@@ -145,8 +192,12 @@ class Operations(NamedTuple):
                 checkpoint, {**channels, **sending.channels}, sending.known, parent.namespace
             )
             head = _codec.head(draft, values)
-            args, new = self._with_new_chunks(
-                sending, [parent.namespace, checkpoint_id, head, *terms], values.values()
+            args, new = yield from self._with_chunks_ahead(
+                sending,
+                [parent.namespace, checkpoint_id, head, *terms],
+                values.values(),
+                keys,
+                token,
             )
             call = with_large_chunks(script(keys, args, confirm), CHUNKS_OF_PUT)
             is_stored, *told = yield from self._runs.put(registration, call)
@@ -185,7 +236,8 @@ class Operations(NamedTuple):
         channels = [channel for channel, _ in writes]
         sending = Sending(threads, place.thread_id, place.namespace)
         trims = int(self.shared.options.keep_last is not None)
-        terms = (trims, *self._terms(config, own_ttl))
+        token, *life = self._terms(config, own_ttl)
+        terms = (trims, token, *life)
         while True:
             known = sending.known
             ropes = known.ropes_of(place.namespace)
@@ -194,7 +246,9 @@ class Operations(NamedTuple):
                 for channel, value in writes
             ]
             row = _codec.writes_row(name, task_path, channels, values)
-            args, new = self._with_new_chunks(sending, [name, row, *terms], values)
+            args, new = yield from self._with_chunks_ahead(
+                sending, [name, row, *terms], values, keys, token
+            )
             call = PUT_WRITES(keys, args, confirm)
             is_stored, *told = yield with_large_chunks(call, CHUNKS_OF_WRITES)
             if is_stored:
@@ -241,7 +295,7 @@ class Operations(NamedTuple):
         if ropes:
             self.shared.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
 
-    def _terms(self, config: RunnableConfig, own_ttl: int | None) -> tuple[Argument, ...]:
+    def _terms(self, config: RunnableConfig, own_ttl: int | None) -> tuple[bytes, int, Argument]:
         """What write scripts are told of a thread's lease and of how long it lives."""
         own = "" if own_ttl is None else own_ttl
         token = self.shared.token(_config.thread_id(config), config)
@@ -292,29 +346,76 @@ class Operations(NamedTuple):
 
         These go with it, and the names of all others that the values or further `levels` refer to.
         """
+        new = self._new_chunks(sending, values)
+        return self._with_chunks(sending, args, values, new, levels), new.all
+
+    def _with_chunks_ahead(
+        self,
+        sending: Sending,
+        args: Sequence[Argument],
+        values: Collection[Value],
+        keys: ThreadKeys,
+        token: bytes,
+    ) -> Operation[tuple[tuple[Argument, ...], dict[bytes, bytes]]]:
+        """The same, but many new chunks are sent ahead, in several calls."""
+        new = self._new_chunks(sending, values)
+        is_sent = (
+            new.are_many
+            and not sending.sends_all
+            and (yield from self._send_ahead(keys, token, new))
+        )
+        rest = NewChunks({}, {}) if is_sent else new
+        return self._with_chunks(sending, args, values, rest), new.all
+
+    def _send_ahead(self, keys: ThreadKeys, token: bytes, new: NewChunks) -> Operation[bool]:
+        """Store chunks, a part at a time; False if they have to come with the row after all."""
+        for part in new.parts():
+            named = b"".join(named_beside((), part.nodes, {}))
+            if not (yield PUT_CHUNKS(keys, [token, AHEAD, named, *self._pairs(part)])):
+                return False
+        return True
+
+    def _new_chunks(self, sending: Sending | None, values: Collection[Value]) -> NewChunks:
+        """The chunks of values that the server may not have."""
         known = sending.known if sending else Known()
         nodes: dict[bytes, bytes] = {}
         pieces: dict[bytes, bytes] = {}
-        for _, cut in values:
-            if cut.nodes or cut.pieces:
-                nodes |= known.missing(cut.nodes)
-                pieces |= known.missing(cut.pieces)
-        if sending and sending.again:
+        if sending and sending.again:  # these first: new nodes may refer to them
             for _, cut in values:
                 lower, *upper = cut.rope.rows or ((),)
                 nodes |= sending.missed(chain.from_iterable(upper))
                 pieces |= sending.missed(lower)
+        for _, cut in values:
+            if cut.nodes or cut.pieces:
+                nodes |= known.missing(cut.nodes)
+                pieces |= known.missing(cut.pieces)
+        return NewChunks(nodes, pieces)
+
+    def _with_chunks(
+        self,
+        sending: Sending | None,
+        args: Sequence[Argument],
+        values: Collection[Value],
+        new: NewChunks,
+        levels: Sequence[bytes] = (),
+    ) -> tuple[Argument, ...]:
+        """The arguments, with the names of what is there already, and with these chunks."""
+        known = sending.known if sending else Known()
         levels = [*levels, *[level for _, cut in values for level in cut.rope.levels]]
-        named = named_beside(levels, nodes, pieces)
+        named = named_beside(levels, *new)
         if small := small_pieces(named, known.chunks):
-            pieces |= small
+            new = NewChunks(new.nodes, {**new.pieces, **small})
             named = [name for name in named if name not in small]
-        whole: list[Argument] = [*args, b"".join(named)]
-        for digest, content in nodes.items():
-            whole += digest, stored(content, None)
-        for digest, content in pieces.items():
-            whole += digest, stored(content, self.shared.options.compression)
-        return tuple(whole), nodes | pieces
+        return (*args, b"".join(named), *self._pairs(new))
+
+    def _pairs(self, new: NewChunks) -> list[Argument]:
+        """Chunks as scripts take them: name and content of each."""
+        pairs: list[Argument] = []
+        for digest, content in new.nodes.items():
+            pairs += digest, stored(content, None)
+        for digest, content in new.pieces.items():
+            pairs += digest, stored(content, self.shared.options.compression)
+        return pairs
 
     # Reading
 
@@ -325,9 +426,9 @@ class Operations(NamedTuple):
         if place.checkpoint_id and self.shared.options.refuses_conflicts:
             self.shared.threads.address(place)
         found, is_left, reply = yield from self._get(place, known, may_leave=1)
-        # Many pieces, or large ones, come by a command, since a script takes far longer for them;
+        # Many chunks, or large ones, come by commands, since a script takes far longer for them;
         # unless the thread has changed in between, or is damaged: one call sees it as it is.
-        if found and is_left and not (yield from self._fetched(reply, found)):
+        if found and is_left and not (yield from self._bring(reply, reply.digests([found]))):
             found, _, reply = yield from self._get(place, known, may_leave=0)
         if not found:
             return None
@@ -350,16 +451,6 @@ class Operations(NamedTuple):
         reply = self._reply(place.thread_id, known, *chunks)
         return (reply.found(rows[0]) if rows else None), is_left, reply
 
-    def _fetched(self, reply: Reply, found: Found) -> Operation[bool]:
-        """Ask for the pieces that a checkpoint lacks; whether they are there."""
-        lacking, chunks = reply.lacking(found), reply.keys.chunks
-        if lacking:
-            parts = [lacking[start : start + FETCHED] for start in range(0, len(lacking), FETCHED)]
-            groups = yield Commands(tuple(("HMGET", chunks, *part) for part in parts))
-            pieces = _codec.chunks(lacking, groups)
-            self.shared.threads.learn(reply.thread_id, reply.known, pieces)
-        return reply.known.chunks.keys() >= {*lacking}
-
     def page(self, thread_id: str, cursor: Cursor) -> Operation[Page]:
         """Read the next checkpoints of a listing: their rows, then what is new of their values."""
         rows = yield from self.rows(thread_id, cursor, whole=not cursor.filter)
@@ -375,7 +466,7 @@ class Operations(NamedTuple):
             listed = page[: page.index(chosen[-1]) + 1]
         tuples: Iterator[CheckpointTuple]
         if cursor.filter:
-            tuples = yield from self._whole(thread_id, known, [one.record for one in chosen])
+            tuples = yield from self._matching(thread_id, known, [one.record for one in chosen])
         else:
             tuples = yield from self._filled(reply, chosen)
             self._learn_listed(reply, chosen)
@@ -417,11 +508,10 @@ class Operations(NamedTuple):
         """
         if (yield from self._bring(reply, reply.digests(page))):
             return map(reply.checkpoint_tuple, page)
-        known = reply.known
         tuples: list[Iterator[CheckpointTuple]] = []
         for one in page:
             if reply.lacks(one):
-                tuples.append((yield from self._whole(reply.thread_id, known, [one.record])))
+                tuples.append((yield from self._whole(reply.thread_id, reply.known, [one.record])))
             else:
                 tuples.append(map(reply.checkpoint_tuple, [one]))
         return chain.from_iterable(tuples)
@@ -457,10 +547,26 @@ class Operations(NamedTuple):
             metadata.get(name) == value for name, value in cursor.filter.items()
         )
 
-    def _whole(
+    def _matching(
         self, thread_id: str, known: Known, records: Sequence[Record]
     ) -> Operation[Iterator[CheckpointTuple]]:
         """The checkpoints of rows that came without values: a second call, for matches only."""
+        found: list[Iterator[CheckpointTuple]] = []
+        while records:
+            ids = [arg for record in records for arg in record.place]
+            done, rows, _, *chunks = yield GET(
+                self._keys(thread_id), [known.packed_ropes(records[0].namespace), 1, *ids]
+            )
+            reply = self._reply(thread_id, known, *chunks)
+            page = [reply.found(row) for row in rows]
+            found.append((yield from self._filled(reply, page)))
+            records = records[done:]
+        return chain.from_iterable(found)
+
+    def _whole(
+        self, thread_id: str, known: Known, records: Sequence[Record]
+    ) -> Operation[Iterator[CheckpointTuple]]:
+        """Checkpoints that lack something, as one call sees them."""
         found: list[Iterator[CheckpointTuple]] = []
         while records:
             ids = [arg for record in records for arg in record.place]

@@ -88,21 +88,6 @@ class Reply(NamedTuple):
         )
         return found, ropes
 
-    def lacking(self, found: Found) -> list[bytes]:
-        """The pieces of a checkpoint that are not known. Damage is told by whoever reads it."""
-        with Reading(self.thread_id, self.keys.timeline, found.record.place):
-            entries = [entry for _, entry in found.record.entries()]
-        entries += [write.entry for write in self.writes(found.writes)]
-        pieces = dict.fromkeys(chain.from_iterable(map(self._pieces_of, entries)))
-        return [piece for piece in pieces if piece not in self.known.chunks]
-
-    def _pieces_of(self, entry: Sequence[Any]) -> Sequence[bytes]:
-        try:
-            return _codec.pieces_of(entry, self.known.chunks)
-        except DECODING as error:
-            raise_interruption(error)
-            return ()
-
     def lacks(self, found: Found) -> bool:
         """Whether some chunk of a checkpoint is not known."""
         for entry in self._entries(found):

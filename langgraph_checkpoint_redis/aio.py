@@ -224,27 +224,35 @@ class AsyncRedisSaver(
             reply = await ask(request)
 
     async def _reply(self, request: Request) -> Any:
-        patience = None
+        patience, link = None, None
         while True:
             try:
                 link = await self._connections.here()  # another one, if it was closed meanwhile
                 return await link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
-                patience = patience or Patience(self._connections.redis, request.name)
+                patience = patience or Patience(
+                    self._connections.redis,
+                    request.name,
+                    was_reached=link is None or link.was_reached,
+                )
                 await asyncio.sleep(patience.pause(error))
                 request = request.again()
 
     async def _thread_pages(self) -> AsyncIterator[Sequence[str]]:
         """All threads, each once, a page at a time."""
         walking = walk(self._shared.keyspace, is_cluster=is_cluster(self._connections.redis))
-        patience = None
+        patience, link = None, None
         while True:
             try:
                 link = await self._connections.here()
                 page = await self._run(walking.page(), link.reply)
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
                 if not walking.failed():
-                    patience = patience or Patience(self._connections.redis, "SCAN")
+                    patience = patience or Patience(
+                        self._connections.redis,
+                        "SCAN",
+                        was_reached=link is None or link.was_reached,
+                    )
                     await asyncio.sleep(patience.pause(error))
                 continue
             if page is None:

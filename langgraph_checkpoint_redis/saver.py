@@ -222,7 +222,9 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             try:
                 return self._link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
-                patience = patience or Patience(self._redis, request.name)
+                patience = patience or Patience(
+                    self._redis, request.name, was_reached=self._link.was_reached
+                )
                 time.sleep(patience.pause(error))
                 request = request.again()
 
@@ -235,7 +237,9 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
                 page = self._run(walking.page(), self._link.reply)
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
                 if not walking.failed():
-                    patience = patience or Patience(self._redis, "SCAN")
+                    patience = patience or Patience(
+                        self._redis, "SCAN", was_reached=self._link.was_reached
+                    )
                     time.sleep(patience.pause(error))
                 continue
             if page is None:

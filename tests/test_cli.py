@@ -586,8 +586,45 @@ def test_an_export_without_the_key_says_that_the_thread_is_encrypted(
         exported = run("export", f"{tmp_path}/file", "--yes")
         assert exported.code == 1
         assert "EncryptedThreadError" in exported.err
-        assert "the serializer and the key that wrote it" in exported.err
+        assert "put it into LANGGRAPH_AES_KEY" in exported.err
+        assert "--aes-key-env" in exported.err
         assert "orrupt" not in exported.err
+
+
+FILES: dict[str, tuple[list[str], int]] = {
+    "import of no file": (["import", "none"], 4),
+    "import of a directory": (["import", "."], 4),
+    "import of something else": (["import", "text"], 1),
+    "import of half a file": (["import", "half"], 1),
+    "import of another thread": (["import", "file", "other"], 1),
+    "export to nowhere": (["export", "none/file"], 4),
+    "export to a directory": (["export", "."], 4),
+    "export over a file, with nobody to ask": (["export", "file"], 2),
+    "export of another thread": (["export", "new", "other"], 1),
+    "migrate from no database": (["migrate", "sqlite:///none", "sqlite:///new"], 2),
+    "migrate from something else": (["migrate", "redis:", "sqlite:///new"], 2),
+}
+
+
+@pytest.mark.parametrize(("words", "code"), FILES.values(), ids=FILES)
+def test_the_exit_code_says_whether_it_was_the_file(
+    run: Run,
+    saver: RedisSaver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    code: int,
+) -> None:
+    """A script that makes backups could not tell a wrong path from a damaged thread."""
+    monkeypatch.chdir(tmp_path)
+    chatted(saver)
+    assert run("export", "file").code == 0
+    whole = Path("file").read_bytes()
+    Path("half").write_bytes(whole[: len(whole) // 2])
+    Path("text").write_text("hello\n")
+    done = run(*words)
+    assert done.code == code, done.err
+    assert done.err.strip()
 
 
 # diff

@@ -25,6 +25,7 @@ from redis.exceptions import RedisClusterException
 
 from langgraph_checkpoint_redis import (
     AsyncRedisSaver,
+    ConfigError,
     Confirm,
     RedisSaver,
     ThreadExistsError,
@@ -468,3 +469,17 @@ def _move(slot: int, source: redis.Redis, target: redis.Redis, cluster: Cluster)
         time.sleep(0.1)  # one at a time, so that some are here and some are there
     for node in (target, source, *cluster.primaries):
         node.execute_command("CLUSTER SETSLOT", slot, "NODE", node_id(target))
+
+
+def test_a_url_for_one_server_says_that_it_leads_to_a_cluster(
+    saver_on: Callable[..., Saver], running: Cluster
+) -> None:
+    """Some threads would work and others not, with a number and an address for an explanation."""
+    host, port = address(running.nodes[0])
+    saver = saver_on(f"redis://{host}:{port}")
+    began = time.monotonic()
+    ids = map(str, range(100))
+    elsewhere = next(name for name in ids if key_slot(f"{{{name}}}".encode()) >= 2 * SLOTS // 3)
+    with pytest.raises(ConfigError, match=r"redis\+cluster://"):
+        saver.get_tuple(thread(elsewhere))
+    assert time.monotonic() - began < 5

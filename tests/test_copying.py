@@ -26,8 +26,8 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.types import INTERRUPT
 
 from langgraph_checkpoint_redis import (
-    CorruptThreadError,
     AsyncRedisSaver,
+    CorruptThreadError,
     RedisSaver,
     ThreadChangedError,
     ThreadDeletedError,
@@ -37,7 +37,7 @@ from langgraph_checkpoint_redis import (
     _operations,
 )
 from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._scripts import Request
+from langgraph_checkpoint_redis._scripts import Call, Request
 
 from .driving import Saver
 from .run_index import threads_of
@@ -509,3 +509,21 @@ def test_the_only_node_of_a_cluster_needs_no_client_for_clusters(saver_on: Saver
         assert stored(node, "lg", "b") == stored(node, "lg", "a")
         with pytest.raises(ThreadExistsError):
             saver.copy_thread("a", "b")
+
+
+def test_large_chunks_are_copied_in_several_parts(
+    other: RedisSaver, client: redis.Redis, prefix: str
+) -> None:
+    """A thread of files would stop the server for a second, as one call read twenty of them."""
+    files = {f"file {number}": bytes([number]) * 3_000_000 for number in range(6)}
+    versions: ChannelVersions = dict.fromkeys(files, "1")
+    checkpoint = generate_checkpoint(channel_values=files, channel_versions=versions)
+    other.put(generate_config("a"), checkpoint, generate_metadata(), versions)
+    parts = [
+        sum(len(arg) for arg in one.args if isinstance(arg, bytes))
+        for one in steps(other)
+        if isinstance(one, Call)
+    ]
+    assert max(parts) < sum(map(len, files.values()))  # few share a place in the hash
+    reader = RedisSaver(client, prefix=prefix)
+    assert [one.checkpoint for one in reader.list(thread("b"))] == [checkpoint]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import cycle
+from itertools import cycle, pairwise
 from operator import add
 from random import Random
 from string import ascii_letters
@@ -493,7 +493,7 @@ def test_a_put_that_meets_a_damaged_row_stores_nothing(
     """A checkpoint would be stored, and its call say that it was not."""
     timeline = Keyspace(prefix).thread("a").timeline
     at = generate_config("a")
-    for number in range(2):
+    for number in range(3):
         checkpoint = generate_checkpoint(
             channel_values={"c": number}, channel_versions={"c": str(number)}
         )
@@ -501,7 +501,65 @@ def test_a_put_that_meets_a_damaged_row_stores_nothing(
     row: Any = client.zrange(timeline, 0, 0)
     client.zrem(timeline, row[0])
     client.zadd(timeline, {row[0][:-1] + bytes([row[0][-1] ^ 1]): 0})
-    checkpoint = generate_checkpoint(channel_values={"c": 2}, channel_versions={"c": "2"})
+    checkpoint = generate_checkpoint(channel_values={"c": 3}, channel_versions={"c": "3"})
     with pytest.raises(CorruptThreadError):
-        saver.put(at, checkpoint, generate_metadata(), {"c": "2"})
-    assert client.zcard(timeline) == 2
+        saver.put(at, checkpoint, generate_metadata(), {"c": "3"})
+    assert client.zcard(timeline) == 3
+
+
+@pytest.mark.parametrize("saver_options", [{"keep_last": 1}], ids=str)
+def test_the_calls_of_subgraphs_go_a_few_with_each_put(
+    saver: Saver, client: redis.Redis, server: str, prefix: str
+) -> None:
+    """A thread of thousands of calls would stop the server in one put, or keep them."""
+    plain = RedisSaver(client, prefix=prefix)
+    at = put_root(plain, generate_config("a"), 0)
+    parents = {"": at["configurable"]["checkpoint_id"]}
+    for number in range(700):
+        checkpoint = generate_checkpoint(channel_values={}, channel_versions={})
+        place = generate_config("a", checkpoint_ns=f"call:{number}")
+        plain.put(place, checkpoint, generate_metadata(parents=parents), {})
+    timeline, left = Keyspace(prefix).thread("a").timeline, [700]
+    for number in range(1, 60):
+        at = put_root(saver, at, number)
+        left.append(client.zcard(timeline) - 1)
+    steps = [before - after for before, after in pairwise(left)]
+    assert max(steps) <= 200
+    assert left[-1] == 0
+
+
+def put_root(saver: Any, at: RunnableConfig, number: int) -> RunnableConfig:
+    checkpoint = generate_checkpoint(channel_values={"c": number}, channel_versions={"c": number})
+    config: RunnableConfig = saver.put(at, checkpoint, generate_metadata(), {"c": number})
+    return config
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kept", [1, 4])
+def test_delta_channels_are_rebuilt_as_if_all_checkpoints_were_kept(
+    client: redis.Redis, prefix: str, kept: int, seed: int
+) -> None:
+    """Messages would be gone, where several delta channels and branches share ancestors."""
+    rng = Random(seed)
+    short, long = (
+        RedisSaver(client, prefix=prefix, keep_last=kept),
+        RedisSaver(client, prefix=prefix),
+    )
+    newest: list[tuple[RunnableConfig, RunnableConfig, list[str]]]
+    newest = [(generate_config("short"), generate_config("long"), [])]
+    for number in range(30):
+        values = {name: number for name in "abc" if rng.random() < 0.15}
+        versions: ChannelVersions = dict.fromkeys("abc", number)
+        checkpoint = generate_checkpoint(channel_values=values, channel_versions=versions)
+        deltas = dict.fromkeys("abc", (number, number))
+        metadata = generate_metadata(counters_since_delta_snapshot=deltas)
+        writes = [(name, f"{name} {number}") for name in "abc"]
+        at, same, _ = rng.choice(newest)
+        at = short.put(at, checkpoint, metadata, versions)
+        same = long.put(same, checkpoint, metadata, versions)
+        short.put_writes(at, writes, "task")
+        long.put_writes(same, writes, "task")
+        newest = [*newest, (at, same, [*{*"abc"} - {*values}])][-kept:]
+        for at, same, rebuilt in newest:
+            found = short.get_delta_channel_history(config=at, channels=rebuilt)
+            assert found == long.get_delta_channel_history(config=same, channels=rebuilt)

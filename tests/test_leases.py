@@ -457,3 +457,38 @@ def test_a_config_that_shows_no_lease_is_refused(mine: RedisSaver, tokens: Any) 
     with pytest.raises(ConfigError, match=r"lease\.config"):
         graph.invoke(LOG, thread("a", __redis_leases=tokens), durability="sync")
     assert mine.get_tuple(A) is None
+
+
+# Leases that were never taken
+
+
+def test_a_lease_without_a_block_says_that_it_was_never_taken(mine: RedisSaver) -> None:
+    """A run would be told that another has taken its lease, or pass for one that is alone."""
+    lease = mine.lease("a")
+    for use in (lease, lambda: lease.config(A), lambda: lease.saver):
+        with pytest.raises(
+            ConfigError, match=r"never taken.*with saver.lease\(thread_id\) as lease"
+        ):
+            use()
+    with lease:
+        lease()
+    with pytest.raises(LeaseLostError):
+        lease()
+
+
+async def test_an_awaited_lease_without_a_block_says_so(server: str, prefix: str) -> None:
+    """The same for the asynchronous saver."""
+    async with AsyncRedisSaver.from_conn_string(server, prefix=prefix) as saver:
+        lease = saver.alease("a")
+        with pytest.raises(ConfigError, match=r"async with saver\.alease"):
+            await lease()
+        async with lease:
+            await lease()
+
+
+def test_a_lease_that_is_dropped_without_a_block_warns(mine: RedisSaver, other: RedisSaver) -> None:
+    """`lease = saver.lease(...)` looks as if it kept others out."""
+    with pytest.warns(RuntimeWarning, match="'a' was never taken"):
+        mine.lease("a")
+    with other.lease("a"), pytest.raises(ThreadLeasedError), mine.lease("a"):
+        pass

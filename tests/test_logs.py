@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from langgraph_checkpoint_redis import _logging
+from langgraph_checkpoint_redis import RedisSaver, ThreadLeasedError, _logging
 
 from .driving import Saver
 from .servers import Restarting, running_node
@@ -77,7 +77,21 @@ def test_errors_of_the_server_are_named_without_what_they_echo(
     assert "index failed (ReadOnlyError); attempt 2 follows in 0.000 s" in caplog.text
 
 
+def test_a_refused_write_leaves_a_line(
+    saver: Saver, client: redis.Redis, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """LangGraph drops some errors of a checkpointer, and nobody would know why a run is gone."""
+    other = RedisSaver(client, prefix=prefix)
+    with other.lease("a"), pytest.raises(ThreadLeasedError):
+        saver.put(thread("a"), *chat(1))
+    assert "put was refused for thread 'a': ThreadLeasedError" in caplog.text
+
+
 REPORTS: dict[str, tuple[Callable[[], None], str]] = {
+    "refusal": (
+        lambda: _logging.report_refusal("put", "a", "X"),
+        "put was refused for thread 'a': X",
+    ),
     "resend": (lambda: _logging.report_resend("a", "3 chunks"), "thread 'a' lacks 3 chunks on"),
     "skipped": (lambda: _logging.report_skipped("a thread", "leased"), "skipped a thread: leased"),
     "clock": (lambda: _logging.report_clock("a", 2.5), "is 2.500 s older"),

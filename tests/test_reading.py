@@ -17,6 +17,7 @@ from langgraph.checkpoint.base import ChannelVersions, CheckpointTuple
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
 from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
+from langgraph_checkpoint_redis._codec import Record, record
 from langgraph_checkpoint_redis._scripts import Call, Commands
 
 from .driving import Saver
@@ -28,10 +29,12 @@ SaverOn = Callable[..., Saver]
 RANDOM = Random(0)
 MANY, OTHERS = ([RANDOM.randbytes(600) for _ in range(300)] for _ in range(2))  # pieces
 LARGE = HumanMessage(RANDOM.randbytes(150_000).hex(), id="large")  # one piece
+LONG = [RANDOM.randbytes(520) for _ in range(9000)]  # and nodes
 SMALL = [RANDOM.randbytes(600) for _ in range(100)]
 VALUES: dict[str, dict[str, Any]] = {
     "many": {"c": MANY},
     "large": {"c": LARGE},
+    "long": {"c": LONG},
     "both, and others": {"a": MANY, "b": LARGE, "c": "x", "d": SMALL},
 }
 
@@ -71,6 +74,29 @@ def read(saver: RedisSaver, config: RunnableConfig, meanwhile: Callable[[], Any]
             request = operation.send(saver._link.reply(request))
     except StopIteration as done:
         return done.value
+
+
+def test_a_script_reads_a_bounded_number_of_chunks(client: redis.Redis, prefix: str) -> None:
+    """A list of 100,000 messages would stop the server for half a second in each new process."""
+    writer, reader = (RedisSaver(client, prefix=prefix) for _ in range(2))
+    put(writer, thread("a"), VALUES["long"], "1")
+    assert client.hlen(f"{prefix}:{{a}}:chunks") > 9000
+    operations = reader._operations
+    for operation in (
+        operations.get_tuple(thread("a")),
+        operations._matching("a", reader._shared.threads.of("a"), [record_of(client, prefix)]),
+    ):
+        request = next(operation)
+        assert isinstance(request, Call)
+        _, _, is_left, digests, _ = reader._link.reply(request)
+        assert is_left
+        assert sum(map(len, digests)) <= 2000 * 16
+
+
+def record_of(client: redis.Redis, prefix: str) -> Record:
+    """The last row of the timeline."""
+    row: Any = client.zrange(f"{prefix}:{{a}}:timeline", -1, -1)[0]
+    return record(row)
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
@@ -114,7 +140,7 @@ def test_a_piece_that_is_missing_is_told(
     at = put(saver, thread("a"), values, "1")
     key = f"{prefix}:{{a}}:chunks"
     for digest in RANDOM.sample(
-        sorted(chunks_at(client, key.encode())), 1 if values["c"] is LARGE else 5
+        sorted(chunks_at(client, key.encode())), 5 if values["c"] in (MANY, "x") else 1
     ):
         chunk = client.hget(key, digest)
         client.hdel(key, digest)

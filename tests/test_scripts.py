@@ -28,7 +28,7 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 from redis.crc import key_slot
 
 import langgraph_checkpoint_redis
-from langgraph_checkpoint_redis import RedisSaver, UnknownFormatError, _scripts
+from langgraph_checkpoint_redis import RedisSaver, UnknownFormatError, _operations, _scripts
 from langgraph_checkpoint_redis._damage import seal_of, unsealed
 from langgraph_checkpoint_redis._keys import Keyspace
 from langgraph_checkpoint_redis._operations import Operations
@@ -180,7 +180,15 @@ def tell(watched: WatchedRedis, prefix: str) -> None:
     conversation(saver_over(watched, prefix=prefix, keep_last=1), "c")
     live(saver_over(watched, prefix=prefix, ttl=3600, refresh_on_read=True, tombstone=60))
     mend(watched, saver_over(watched, prefix=prefix))
+    put_much(saver_over(watched, prefix=prefix))
     encrypt(saver_over, watched, prefix)
+
+
+def put_much(saver: RedisSaver) -> None:
+    """A value whose chunks go ahead."""
+    value = [f"{number:600}" for number in range(_operations.MANY)]
+    checkpoint = generate_checkpoint(channel_values={"c": value}, channel_versions={"c": "1"})
+    saver.put(generate_config("i"), checkpoint, generate_metadata(), {"c": "1"})
 
 
 def live(saver: RedisSaver) -> None:
@@ -453,6 +461,7 @@ def test_no_request_has_keys_in_two_slots(watched: WatchedRedis, prefix: str) ->
     conversation(another(watched, prefix=prefix, keep_last=1), "c")
     live(saver)
     mend(watched, saver)
+    put_much(saver)
     encrypt(another, watched, prefix)
     within = {name for name, slots in saver.requests if len(slots) <= 1}
     across = {name for name, slots in saver.requests if len(slots) > 1}

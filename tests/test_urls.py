@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,6 +19,7 @@ import valkey.asyncio
 
 from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver
+from langgraph_checkpoint_redis._clients import Patience
 from langgraph_checkpoint_redis._urls import parsed
 
 from .driving import Saver
@@ -259,3 +262,62 @@ async def _read(kind: str, url: str) -> None:
         retry = redis.asyncio.retry.Retry(*no_more)
         async with redis.asyncio.Redis.from_url(url, retry=retry) as client:
             await AsyncRedisSaver(client).aget(thread("a"))
+
+
+# Mistakes that last
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("redis://no-such-host.invalid", redis.exceptions.ConnectionError),
+        ("redis+cluster://no-such-host.invalid", redis.exceptions.RedisClusterException),
+    ],
+)
+def test_a_host_that_does_not_exist_is_an_error_at_once(
+    saver_on: SaverOn, url: str, error: type[Exception]
+) -> None:
+    """Whoever mistypes a name would wait ten seconds for each try."""
+    saver = saver_on(url)
+    began = time.monotonic()
+    with pytest.raises(error):
+        saver.get_tuple(thread("a"))
+    with pytest.raises(error):
+        [*saver.list(None)]
+    assert time.monotonic() - began < 5
+
+
+def test_a_name_that_was_reached_before_may_be_unknown_for_a_while() -> None:
+    """The name of a container goes while it restarts, and all runs would fail."""
+    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    error = redis.exceptions.ConnectionError("no such name")
+    error.__cause__ = unknown
+    Patience(parsed("redis://h"), "put", was_reached=True).pause(error)
+    with pytest.raises(redis.exceptions.ConnectionError):
+        Patience(parsed("redis://h"), "put", was_reached=False).pause(error)
+
+
+def test_connections_are_remembered_for_that(
+    raw_saver: RedisSaver | AsyncRedisSaver, saver: Saver, loop: AbstractEventLoop
+) -> None:
+    """The same, where a saver has been in use."""
+
+    def was_reached() -> bool:
+        if isinstance(raw_saver, RedisSaver):
+            return raw_saver._link.was_reached
+        return loop.run_until_complete(raw_saver._connections.here()).was_reached
+
+    assert not was_reached()
+    saver.get_tuple(thread("a"))
+    assert was_reached()
+
+
+def test_a_url_for_a_cluster_says_that_it_leads_to_another_server(
+    saver_on: SaverOn, server: str
+) -> None:
+    """The mistake would look like a server that is down."""
+    saver = saver_on(server.replace("redis://", "redis+cluster://"))
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match="not part of a cluster"):
+        saver.get_tuple(thread("a"))
+    assert time.monotonic() - began < 5

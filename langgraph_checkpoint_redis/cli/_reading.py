@@ -92,9 +92,11 @@ class Reader(SerializerProtocol):
         if "" in self._names:
             variable = " or ".join(variables)
             remarks.append(
-                f"this is encrypted with another key than that in {variable}."
+                f"this is encrypted with another key than that in {variable}: name the variable "
+                "of the right key by --aes-key-env."
                 if self._has_key
-                else f"this is encrypted: put the key into {variable} to read it."
+                else f"this is encrypted: put the key into {variable} to read it, or name another "
+                "variable by --aes-key-env."
             )
         return remarks
 

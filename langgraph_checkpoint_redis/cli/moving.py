@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from langgraph_checkpoint_redis.errors import EncryptedThreadError
 from langgraph_checkpoint_redis.moving import (
     Moved,
     Report,
@@ -20,6 +21,7 @@ from langgraph_checkpoint_redis.moving import (
 )
 
 from ._output import count, emit, one_line, progress, say
+from ._reading import AES_KEY
 from ._session import FILE, CommandError, Json, Session, Yes, confirm
 
 Threads = Annotated[
@@ -54,7 +56,10 @@ def export(
     to_pipe = file == PIPE
     if to_pipe and json:
         raise CommandError("--json and the file - would both write to stdout", 2)
-    if not to_pipe and Path(file).is_file():
+    path = Path(file)
+    if not to_pipe and path.exists() and not (path.is_file() or path.is_fifo()):
+        raise CommandError(f"{file} exists, and is neither a regular file nor a pipe", FILE)
+    if not to_pipe and path.is_file():
         confirm(f"Replace {file}?", yes=yes)
     with (
         _named_errors(),
@@ -140,6 +145,14 @@ def _reported(
     else:
         say(_summary(report, done), error=error)
     if not report.ok:
+        if any(
+            reason.startswith(EncryptedThreadError.__name__) for reason in report.failed.values()
+        ):
+            say(
+                f"threads are encrypted with a key that is not here: put it into {AES_KEY}, "
+                "or name its variable by --aes-key-env before the command",
+                error=True,
+            )
         raise typer.Exit(1)
 
 

@@ -34,7 +34,8 @@ local function take(part, items)
   end
 end
 
--- Each reads on from `position` and returns whether that was all.
+-- Each reads on from `position` and returns whether that was all. A chunk may have many megabytes, so they are read
+-- one by one.
 local function read_rows(key, part)
   local from = position == '' and '-' or '(' .. position
   local rows = redis.call('ZRANGEBYLEX', key, from, '+', 'LIMIT', 0, MEMBERS)
@@ -44,7 +45,7 @@ local function read_rows(key, part)
 end
 
 local function read_fields(key, part)
-  local reply = redis.call('HSCAN', key, position == '' and '0' or position, 'COUNT', MEMBERS)
+  local reply = redis.call('HSCAN', key, position == '' and '0' or position, 'COUNT', 1)
   take(part, reply[2])
   position = reply[1] ~= '0' and reply[1] or ''
   return position == ''

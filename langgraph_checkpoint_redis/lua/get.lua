@@ -2,11 +2,11 @@
 --
 -- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1]  the levels of ropes whose chunks the caller knows
--- ARGV[2]  1 if pieces may be left to the caller, 0 if not
+-- ARGV[2]  1 if chunks may be left to the caller, 0 if not
 -- ARGV[3...] namespace and checkpoint id of each; an empty id is the latest
 -- Returns  {done, rows, is_left, digests, groups}: done is how many were looked for before the reply was
 --          large enough; a row is {row, has_parent, {writes, ...}}, and what is not there has none; is_left
---          is 1 if pieces are left out that the caller may not know; groups are all other chunks that the
+--          is 1 if chunks are left out that the caller may not know; groups are all other chunks that the
 --          rows are made of, digests a string for each
 
 -- include rows

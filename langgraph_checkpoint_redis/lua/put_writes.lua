@@ -47,6 +47,7 @@ if fields.may_lack or care and care.is_being_swept() or absent(ARGV[7]) ~= '' th
 end
 note_rows('writes', fields)
 store_chunks(FIRST_CHUNK)
+keep_chunks(fields)
 if care then
   care.mark(each_write, groups_of(row))
 end

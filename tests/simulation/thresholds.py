@@ -27,8 +27,8 @@ OF_SCRIPTS: Mapping[str, Mapping[str, int]] = {
     "include/slices": {"SLICE": 4},
     "include/sweep": {"FREED": 2000, "SCANNED": 2},
     "include/trim": {"QUICK": 40},
-    "include/reply": {"BUDGET": 700, "MANY": 6, "LARGE": 300},
     "namespaces": {"NAMESPACES": 1},
+    "include/reply": {"BUDGET": 700, "MANY": 6, "LARGE": 300, "MANY_NODES": 2},
     "scan": {"ROWS": 4, "NAMES": 4, "BATCH": 4},
     "list": {"FEW": 2},
     "copy": {"MEMBERS": 30},
@@ -36,7 +36,8 @@ OF_SCRIPTS: Mapping[str, Mapping[str, int]] = {
 }
 # Constants of modules.
 OF_MODULES: Mapping[ModuleType, Mapping[str, Any]] = {
-    _operations: {"PAGE": 3, "ANCESTORS": 2, "FETCHED": 5, "MUCH": 2000},
+    _operations: {"PAGE": 3, "ANCESTORS": 2, "FETCHED": 5, "MUCH": 2000}
+    | {"MANY": 4, "PART": 3, "PART_NODES": 2, "PART_BYTES": 500},
     _chunks: {
         "LITERAL": 12,
         "PIECE": 40,

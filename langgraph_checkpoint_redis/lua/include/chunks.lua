@@ -63,3 +63,10 @@ local function store_chunks(first)
     redis.call('HSET', CHUNKS, unpack(ARGV, i, math.min(i + 999, #ARGV)))
   end
 end
+
+-- Lets chunks stay that came ahead of the first row of a thread.
+local function keep_chunks(fields)
+  if not (fields.timeline or fields.writes or fields.is_unknown) then
+    redis.call('PERSIST', CHUNKS)
+  end
+end

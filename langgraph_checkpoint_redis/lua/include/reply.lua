@@ -16,6 +16,7 @@ end
 -- What a script reads costs it some twenty times what it costs a command. So where there are many pieces, or
 -- large ones, it may leave them to the caller, who asks for them by a command.
 local MANY, LARGE = 256, 256 * 1024 -- pieces; bytes in the pieces of a value that has no nodes
+local MANY_NODES = 1000 -- of one level
 
 local may_leave, is_left = false, 0
 
@@ -27,15 +28,31 @@ local function want_value(entry)
   end
 end
 
+-- Adds what is wanted to the reply, level by level. From a level on that has too many chunks, all are left.
+local function fetch_some()
+  local top = 0
+  for level in pairs(wanted) do
+    top = math.max(top, level)
+  end
+  for level = top, 0, -1 do
+    if wanted[level] and #wanted[level] > (level > 0 and MANY_NODES or MANY) then
+      is_left, wanted = 1, {}
+      for each in pairs(seen) do
+        wanted[each] = {}
+      end
+      return
+    end
+    expand(level, add_to_reply)
+  end
+end
+
 -- Adds what is wanted to the reply.
 local function fetch()
   if may_leave then
-    expand(1, add_to_reply)
-    if wanted[0] and #wanted[0] > MANY then
-      is_left, wanted[0] = 1, {}
-    end
+    fetch_some()
+  else
+    expand(0, add_to_reply)
   end
-  expand(0, add_to_reply)
 end
 
 local function writes_at(ns, id)

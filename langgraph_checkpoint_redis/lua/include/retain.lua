@@ -15,16 +15,30 @@ end
 
 -- The oldest root checkpoint among the newest `count`, or nil.
 local function oldest_root_of(count)
-  local rows = newest_rows('', count)
-  return rows[1] and id_of(rows[#rows])
+  local row = redis.call('ZREVRANGEBYLEX', TIMELINE, '(\1', '[\0', 'LIMIT', count - 1, 1)[1]
+    or redis.call('ZRANGEBYLEX', TIMELINE, '[\0', '(\1', 'LIMIT', 0, 1)[1]
+  return row and id_of(row)
+end
+
+-- Whether a row has delta channels, without reading the rest of it.
+local function has_delta(row)
+  local _, _, offset = place_of(row)
+  local read, _, format, _, _, _, delta = pcall(cmsgpack.unpack_limit, row, DELTA, offset + 1)
+  if not read then
+    refuse_row(TIMELINE, row)
+  end
+  check_format(format)
+  return delta
 end
 
 -- Adds a row and what it is rebuilt from.
-local function keep(ns, row, kept)
+local function keep(ns, row, kept, walked)
   kept[row] = true
-  needed_ancestors(ns, head_of(row), function(ancestor)
-    kept[ancestor] = true
-  end)
+  if has_delta(row) then
+    needed_ancestors(ns, head_of(row), function(ancestor)
+      kept[ancestor] = true
+    end, walked)
+  end
 end
 
 -- The set of rows of a namespace to keep; with `top`, without those that are newer.
@@ -34,8 +48,9 @@ local function rows_to_keep(ns, count, oldest_root, top)
   if rows[1] and is_of_past_call(ns, rows[1], oldest_root) then
     return kept
   end
+  local walked = {}
   for _, row in ipairs(rows) do
-    keep(ns, row, kept)
+    keep(ns, row, kept, walked)
   end
   return kept
 end

@@ -83,6 +83,12 @@ end
 
 local unpacked = {} -- by row, as scripts that check all rows before they write read them again
 
+local function check_format(format)
+  if format ~= FORMAT and format ~= UNMARKED then
+    refuse('FORMAT', tostring(format))
+  end
+end
+
 -- The msgpack at an offset of a row, if the row is as it was stored.
 local function unpack_known(key, row, offset)
   if unpacked[row] then
@@ -95,9 +101,7 @@ local function unpack_known(key, row, offset)
   if not read or type(value) ~= 'table' then
     refuse_row(key, row)
   end
-  if value[1] ~= FORMAT and value[1] ~= UNMARKED then
-    refuse('FORMAT', tostring(value[1]))
-  end
+  check_format(value[1])
   unpacked[row] = value
   return value
 end

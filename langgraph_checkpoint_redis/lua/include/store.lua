@@ -157,6 +157,7 @@ local function store_checkpoint()
   local old_run = old_row and head_of(old_row)[RUN]
   note_rows('timeline', fields)
   store_chunks(FIRST_CHUNK)
+  keep_chunks(fields)
   if care then
     care.mark(each_value, head)
   end

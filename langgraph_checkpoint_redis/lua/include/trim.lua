@@ -4,15 +4,18 @@
 -- that those that are left can be rebuilt. It frees chunks only in threads that are looked through quickly.
 local MOST, QUICK = 10, 20000
 
+-- Namespaces of calls that a put looks at. Where there are more, each put looks at others.
+local LOOKED = 100
+
+local function length_of(ns)
+  return redis.call('ZLEXCOUNT', TIMELINE, '[' .. ns .. '\0', '(' .. ns .. '\1')
+end
+
 -- Stops before anything is changed if trimming is due, and something that it reads cannot be read.
 local function check_before_trim(ns, count)
   steps = QUICK
-  if redis.call('ZLEXCOUNT', TIMELINE, '[' .. ns .. '\0', '(' .. ns .. '\1') >= count then
+  if length_of(ns) >= count then
     check_formats()
-  else
-    for _, row in ipairs(newest_rows(ns, count)) do
-      head_of(row)
-    end
   end
 end
 
@@ -40,15 +43,37 @@ local function trim_namespace(ns, count, oldest_root, own_row)
   return trimmed
 end
 
+-- Calls visit(ns, first_row) for namespaces, `LOOKED` of them at most, from one on that `id` decides.
+local function each_of_some_namespaces(id, visit)
+  local rows = redis.call('ZCARD', TIMELINE)
+  local first = rows > LOOKED and tonumber(string.sub(redis.sha1hex(id), 1, 8), 16) % rows or 0
+  local start = place_of(redis.call('ZRANGE', TIMELINE, first, first)[1])
+  local looked, from, has_turned = 0, '[' .. start .. '\0', false
+  while looked < LOOKED do
+    local row = redis.call('ZRANGEBYLEX', TIMELINE, from, '+', 'LIMIT', 0, 1)[1]
+    local ns = row and place_of(row)
+    if row and not (has_turned and not is_before(ns, start)) then
+      visit(ns, row)
+      looked, from = looked + 1, '[' .. ns .. '\1'
+    elseif has_turned then
+      return
+    else
+      has_turned, from = true, '-'
+    end
+  end
+end
+
 -- Keeps the newest `count` checkpoints of a namespace, and the one just stored; with those of the root go
 -- the namespaces of the calls that they made. Returns the ids of the runs that have no checkpoint left in
 -- the thread.
 local function trim(ns, id, count)
   local oldest_root, trimmed = oldest_root_of(count), ''
   note_removal(function()
-    trimmed = trim_namespace(ns, count, oldest_root, row_at(ns, id))
+    if length_of(ns) > count then
+      trimmed = trim_namespace(ns, count, oldest_root, row_at(ns, id))
+    end
     if ns == '' then
-      each_namespace(function(other, first_row)
+      each_of_some_namespaces(id, function(other, first_row)
         if is_of_past_call(other, first_row, oldest_root) then
           trimmed = trim_namespace(other, count, oldest_root) .. trimmed
         end
