@@ -211,7 +211,7 @@ def test_large_chunks_do_not_go_through_a_script(
     assert counts["cmdstat_exec"] == 1
     chunks = stored(client, prefix)[":{a}:chunks"][0]
     assert b"ahead" not in chunks
-    assert max(map(len, chunks.values())) > LARGE
+    assert sum(map(len, chunks.values())) > LARGE
 
 
 def test_a_transaction_that_is_broken_off_leaves_nothing(

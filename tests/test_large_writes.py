@@ -206,15 +206,19 @@ def _client_of(saver: RedisSaver) -> Any:
     return saver._redis
 
 
+def _lose_chunks(other: RedisSaver, at: RunnableConfig) -> None:
+    """Lose the chunks of a thread that has both checkpoints and writes, so nothing else."""
+    other.put_writes(at, [("x", 1)], "other")
+    _client_of(other).unlink(other._shared.keyspace.thread("a").chunks)
+
+
 MEANWHILE: dict[str, Callable[[RedisSaver, RunnableConfig], object]] = {
     "prune": lambda other, _: other.prune(["a"]),
     "prune that is broken off": prune_halfway,
     "prune that marks": marking,
     "put": lambda other, at: other.put(at, *put_arguments(OLD[::-1], "3")),
     "delete": lambda other, _: other.delete_thread("a"),
-    "chunks are lost": lambda other, _: _client_of(other).unlink(
-        other._shared.keyspace.thread("a").chunks
-    ),
+    "chunks are lost": _lose_chunks,
     "repair": lambda other, _: other.repair("a"),
 }
 
