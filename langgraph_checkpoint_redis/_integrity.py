@@ -181,6 +181,7 @@ class _Checkpoint(NamedTuple):
     parent: str
     delta: Collection[str]
     stored: Collection[str]
+    written: Collection[str]  # channels that were ever written
 
 
 class _Facts(NamedTuple):
@@ -278,10 +279,13 @@ class _Look:
     def _entries_of_checkpoint(self, row: bytes) -> list[list[Any]]:
         record = _codec.record(row)
         stored = dict(record.entries())
-        record.versions()
+        versions = record.versions()
         place = record.namespace, record.checkpoint_id
         self.checkpoints[place] = _Checkpoint(
-            record.parent_id, [name.decode() for name in record.delta], stored.keys()
+            record.parent_id,
+            [name.decode() for name in record.delta],
+            stored.keys(),
+            versions.keys(),
         )
         self.newest[place[0]] = max(self.newest.get(place[0], ""), place[1])
         self.runs.add(record)
@@ -361,7 +365,10 @@ class _Look:
     def _gone(
         self, namespace: str, start: str, channel: str, ends: dict[tuple[str, str, str], str]
     ) -> str:
-        """The first ancestor that is not there, on the way to a stored value; empty for none."""
+        """The first ancestor that is not there, on the way to a stored value; empty for none.
+
+        A channel that was not written yet has none before that.
+        """
         path: list[tuple[str, str, str]] = []
         checkpoint_id, end = start, ""
         while checkpoint_id:
@@ -375,7 +382,7 @@ class _Look:
                 break
             ends[step] = ""  # where a loop ends
             path.append(step)
-            if channel in checkpoint.stored:
+            if channel in checkpoint.stored or channel not in checkpoint.written:
                 break
             checkpoint_id = checkpoint.parent
         ends.update(dict.fromkeys(path, end))

@@ -586,13 +586,13 @@ class Operations(NamedTuple):
         histories = {channel: History() for channel in _config.texts("channels", channels)}
         known = self.shared.threads.of(place.thread_id)
         start: Argument = place.checkpoint_id
-        skip, visited = 1, set[Argument]()
-        rebuilt: set[str] = set()  # channels that the checkpoint needs ancestors for
+        keys, skip, visited = self._keys(place.thread_id), 1, set[Argument]()
+        rebuilt: set[str] = set()  # channels that the checkpoint needs older ancestors for
         known_before = known.before.get(place.namespace, "")
         while searched := [name for name, history in histories.items() if not history.seeded]:
             ropes = known.packed_ropes(place.namespace)
             args = [place.namespace, start, skip, ANCESTORS, ropes, known_before, *searched]
-            found, next_id, gone, delta, *chunks = yield HISTORY(self._keys(place.thread_id), args)
+            found, next_id, gone, delta, begun, *chunks = yield HISTORY(keys, args)
             reply = self._reply(place.thread_id, known, *chunks)
             ancestors = [reply.ancestor(writes, seeds, searched) for writes, seeds in found]
             # Another process may have written to those ancestors. If the chunks are not there, the
@@ -604,6 +604,7 @@ class Operations(NamedTuple):
                 add_ancestor(histories, reply, place, ancestor)
             with Reading(place.thread_id, reply.keys.timeline, place[1:]):
                 rebuilt.update(_decoded(delta))
+                rebuilt.difference_update(_decoded(begun))
                 gone_id = gone.decode()
             is_short = any(not histories[name].seeded for name in rebuilt & {*searched})
             if gone_id and (is_short or gone_id == place.checkpoint_id):

@@ -78,7 +78,7 @@ def _thread(key: bytes) -> str:
 
 
 _ERRORS: dict[str, Callable[..., RedisSaverError]] = {
-    "FORMAT": lambda found: UnknownFormatError(found.decode()),
+    "FORMAT": lambda found: UnknownFormatError(_text(found)),
     "CORRUPT": _corrupt,
     "LOST": lost_key,
     "ANCESTOR": _missing_ancestor,

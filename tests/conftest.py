@@ -22,6 +22,7 @@ from uuid import uuid4
 
 import pytest
 import redis
+from langgraph.checkpoint.base import id as generator
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from examples.local_server import available_servers, running_server
@@ -89,6 +90,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if getattr(metafunc.module, "ON_ONE_SERVER", False):
             names = names[:1]
         metafunc.parametrize("server", names, indirect=True, scope="session")
+
+
+@pytest.fixture(autouse=True)
+def _same_clock_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes back what a test has read: ids that are ahead make later ones of the process so."""
+    last = getattr(generator, "_last_v6_timestamp", None)
+    monkeypatch.setattr(generator, "_last_v6_timestamp", last)
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,8 @@ def many(client: redis.Redis, saver: RedisSaver, number: int) -> None:
     with client.pipeline(transaction=False) as pipeline:
         for copy in range(number):
             to = keyspace.thread(f"copy {copy} {'x' * 40}")
-            pipeline.execute_command("COPY", keyspace.thread("source").timeline, to.timeline)
+            for source, target in zip(keyspace.thread("source")[:3], to[:3], strict=True):
+                pipeline.execute_command("COPY", source, target)
         pipeline.execute()
     saver.delete_thread("source")
 

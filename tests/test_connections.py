@@ -11,6 +11,7 @@ import pytest
 import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from redis.exceptions import (
     InvalidResponse,
@@ -172,7 +173,7 @@ def test_a_large_reply_does_not_hold_up_small_ones(
     """One conversation with a large file would make all others of the process wait."""
     saver = AsyncRedisSaver(url, prefix=prefix)
     checkpoint, *rest = chat(1)
-    checkpoint["channel_values"]["c"] = b"x" * 30_000_000
+    checkpoint["channel_values"]["c"] = HumanMessage("x" * 30_000_000, id="large")
 
     async def first() -> str:
         other, ended = AsyncRedisSaver(url, prefix=prefix), list[str]()

@@ -117,7 +117,7 @@ def test_a_new_process_receives_each_edit_once(
         session.run({"files": {}})
     first = session.go_on(other)
     whole = cost(client, first.history).received
-    assert 8 * FILE <= whole <= 9.5 * FILE
+    assert FILE <= whole <= 2.5 * FILE
     assert cost(client, first.state).received <= 20_000
     assert shape(first.history()) == shape(session.history())
 
@@ -141,7 +141,7 @@ def test_processes_that_take_turns_receive_each_others_edits_in_one_round_trip(
         sessions[turn % 2].run({"files": {}})
         found = read((other, drive)[turn % 2], sessions[turn % 2])
         assert found.round_trips == 1
-        assert FILE <= found.received <= 2.3 * FILE
+        assert 1_000 <= found.received <= FILE
 
 
 @pytest.mark.parametrize("saver_options", [{"keep_last": 2}], ids=str)

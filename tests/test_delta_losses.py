@@ -6,19 +6,23 @@ of a checkpoint. So whatever takes an ancestor away may take a part of the chann
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Annotated, Any, TypedDict, cast
 
 import pytest
 import redis
 from langchain_core.runnables import RunnableConfig
+from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 
 from langgraph_checkpoint_redis import MissingAncestorError, RedisSaver, RunNeededError
 from langgraph_checkpoint_redis._keys import Keyspace
 
-from .driving import Saver
+from .driving import Driver, Saver
 
 HERE: RunnableConfig = {"configurable": {"thread_id": "a", "checkpoint_ns": ""}}
 
@@ -195,3 +199,42 @@ def test_a_checkpoint_behind_one_that_repair_removed_is_refused(
     assert saver.repair("a")
     with pytest.raises(MissingAncestorError):
         log.add()
+
+
+# Channels that begin late
+
+
+def joined(state: list[Any] | None, writes: Sequence[list[Any]]) -> list[Any]:
+    """The lines of a state, and those that were written since."""
+    return [*(state or ()), *chain.from_iterable(writes)]
+
+
+class Files(TypedDict, total=False):
+    """A state with two delta channels, of which one is written for the first time late."""
+
+    said: Annotated[list[Any], DeltaChannel(joined, snapshot_frequency=10)]
+    edits: Annotated[list[Any], DeltaChannel(joined, snapshot_frequency=10)]
+    turn: int
+
+
+def edit(state: Files) -> Files:
+    turn = state.get("turn", 0) + 1
+    if turn < 9:
+        return {"turn": turn, "said": [turn]}
+    return {"turn": turn, "said": [turn], "edits": [turn]}
+
+
+@pytest.mark.parametrize("saver_options", [{"keep_last": 1}, {"keep_last": 3}, {}], ids=str)
+def test_a_delta_channel_may_be_written_first_after_older_checkpoints_were_removed(
+    saver: Saver, drive: Driver
+) -> None:
+    """An agent would end for good when it edits its first file in a long conversation."""
+    graph = StateGraph(Files).add_node("edit", edit).add_edge(START, "edit")
+    ours, theirs = graph.compile(drive.saver), graph.compile(InMemorySaver())
+    for turn in range(24):
+        value: Files = {"said": [f"turn {turn}"]} if turn % 3 else {"turn": turn}
+        assert drive.invoke(ours, value, HERE) == theirs.invoke(value, HERE)
+        assert drive.state(ours, HERE).values == theirs.get_state(HERE).values
+        if turn == 6:
+            saver.prune(["a"])
+    assert saver.verify("a") == []

@@ -14,6 +14,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
 from langgraph_checkpoint_redis import (
@@ -394,13 +395,15 @@ def test_large_values_are_looked_at_a_few_at_a_time(
 ) -> None:
     """A look at a thread of pictures would take all the memory of a worker."""
     writer, at = RedisSaver(client, prefix=prefix), thread()
-    size = 1_600_000  # a multiple of 16, as nodes have
+    size = 1_600_000
     for number in range(25):
-        values = {"c": Random(number).randbytes(size)}
+        picture = Random(number).randbytes(size // 2).hex()
+        values = {"c": HumanMessage(picture, id="picture")}  # one piece
         checkpoint = generate_checkpoint(channel_values=values, channel_versions={"c": str(number)})
         at = writer.put(at, checkpoint, generate_metadata(), {"c": str(number)})
     keys = Keyspace(prefix).thread("a b")
-    for digest in sorted(chunks_at(client, keys.chunks))[::5]:
+    pieces = chunks_at(client, keys.chunks)
+    for digest in sorted(name for name, piece in pieces.items() if len(piece) > 1000)[::5]:
         client.hset(keys.chunks, digest, b"x" * size)
     writer.close()
     tracemalloc.start()

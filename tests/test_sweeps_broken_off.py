@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import redis
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
@@ -178,7 +179,7 @@ def test_a_sweep_frees_large_values_in_calls_of_bounded_size(
     """Everybody else would wait while a thread of many images is pruned."""
     thread = Thread(client, prefix)
     for number in range(60):
-        image = number.to_bytes(2, "big") * 500_000
+        image = HumanMessage(f"{number:02}" * 500_000, id="image")  # one piece
         thread.newest = thread.put(thread.saver(), thread.newest, image)
     left = [client.hlen(thread.keys.chunks) for _ in thread.pruning()]
     assert max(before - after for before, after in pairwise(left)) <= 150

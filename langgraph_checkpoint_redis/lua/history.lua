@@ -9,10 +9,11 @@
 -- ARGV[6]  the caller knows most chunks of ancestors before this checkpoint id, and asks for the others itself;
 --          empty if it knows none
 -- ARGV[7...] channels
--- Returns  {ancestors, next_id, gone, delta, digests, groups}: an ancestor is {writes, seeds}, with seeds a
+-- Returns  {ancestors, next_id, gone, delta, begun, digests, groups}: an ancestor is {writes, seeds}, with seeds a
 --          flat list of channel and msgpack entry; next_id is where to go on, or empty at the end; gone is the
 --          id of a checkpoint that was looked for and is not there, or empty; delta, where the walk begins at a
---          parent, are the delta channels that the checkpoint needs ancestors for
+--          parent, are the delta channels that the checkpoint needs ancestors for; begun are the channels that
+--          were written first by one of these ancestors
 
 -- include rows
 -- include whole
@@ -29,7 +30,7 @@ for i = 7, #ARGV do
 end
 
 check_whole()
-local row, gone, delta = nil, '', {}
+local row, gone, delta, begun = nil, '', {}, {}
 
 -- Goes to a checkpoint; to none if there is no id.
 local function go_to(next_id)
@@ -44,14 +45,8 @@ else
 end
 if row and ARGV[3] == '1' then
   local head = head_of(row)
-  local stored = {}
-  each_value(head, function(_, channel)
-    stored[channel] = true
-  end)
-  for _, channel in ipairs(head[DELTA] or {}) do
-    if not stored[channel] then
-      delta[#delta + 1] = channel
-    end
+  for channel in pairs(rebuilt_channels(head) or {}) do
+    delta[#delta + 1] = channel
   end
   go_to(head[PARENT])
 end
@@ -92,6 +87,16 @@ local function seeds_of_searched(head, is_known)
   return seeds
 end
 
+-- Notes the channels that no older ancestor has written.
+local function note_begun(head)
+  local is_stored = stored_channels(head)
+  for channel in pairs(searched) do
+    if is_stored[channel] == nil then
+      begun[#begun + 1] = channel
+    end
+  end
+end
+
 -- Putting an old id again under one of its descendants makes a loop, hence `visited`.
 local ancestors, visited = {}, {}
 while row and left > 0 and #ancestors < tonumber(ARGV[4]) and bytes < BUDGET do
@@ -105,10 +110,11 @@ while row and left > 0 and #ancestors < tonumber(ARGV[4]) and bytes < BUDGET do
   local is_known = is_before(ancestor, known_before)
   local writes = writes_of_searched(ancestor, is_known)
   ancestors[#ancestors + 1] = {writes, seeds_of_searched(head, is_known)}
+  note_begun(head)
   fetch()
   if left > 0 then
     go_to(head[PARENT])
   end
 end
 
-return {ancestors, row and left > 0 and id_of(row) or '', gone, delta, fetched()}
+return {ancestors, row and left > 0 and id_of(row) or '', gone, delta, begun, fetched()}

@@ -91,7 +91,11 @@ class Row(Item):
     def delta_channels(self) -> list[str]:
         """The delta channels that are rebuilt from its ancestors."""
         counters = self.metadata.get("counters_since_delta_snapshot") or {}
-        return [channel for channel in counters if channel not in self.values]
+        return [each for each in counters if each not in self.values and self.has_written(each)]
+
+    def has_written(self, channel: str) -> bool:
+        """Whether a channel was written by then."""
+        return channel in self.checkpoint["channel_versions"]
 
 
 @dataclass(eq=False)
@@ -318,6 +322,8 @@ class Oracle:
                     yield one
                 if channel in one.values or thread.kept_value(one, channel) is not None:
                     break
+                if not one.has_written(channel):  # these are the first writes
+                    break
 
     def _gone_with_root(self, thread: Thread, namespace: str, beyond: set[Row]) -> list[Row]:
         """What a subgraph's call made goes with the root checkpoint that made the call.
@@ -360,21 +366,23 @@ def history(
     """What a delta channel was at a checkpoint; `items` are those of a stored value."""
     steps: list[Step] = []
     ways: list[list[Step]] = []
-    is_whole, last = True, row
+    is_whole, has_begun, last = True, False, row
 
     def ending_with(value: Any) -> list[Step]:
         return [Step(is_required=True, values=[items(value)]), *reversed(steps)]
 
     for ancestor in thread.ancestors(row):
         last = ancestor
-        is_whole = is_whole and ancestor.state is State.PRESENT and not ancestor.is_damaged
+        is_there = ancestor.state is State.PRESENT and not ancestor.is_damaged
+        is_whole = is_whole and (has_begun or is_there)
+        has_begun = has_begun or not ancestor.has_written(channel)
         writes = reversed(thread.writes_at(ancestor.place))
         steps += [_step(write, ancestor) for write in writes if write.channel == channel]
         if channel in ancestor.values:
             return History([*ways, ending_with(ancestor.values[channel])], is_whole)
         if (kept := thread.kept_value(ancestor, channel)) is not None:
             ways.append(ending_with(kept))
-    return History([*ways, [*reversed(steps)]], is_whole and not last.parent_id)
+    return History([*ways, [*reversed(steps)]], is_whole and (has_begun or not last.parent_id))
 
 
 def _step(write: Write, ancestor: Row) -> Step:

@@ -1,4 +1,5 @@
--- The ancestors that delta channels of a checkpoint are rebuilt from, back to one that has a whole value.
+-- The ancestors that delta channels of a checkpoint are rebuilt from: for each channel, back to one that has a whole
+-- value, or to the one whose writes were the first.
 
 -- Whether an earlier walk came by an ancestor in search of all these channels; notes that this one does.
 local function was_walked(walked, id, searched)
@@ -11,24 +12,13 @@ local function was_walked(walked, id, searched)
   return is_all
 end
 
--- Calls visit(row) for each of them, if there is such a function. Returns whether the first value is there, or
--- the walk came to the beginning; and else the id of the ancestor that is gone. Walks that share a table `walked`
+-- Calls visit(row) for each of them, if there is such a function. Returns whether all are there; and else the id of
+-- the ancestor that is gone. Walks that share a table `walked`
 -- visit each ancestor once.
 local function needed_ancestors(ns, head, visit, walked)
-  local searched, left = {}, 0
-  for _, channel in ipairs(head[DELTA] or {}) do
-    searched[channel] = true
-    left = left + 1
-  end
-  local function found(_, channel)
-    if searched[channel] then
-      searched[channel] = nil
-      left = left - 1
-    end
-  end
-  each_value(head, found)
+  local searched = rebuilt_channels(head) or {}
   local visited, parent = {}, head[PARENT]
-  while left > 0 and parent ~= '' and not visited[parent] do
+  while next(searched) and parent ~= '' and not visited[parent] do
     if walked and was_walked(walked, parent, searched) then
       return true
     end
@@ -41,7 +31,12 @@ local function needed_ancestors(ns, head, visit, walked)
       visit(row)
     end
     head = head_of(row)
-    each_value(head, found)
+    local is_stored = stored_channels(head)
+    for channel in pairs(searched) do
+      if is_stored[channel] ~= false then
+        searched[channel] = nil
+      end
+    end
     parent = head[PARENT]
   end
   return true

@@ -13,18 +13,6 @@ local function begin_removals_again()
   redis.call('HDEL', CHUNKS, 'removals', 'arrived')
 end
 
--- The channels of a checkpoint that are rebuilt from ancestors, as a set; or nil if there is none.
-local function rebuilt_channels(head)
-  local rebuilt = {}
-  for _, channel in ipairs(head[DELTA] or {}) do
-    rebuilt[channel] = true
-  end
-  each_value(head, function(_, channel)
-    rebuilt[channel] = nil
-  end)
-  return next(rebuilt) and rebuilt
-end
-
 -- Whether all ancestors that one checkpoint needs are needed by its child as well.
 local function stands_for(rebuilt, parent_row)
   for channel in pairs(rebuilt_channels(head_of(parent_row)) or {}) do

@@ -126,6 +126,27 @@ local function each_value(head, visit)
   end
 end
 
+-- For each channel that was ever written, whether the checkpoint has a value of it.
+local function stored_channels(head)
+  local is_stored, channels = {}, head[CHANNELS]
+  for i = 1, #channels, 3 do
+    is_stored[channels[i]] = channels[i + 2] and true or false
+  end
+  return is_stored
+end
+
+-- The channels of a checkpoint that are rebuilt from ancestors, as a set; or nil if there is none.
+local function rebuilt_channels(head)
+  local rebuilt = {}
+  if head[DELTA] then
+    local is_stored = stored_channels(head)
+    for _, channel in ipairs(head[DELTA]) do
+      rebuilt[channel] = is_stored[channel] == false or nil
+    end
+  end
+  return next(rebuilt) and rebuilt
+end
+
 -- Calls visit(entry, channel) for every write in a task's groups.
 local function each_write(groups, visit)
   for g = 2, #groups do
