@@ -219,7 +219,7 @@ TRACES: dict[str, Callable[[], Trace]] = {
 
 
 KEPT = (None, 1, 2, 5)
-# The same value is cut in two ways in turns there, of which each turn removes one: see docs/costs.md.
+# The same value is cut in two ways by turns there, and each turn removes one: see docs/costs.md.
 REFUSED = {("files as lists of lines", 1), ("files as lists of lines", 2)}
 OPTIONS = [
     pytest.param(name, {"keep_last": kept}, id=f"{name}, {kept}")
