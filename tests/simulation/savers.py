@@ -54,6 +54,8 @@ class Gate:
     calls ended, and `refusals` by which error of ours.
     """
 
+    was_reached = True  # as links tell
+
     def __init__(self, server: Server, oracle: Oracle) -> None:
         self.server, self.oracle = server, oracle
         self.running: Worker | None = None
@@ -122,6 +124,8 @@ class Gate:
 
 class AwaitedGate:
     """The gate, for an event loop that runs in a worker thread."""
+
+    was_reached = True  # as links tell
 
     def __init__(self, gate: Gate, redis: Any) -> None:
         self._gate, self.redis = gate, redis
