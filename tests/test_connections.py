@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from threading import Thread
 from typing import Any
@@ -172,7 +173,7 @@ def test_a_large_reply_does_not_hold_up_small_ones(
     """One conversation with a large file would make all others of the process wait."""
     saver = AsyncRedisSaver(url, prefix=prefix)
     checkpoint, *rest = chat(1)
-    checkpoint["channel_values"]["c"] = b"x" * 30_000_000
+    checkpoint["channel_values"]["c"] = os.urandom(30_000_000)
 
     async def first() -> str:
         other, ended = AsyncRedisSaver(url, prefix=prefix), list[str]()
