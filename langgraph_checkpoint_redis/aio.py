@@ -234,7 +234,7 @@ class AsyncRedisSaver(
                 patience = patience or Patience(
                     self._connections.redis,
                     request.name,
-                    was_reached=link is None or link.was_reached,
+                    was_reached=self._connections.were_reached_by(link),
                     handled=handled,
                 )
                 await asyncio.sleep(patience.pause(error))
@@ -254,7 +254,7 @@ class AsyncRedisSaver(
                     patience = patience or Patience(
                         self._connections.redis,
                         "SCAN",
-                        was_reached=link is None or link.was_reached,
+                        was_reached=self._connections.were_reached_by(link),
                         handled=handled,
                     )
                     await asyncio.sleep(patience.pause(error))
