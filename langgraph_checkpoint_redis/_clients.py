@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from collections.abc import Iterator
 from inspect import iscoroutinefunction
 from socket import EAI_NONAME, gaierror
 from ssl import SSLCertVerificationError
@@ -61,7 +62,7 @@ PASSING = (
 )
 # The same by its code: a script runs for long, a primary waits for its replicas.
 _PASSING_CODES = ("BUSY", "NOREPLICAS")
-_LASTING = (AuthenticationError, AuthorizationError)
+_LASTING = (AuthenticationError, AuthorizationError, SSLCertVerificationError)
 
 # A script met something that it cannot read: a key of another type, or a row that was forged.
 _OF_SCRIPT = re.compile(r"user_script|WRONGTYPE")
@@ -230,14 +231,20 @@ class Patience:
     Only for clients that we made: others have the patience that they were given.
     """
 
-    def __init__(self, redis: Any, what: str, *, was_reached: bool) -> None:
+    def __init__(
+        self, redis: Any, what: str, *, was_reached: bool, handled: BaseException | None = None
+    ) -> None:
         """`what` is the name of the script or command, for the log.
 
         Where the server `was_reached` before, its name may be unknown for a while, as that of a
         container that restarts. The name of a server that nobody has reached yet is wrong.
+
+        `handled` is the error that the caller was handling: Python shows it as the context of ours,
+        but it says nothing about the server.
         """
         self._is_ours = isinstance(redis, Url)
         self._was_reached = was_reached
+        self._handled = handled
         self._is_cluster = is_cluster(redis)
         self._what, self._attempt = what, 1
         self._deadline = time.monotonic() + SECONDS_TO_RECOVER
@@ -250,14 +257,14 @@ class Patience:
             raise ConfigError(_OF_A_CLUSTER) from error
         if self._is_ours and _is_no_cluster(error):
             raise ConfigError(_NOT_A_CLUSTER) from error
-        if explanation is not error and _will_last(explanation):
+        if explanation is not error and self._will_last(explanation):
             if isinstance(explanation, RedisSaverError):
                 thread_id = getattr(explanation, "thread_id", "")
                 report_refusal(self._what, thread_id, type(explanation).__name__)
             raise explanation from error
-        if not self._is_ours or _will_last(explanation) or self._is_over():
+        if not self._is_ours or self._will_last(explanation) or self._is_over():
             raise explanation
-        if not self._was_reached and _is_unknown_host(error):
+        if not self._was_reached and any(map(_is_unknown_host, self._causes(error))):
             raise explanation
         pause, self._pause = self._pause, min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
         pause *= random.uniform(0.5, 1)  # noqa: S311 - not all clients at once, no secret
@@ -268,10 +275,15 @@ class Patience:
     def _is_over(self) -> bool:
         return time.monotonic() + self._pause > self._deadline
 
+    def _will_last(self, error: BaseException) -> bool:
+        passes = isinstance(error, PASSING) or _code(error) in _PASSING_CODES
+        return not passes or any(isinstance(each, _LASTING) for each in self._causes(error))
 
-def _will_last(error: BaseException) -> bool:
-    passes = isinstance(error, PASSING) or _code(error) in _PASSING_CODES
-    return not passes or _has_lasting_cause(error)
+    def _causes(self, error: BaseException | None) -> Iterator[BaseException]:
+        """Return an error and what led to it."""
+        while error is not None and error is not self._handled:
+            yield error
+            error = error.__cause__ or error.__context__
 
 
 _OF_A_CLUSTER = (
@@ -289,13 +301,5 @@ def _is_no_cluster(error: BaseException) -> bool:
     return is_error(error, "RedisClusterException") and "mode is not enabled" in str(error)
 
 
-def _is_unknown_host(error: BaseException | None) -> bool:
-    if isinstance(error, gaierror):
-        return error.errno == EAI_NONAME
-    return error is not None and _is_unknown_host(error.__cause__ or error.__context__)
-
-
-def _has_lasting_cause(error: BaseException | None) -> bool:
-    if isinstance(error, (*_LASTING, SSLCertVerificationError)):
-        return True
-    return error is not None and _has_lasting_cause(error.__cause__ or error.__context__)
+def _is_unknown_host(error: BaseException) -> bool:
+    return isinstance(error, gaierror) and error.errno == EAI_NONAME

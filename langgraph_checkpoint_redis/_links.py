@@ -280,6 +280,7 @@ class OwnLink(Link):
     def __init__(self, url: Url) -> None:
         super().__init__(Permits(connection_limit(url)))
         self._url = url
+        self._was_reached = False
         self.after_fork()
         reset_in_children(self)
 
@@ -289,7 +290,6 @@ class OwnLink(Link):
         self._client: Any = None
         self._has_lost = False
         self._has_transactions: bool | None = None  # until it was asked for
-        self._has_lost = self._was_reached = False
 
     @property
     def was_reached(self) -> bool:

@@ -39,11 +39,19 @@ class Kept(NamedTuple):
     keeper: AsyncGenerator[None, None]
 
 
-async def _keep(link: AsyncLink) -> AsyncGenerator[None, None]:
+class Reached:
+    """Whether a link of a saver has reached the server, in a loop that may have ended since."""
+
+    def __init__(self) -> None:
+        self.was_reached = False
+
+
+async def _keep(link: AsyncLink, reached: Reached) -> AsyncGenerator[None, None]:
     """Close a link when this generator is closed, by whomever."""
     try:
         yield
     finally:
+        reached.was_reached = reached.was_reached or link.was_reached
         await link.aclose()
 
 
@@ -53,6 +61,7 @@ class Connections:
     def __init__(self, redis: Any) -> None:
         self.redis = redis
         self._inherited: list[Any] = []
+        self._reached = Reached()  # apart, as a reference to this would keep it in memory
         self._start()
         reset_in_children(self)
 
@@ -63,6 +72,9 @@ class Connections:
 
     def after_fork(self) -> None:
         """Leave alone what belongs to loops that run in the parent process."""
+        for loop in [*self._loops]:
+            if (kept := _links_in(loop).get(self)) and kept.link.was_reached:
+                self._reached.was_reached = True
         # To collect it would wake the parent.
         self._inherited += [(loop, self._forgotten(loop)) for loop in [*self._loops]]
         if not isinstance(self.redis, Url):
@@ -76,13 +88,17 @@ class Connections:
         kept = links.get(self)
         if kept is None:
             link = async_link(self.redis)
-            kept = Kept(link, _keep(link))
+            kept = Kept(link, _keep(link, self._reached))
             with self._lock:
                 self._forget_closed_loops()
                 self._loops.add(loop)
                 links[self] = kept
             await anext(kept.keeper)  # from now on, the loop knows it
         return kept.link
+
+    def were_reached_by(self, link: AsyncLink | None) -> bool:
+        """Return whether there was a connection to the server, of this link or an earlier one."""
+        return link is None or link.was_reached or self._reached.was_reached
 
     def _forget_closed_loops(self) -> None:
         for loop in [loop for loop in self._loops if loop.is_closed()]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import warnings
 from collections.abc import (
     AsyncIterator,
@@ -224,7 +225,7 @@ class AsyncRedisSaver(
             reply = await ask(request)
 
     async def _reply(self, request: Request) -> Any:
-        patience, link = None, None
+        patience, link, handled = None, None, sys.exc_info()[1]
         while True:
             try:
                 link = await self._connections.here()  # another one, if it was closed meanwhile
@@ -233,7 +234,8 @@ class AsyncRedisSaver(
                 patience = patience or Patience(
                     self._connections.redis,
                     request.name,
-                    was_reached=link is None or link.was_reached,
+                    was_reached=self._connections.were_reached_by(link),
+                    handled=handled,
                 )
                 await asyncio.sleep(patience.pause(error))
                 request = request.again()
@@ -243,6 +245,7 @@ class AsyncRedisSaver(
         walking = walk(self._shared.keyspace, is_cluster=is_cluster(self._connections.redis))
         patience, link = None, None
         while True:
+            handled = sys.exc_info()[1]
             try:
                 link = await self._connections.here()
                 page = await self._run(walking.page(), link.reply)
@@ -251,7 +254,8 @@ class AsyncRedisSaver(
                     patience = patience or Patience(
                         self._connections.redis,
                         "SCAN",
-                        was_reached=link is None or link.was_reached,
+                        was_reached=self._connections.were_reached_by(link),
+                        handled=handled,
                     )
                     await asyncio.sleep(patience.pause(error))
                 continue

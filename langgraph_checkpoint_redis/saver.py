@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -217,13 +218,16 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             reply = ask(request)
 
     def _reply(self, request: Request) -> Any:
-        patience = None
+        patience, handled = None, sys.exc_info()[1]
         while True:
             try:
                 return self._link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
                 patience = patience or Patience(
-                    self._redis, request.name, was_reached=self._link.was_reached
+                    self._redis,
+                    request.name,
+                    was_reached=self._link.was_reached,
+                    handled=handled,
                 )
                 time.sleep(patience.pause(error))
                 request = request.again()
@@ -233,12 +237,16 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         walking = walk(self._shared.keyspace, is_cluster=is_cluster(self._redis))
         patience = None
         while True:
+            handled = sys.exc_info()[1]
             try:
                 page = self._run(walking.page(), self._link.reply)
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
                 if not walking.failed():
                     patience = patience or Patience(
-                        self._redis, "SCAN", was_reached=self._link.was_reached
+                        self._redis,
+                        "SCAN",
+                        was_reached=self._link.was_reached,
+                        handled=handled,
                     )
                     time.sleep(patience.pause(error))
                 continue

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import count, product
 from pathlib import Path
+from ssl import SSLCertVerificationError
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -318,3 +319,23 @@ def _many_threads(saver: Saver, client: redis.Redis) -> list[str]:
             pipeline.copy(key("0").timeline.decode(), key(str(number)).timeline.decode())
         pipeline.execute()
     return sorted(map(str, range(3000)))
+
+
+def test_a_server_that_restarts_is_waited_for_while_an_error_is_handled(saver_on: SaverOn) -> None:
+    """What follows the failure of an API would fail as well, at the first restart of the server."""
+    with closing(Restarting()) as server:
+        saver = saver_on(server.url)
+        saver.get_tuple(thread("a"))
+        starting = server.restart_in(0.5)
+        try:
+            _ask_an_api()
+        except SSLCertVerificationError:
+            assert saver.get_tuple(thread("a")) is None
+            starting.join()
+            starting = server.restart_in(0.5)
+            assert [*saver.list_threads()] == []
+        starting.join()
+
+
+def _ask_an_api() -> None:
+    raise SSLCertVerificationError("the certificate of an API has expired")

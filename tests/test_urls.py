@@ -23,6 +23,7 @@ from langgraph_checkpoint_redis._clients import Patience
 from langgraph_checkpoint_redis._urls import parsed
 
 from .driving import Saver
+from .forking import ran
 from .servers import Restarting
 from .story import chat, thread, use
 
@@ -310,6 +311,46 @@ def test_connections_are_remembered_for_that(
     assert not was_reached()
     saver.get_tuple(thread("a"))
     assert was_reached()
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        """
+        saver = AsyncRedisSaver(url)
+        assert asyncio.run(saver.aget_tuple(thread("a"))) is None
+        back_at = time.monotonic() + 1
+        assert asyncio.run(saver.aget_tuple(thread("a"))) is None
+        """,
+        """
+        saver = RedisSaver(url)
+        assert saver.get_tuple(thread("a")) is None
+        back_at = time.monotonic() + 1
+        check(forked(lambda: saver.get_tuple(thread("a")) is None))
+        """,
+    ],
+    ids=["in another loop", "in a forked process"],
+)
+def test_a_saver_remembers_for_that_what_it_has_reached(
+    server: str, prefix: str, later: str
+) -> None:
+    """Jobs that run in a loop or a process of their own would fail while a container restarts."""
+    url = server.replace("127.0.0.1", "container")
+    assert ran(url, prefix, _NAMED_CONTAINER, later) == "done"
+
+
+_NAMED_CONTAINER = """
+    import socket
+
+    known, back_at = socket.getaddrinfo, 0.0
+
+    def look_up(host, *args, **options):
+        if time.monotonic() < back_at:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return known("127.0.0.1" if host == "container" else host, *args, **options)
+
+    socket.getaddrinfo = look_up
+    """
 
 
 def test_a_url_for_a_cluster_says_that_it_leads_to_another_server(
