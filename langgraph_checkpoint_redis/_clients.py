@@ -43,6 +43,7 @@ from .errors import (
 
 CONNECTIONS = 64  # that one saver uses at a time; a client's pool refuses more than 100 by default
 SECONDS_TO_RECOVER = 10.0  # that a server may take to restart, to fail over or to move a slot
+SECONDS_TO_BE_KNOWN = 2.0  # that the name of a server may be unknown which nobody has reached yet
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5  # seconds between one try and the next
 
 SECONDS_TO_NOTICE = 1.0  # after which sentinels are asked again which server is the primary
@@ -237,7 +238,8 @@ class Patience:
         """`what` is the name of the script or command, for the log.
 
         Where the server `was_reached` before, its name may be unknown for a while, as that of a
-        container that restarts. The name of a server that nobody has reached yet is wrong.
+        container that restarts. The name of a server that nobody has reached yet is probably wrong,
+        or comes in a moment, where containers start together.
 
         `handled` is the error that the caller was handling: Python shows it as the context of ours,
         but it says nothing about the server.
@@ -247,7 +249,8 @@ class Patience:
         self._handled = handled
         self._is_cluster = is_cluster(redis)
         self._what, self._attempt = what, 1
-        self._deadline = time.monotonic() + SECONDS_TO_RECOVER
+        began = time.monotonic()
+        self._deadline, self._known_by = began + SECONDS_TO_RECOVER, began + SECONDS_TO_BE_KNOWN
         self._pause = 0.0  # at first none: a connection may have been closed while it was idle
 
     def pause(self, error: Exception) -> float:
@@ -265,7 +268,9 @@ class Patience:
         if not self._is_ours or self._will_last(explanation) or self._is_over():
             raise explanation
         if not self._was_reached and any(map(_is_unknown_host, self._causes(error))):
-            raise explanation
+            self._deadline = min(self._deadline, self._known_by)
+            if self._is_over():
+                raise explanation
         pause, self._pause = self._pause, min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
         pause *= random.uniform(0.5, 1)  # noqa: S311 - not all clients at once, no secret
         self._attempt += 1
