@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -542,3 +543,38 @@ def test_a_lease_whose_control_is_lost_ends(
         with pytest.raises(LeaseLostError):
             put(other, at, said=SAID)
     put(saver, at, said=SAID)
+
+
+def test_a_thread_that_expires_does_so_after_its_chunks_were_lost(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """A thread could never be used again once it has expired."""
+    keys = Keyspace(prefix).thread("a")
+    expiring = RedisSaver(client, prefix=prefix, ttl=0.5)
+    at, before = put(expiring, HERE, said="one")
+    put(expiring, at, before, said="two")
+    client.unlink(keys.chunks)
+    assert saver.repair("a")
+    assert client.exists(keys.chunks)
+    assert saver.get_tuple(HERE)
+    sleep(0.6)
+    assert saver.get_tuple(HERE) is None
+    assert not client.exists(keys.chunks)
+    put(saver, HERE, said="three")
+
+
+def test_pruning_a_thread_without_chunks_leaves_what_could_be_read(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """A thread could not be used any more, since somebody made room."""
+    at, before = put(saver, HERE, said="one")
+    saver.put_writes(at, [("said", "more")], "task")
+    put(saver, at, before, said="two")
+    client.unlink(Keyspace(prefix).thread("a").chunks)
+    fresh = RedisSaver(client, prefix=prefix)
+    for _ in range(2):
+        found = fresh.get_tuple(HERE)
+        assert found
+        assert found.checkpoint["channel_values"] == {"said": "two"}
+        saver.prune(["a"])
+    put(saver, found.config, found.checkpoint, said="three")

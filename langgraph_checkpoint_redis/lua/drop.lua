@@ -68,7 +68,7 @@ end
 
 -- The writes of a checkpoint go with it, unless there is another of its name: then it was damaged there.
 local function drop_checkpoint(row, why)
-  redis.call('HSET', CHUNKS, 'lost', '1') -- so that nothing is taken for rebuilt from it without a look
+  note('lost') -- so that nothing is taken for rebuilt from it without a look
   if why ~= '' then
     remove_checkpoint(row)
     return

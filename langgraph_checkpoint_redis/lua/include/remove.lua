@@ -30,6 +30,9 @@ local function remove_rows(token, stage, place, choice)
     if choice.check then
       steps = STEPS -- so that a call which begins to remove rows comes on
     end
+    if is_unknown(fields_of(CHUNKS)) then
+      note_unknown() -- else rows that stay without writes would pass for those of a thread that has lost its chunks
+    end
     local is_changed = false
     note_removal(function()
       is_changed = choice.heed_arrived(place.is_begun)

@@ -93,17 +93,28 @@ local function fields_to_write_by()
   }
 end
 
+-- Sets a field. Where CHUNKS is gone and begins with it, it expires with the rows: it must not outlive them, or
+-- they would pass for lost.
+local function note(name)
+  local is_new = not exists(CHUNKS)
+  redis.call('HSET', CHUNKS, name, '1')
+  local left = is_new and math.max(redis.call('PTTL', TIMELINE), redis.call('PTTL', WRITES)) or 0
+  if left > 0 then
+    redis.call('PEXPIRE', CHUNKS, left)
+  end
+end
+
 local function note_rows_there()
   for _, name in ipairs({'timeline', 'writes'}) do
     if exists(OWN[name]) then
-      redis.call('HSET', CHUNKS, name, '1')
+      note(name)
     end
   end
 end
 
 -- Notes what there is in a thread that is_unknown.
 local function note_unknown()
-  redis.call('HSET', CHUNKS, exists(CHUNKS) and 'swept' or 'lost', '1')
+  note(exists(CHUNKS) and 'swept' or 'lost')
   note_rows_there()
 end
 
@@ -141,7 +152,7 @@ end
 -- Makes a thread readable and writable again that has lost a key.
 local function accept_loss(name)
   if name == 'chunks' then
-    redis.call('HSET', CHUNKS, 'lost', '1')
+    note('lost')
     note_rows_there()
   else
     redis.call('HDEL', CHUNKS, name)
