@@ -741,7 +741,7 @@ class Operations(NamedTuple):
             if not token:
                 yield Commands(tuple(("UNLINK", key) for key in staged))
                 return b"LOST " + stage if stage else b"CHANGED"
-            if sizes and not any(sizes[:3]):  # there are no rows and no chunks
+            if sizes and not any(sizes[:2]):  # there are no rows, but perhaps chunks ahead of them
                 return b"NOTHING"
             some = [*parts, [] if stage else names]
             args = [*terms, *(sizes or [""] * 4), ttl, deadline, *map(len, some)]

@@ -175,6 +175,10 @@ def test_a_copy_of_a_thread_that_does_not_exist_says_so(
     with pytest.raises(ThreadNotFoundError, match="'a'"):
         saver.copy_thread("a", "b")
     assert [*client.scan_iter(f"{prefix}:*")] == []
+    client.hset(Keyspace(prefix).thread("a").chunks, b"a" * 16, b"\0ahead of the first row")
+    with pytest.raises(ThreadNotFoundError, match="'a'"):
+        saver.copy_thread("a", "b")
+    assert not client.exists(Keyspace(prefix).thread("b").chunks)
 
 
 def test_nothing_is_copied_onto_a_thread_that_another_has_leased(

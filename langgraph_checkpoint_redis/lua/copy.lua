@@ -46,12 +46,13 @@ end
 if is_copied(KEYS[7]) then
   mark_target(KEYS[7]) -- a write, which `WAIT` waits for
   return 'COPIED'
-elseif redis.call('EXISTS', KEYS[8], KEYS[9], KEYS[10]) == 0 then
-  return 'NOTHING'
 end
 local life = redis.call('HMGET', KEYS[12], 'ttl', 'deadline')
 life[1] = life[1] or redis.call('HGET', KEYS[10], 'ttl') -- see control.lua
 local lost = lost_of_source(KEYS[8], KEYS[9], KEYS[10])
+if not lost and redis.call('EXISTS', KEYS[8], KEYS[9]) == 0 then -- chunks may be there, ahead of the first row
+  return 'NOTHING'
+end
 local refusal = refusal_of_copy() or lost and 'LOST ' .. lost or is_large() and 'LARGE'
 if refusal then
   return refusal
