@@ -699,7 +699,7 @@ class Operations(NamedTuple):
             if outcome != b"COPIED":
                 yield from self._runs.lead_no_more(target, runs, token)
             begun += 1
-        if outcome != b"COPIED":
+        if outcome not in {b"COPIED", b"NOTHING"}:
             raise _copy_error(outcome, source, target)
 
     def _crosses_slots(self, source: str, target: str) -> Operation[bool]:
@@ -799,8 +799,6 @@ def _copy_error(outcome: bytes, source: str, target: str) -> RedisSaverError:
         return ThreadChangedError(source)
     if outcome.startswith(b"LOST "):
         return lost_key(outcome.removeprefix(b"LOST "))
-    if outcome == b"NOTHING":
-        return ThreadNotFoundError(source)
     refusals: dict[bytes, type[ThreadExistsError | ThreadLeasedError | LeaseLostError]] = {
         b"EXISTS": ThreadExistsError,
         b"LEASED": ThreadLeasedError,

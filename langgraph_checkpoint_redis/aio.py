@@ -376,8 +376,10 @@ class AsyncRedisSaver(
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all of a thread to another, complete or not at all.
 
+        A source that does not exist has nothing to copy: the Agent Server copies threads that
+        nobody has talked to yet.
+
         Raises:
-            ThreadNotFoundError: There is no such source.
             ThreadExistsError: The target has checkpoints or writes already.
             CorruptThreadError: The source, or the target, has lost a key.
             ThreadLeasedError: Another has the lease of the target.

@@ -577,4 +577,5 @@ def test_pruning_a_thread_without_chunks_leaves_what_could_be_read(
         assert found
         assert found.checkpoint["channel_values"] == {"said": "two"}
         saver.prune(["a"])
+    assert found
     put(saver, found.config, found.checkpoint, said="three")

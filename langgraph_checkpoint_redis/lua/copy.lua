@@ -50,10 +50,8 @@ end
 local life = redis.call('HMGET', KEYS[12], 'ttl', 'deadline')
 life[1] = life[1] or redis.call('HGET', KEYS[10], 'ttl') -- see control.lua
 local lost = lost_of_source(KEYS[8], KEYS[9], KEYS[10])
-if not lost and redis.call('EXISTS', KEYS[8], KEYS[9]) == 0 then -- chunks may be there, ahead of the first row
-  return 'NOTHING'
-end
-local refusal = refusal_of_copy() or lost and 'LOST ' .. lost or is_large() and 'LARGE'
+local is_there = redis.call('EXISTS', KEYS[8], KEYS[9]) > 0 -- chunks alone may be ahead of the first row
+local refusal = refusal_of_copy() or lost and 'LOST ' .. lost or not is_there and 'NOTHING' or is_large() and 'LARGE'
 if refusal then
   return refusal
 elseif not are_led_here(KEYS[11], 6, #ARGV, life[2]) then

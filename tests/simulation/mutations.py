@@ -121,7 +121,7 @@ MUTATIONS = (
     Mutation(
         "lost chunks are not noted",
         "lua/include/whole.lua",
-        "  redis.call('HSET', CHUNKS, exists(CHUNKS) and 'swept' or 'lost', '1')\n",
+        "  note(exists(CHUNKS) and 'swept' or 'lost')\n",
         "",
         "evict_key",
     ),
