@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import redis
@@ -11,3 +12,21 @@ def chunks_at(client: redis.Redis, key: bytes) -> dict[bytes, bytes]:
     """The chunks of a thread, without the fields beside them that say whether it is whole."""
     fields: Any = client.hgetall(key)
     return {name: chunk for name, chunk in fields.items() if len(name) == 16}
+
+
+def contents(client: redis.Redis, keys: Iterable[bytes]) -> dict[bytes, object]:
+    """What is in some keys that are there.
+
+    Not as `DUMP` has it: a large hash changes its order by itself, while the server rehashes it.
+    """
+    found = {key: _content(client, key) for key in keys}
+    return {key: content for key, content in found.items() if content is not None}
+
+
+def _content(client: redis.Redis, key: bytes) -> object:
+    kind: Any = client.type(key)
+    if kind == b"hash":
+        return client.hgetall(key)
+    if kind == b"zset":
+        return client.zrange(key, 0, -1, withscores=True)
+    return client.dump(key)

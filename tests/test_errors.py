@@ -42,7 +42,7 @@ from langgraph_checkpoint_redis.moving._stores import ChangedError
 
 from .driving import AwaitedSaver, Saver
 from .servers import any_binary
-from .stored import chunks_at
+from .stored import chunks_at, contents
 
 
 def thread(thread_id: object = "a", **configurable: Any) -> RunnableConfig:
@@ -60,9 +60,9 @@ def put(
     return saver.put(at, checkpoint, metadata, {"c": "1"})
 
 
-def dumped(client: redis.Redis, prefix: str) -> dict[object, object]:
+def dumped(client: redis.Redis, prefix: str) -> dict[bytes, object]:
     """All that is stored under a prefix."""
-    return {key: client.dump(key) for key in client.scan_iter(f"{prefix}:*")}
+    return contents(client, client.scan_iter(f"{prefix}:*"))
 
 
 # Bad arguments

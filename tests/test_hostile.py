@@ -42,6 +42,7 @@ from langgraph_checkpoint_redis._keys import Keyspace
 
 from .driving import Saver
 from .servers import any_binary
+from .stored import contents
 
 some = settings(
     deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -132,11 +133,7 @@ def use(saver: RedisSaver, word: str, other: str, run: str) -> Iterator[Callable
 
 
 def dumped(client: redis.Redis, prefix: str) -> dict[bytes, object]:
-    keys = [*client.scan_iter(f"{prefix}*", count=1000)]
-    with client.pipeline(transaction=False) as pipeline:
-        for key in keys:
-            pipeline.dump(key)
-        return dict(zip(keys, pipeline.execute(), strict=True))
+    return contents(client, client.scan_iter(f"{prefix}*", count=1000))
 
 
 @some

@@ -29,7 +29,7 @@ from langgraph_checkpoint_redis._damage import seal_of, unsealed
 from langgraph_checkpoint_redis._keys import Keyspace
 
 from .driving import Saver
-from .stored import chunks_at
+from .stored import chunks_at, contents
 from .test_damage import Stored, flipped, read, thread
 
 DAY = 86_400
@@ -182,12 +182,12 @@ def test_what_is_wrong_is_found_and_repaired_and_all_else_stays(
     """A thread would fail at some turn, and nobody could say why, or save the rest of it."""
     expected = [saver.get_tuple(place) for place in stored.places]
     kind, key, reason = spoil(stored)
-    before = {key: stored.client.dump(key) for key in stored.keys}
+    before = contents(stored.client, stored.keys)
     problems = saver.verify("a b")
     assert any(
         one.kind == kind and one.key.endswith(key) and reason in one.reason for one in problems
     ), problems
-    assert {key: stored.client.dump(key) for key in stored.keys} == before
+    assert contents(stored.client, stored.keys) == before
     removed = saver.repair("a b")
     assert {*removed} >= {*problems}
     assert saver.verify("a b") == saver.repair("a b") == []
@@ -266,11 +266,11 @@ def test_a_newer_format_is_left_alone(saver: Saver, stored: Stored) -> None:
     *names, data = unsealed(row).split(b"\0", 2)
     content = b"\0".join([*names, data[:1] + b"\x63" + data[2:]])
     stored.replace_row(row, content + seal_of(content))
-    before = {key: stored.client.dump(key) for key in stored.keys}
+    before = contents(stored.client, stored.keys)
     for method in (saver.verify, saver.repair):
         with pytest.raises(UnknownFormatError):
             method("a b")
-    assert {key: stored.client.dump(key) for key in stored.keys} == before
+    assert contents(stored.client, stored.keys) == before
 
 
 def test_a_checkpoint_whose_delta_channel_lost_an_ancestor_is_reported(

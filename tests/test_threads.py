@@ -43,6 +43,7 @@ from langgraph_checkpoint_redis._threads import Limits
 
 from .driving import AwaitedSaver, Saver
 from .run_index import threads_of
+from .stored import contents
 from .strategies import RepeatingSaver, config, effort, names, several
 
 DAY = 86_400
@@ -516,11 +517,11 @@ def test_a_look_alone_writes_nothing(saver: Saver, client: redis.Redis, prefix: 
     """Walks could not be done by readers, and each would make all threads change."""
     idle_thread(saver)
     put(saver, "b")
-    before = {key: client.dump(key) for key in client.scan_iter(f"{prefix}:*")}
+    before = contents(client, client.scan_iter(f"{prefix}:*"))
     assert [*saver.list_threads(idle=DAY)] == ["a"]
     assert saver.prune_threads(keep_last=9) == 0
     assert saver.prune_threads(idle=30 * DAY) == 0
-    assert {key: client.dump(key) for key in client.scan_iter(f"{prefix}:*")} == before
+    assert contents(client, client.scan_iter(f"{prefix}:*")) == before
 
 
 @pytest.mark.parametrize(
