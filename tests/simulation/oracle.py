@@ -375,9 +375,11 @@ def history(
         last = ancestor
         is_there = ancestor.state is State.PRESENT and not ancestor.is_damaged
         is_whole = is_whole and (has_begun or is_there)
-        has_begun = has_begun or not ancestor.has_written(channel)
         writes = reversed(thread.writes_at(ancestor.place))
-        steps += [_step(write, ancestor) for write in writes if write.channel == channel]
+        found = [_step(write, ancestor) for write in writes if write.channel == channel]
+        # What comes before the first version was written for another branch.
+        steps += [step._replace(is_required=False) for step in found] if has_begun else found
+        has_begun = has_begun or not ancestor.has_written(channel)
         if channel in ancestor.values:
             return History([*ways, ending_with(ancestor.values[channel])], is_whole)
         if (kept := thread.kept_value(ancestor, channel)) is not None:
