@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import redis
 
 from examples.local_server import available_servers, free_port, running_server
@@ -38,6 +39,17 @@ def any_binary() -> Path:
 def is_image(name: str) -> bool:
     """Whether `--servers` means the image of a container."""
     return ":" in name
+
+
+@pytest.fixture(scope="module")
+def own_server(request: pytest.FixtureRequest, servers: dict[str, str]) -> Iterator[str]:
+    """A server of a test module's own, where one can be started: it is the module's `server`."""
+    binary = available_servers().get(request.param)
+    if binary is None:
+        yield servers[request.param]
+    else:
+        with running_server(binary) as url:
+            yield url
 
 
 @contextmanager

@@ -22,6 +22,18 @@ class Step:
     reply: Any = None
 
 
+def requests_of(saver: RedisSaver, operation: Operation[object]) -> Iterator[Request]:
+    """Drive an operation: each request before it is made. The last one taken is not made."""
+    reply = None
+    while True:
+        try:
+            request = operation.send(reply)
+        except StopIteration:
+            return
+        yield request
+        reply = saver._reply(request)
+
+
 def steps(saver: RedisSaver, operation: Operation[object], reply: object = None) -> Iterator[Step]:
     """Make the requests of an operation; the moments before, between and after them.
 

@@ -19,14 +19,17 @@ def contents(client: redis.Redis, keys: Iterable[bytes]) -> dict[bytes, object]:
 
     Not as `DUMP` has it: a large hash changes its order by itself, while the server rehashes it.
     """
-    found = {key: _content(client, key) for key in keys}
+    found = {key: content_of(client, key) for key in keys}
     return {key: content for key, content in found.items() if content is not None}
 
 
-def _content(client: redis.Redis, key: bytes) -> object:
+def content_of(client: redis.Redis, key: bytes) -> Any:
+    """What is in a key; None if it is not there."""
     kind: Any = client.type(key)
     if kind == b"hash":
         return client.hgetall(key)
     if kind == b"zset":
         return client.zrange(key, 0, -1, withscores=True)
+    if kind == b"set":
+        return client.smembers(key)
     return client.dump(key)

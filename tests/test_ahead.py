@@ -27,6 +27,7 @@ from langgraph_checkpoint_redis._resp import packed
 from .documented import COMMANDS
 from .driving import Saver
 from .servers import any_binary
+from .stored import content_of
 from .test_acl import url_of, user
 
 HERE: RunnableConfig = {"configurable": {"thread_id": "a", "checkpoint_ns": ""}}
@@ -55,13 +56,7 @@ def stored(client: redis.Redis, prefix: str) -> dict[str, Any]:
     """All that is in Redis below a prefix, and which keys expire."""
     found: dict[str, Any] = {}
     for key in sorted(client.scan_iter(match=f"{prefix}:*", count=1000)):
-        readers: dict[Any, Callable[[Any], Any]] = {
-            b"zset": lambda key: client.zrange(key, 0, -1),
-            b"hash": client.hgetall,
-            b"set": client.smembers,
-            b"string": client.get,
-        }
-        content = readers[client.type(key)](key)
+        content = content_of(client, key)
         name = key.decode().removeprefix(prefix)
         if ":control" in name:  # of times
             content = sorted(content)

@@ -5,7 +5,7 @@ Bytes are counted by the server, which these tests have for themselves where one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -23,38 +23,19 @@ from langgraph.checkpoint.conformance.test_utils import (
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from benchmarks.changes import CHANGES, States, appended, edited, log, map_with_one_change, words
-from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 
 from .driving import Saver
+from .servers import own_server
 from .strategies import effort
+from .test_costs import moved_bytes, stored_bytes
+
+server = own_server  # its counts are of nobody else
 
 ON_ONE_SERVER = True  # what is sent depends on this side alone
 
 HERE = generate_config("a")
 MEGABYTE = 1_000_000
-
-
-@pytest.fixture(scope="module")
-def server(request: pytest.FixtureRequest, servers: dict[str, str]) -> Iterator[str]:
-    """A server of these tests' own, where one can be started: its counts are of nobody else."""
-    binary = available_servers().get(request.param)
-    if binary is None:
-        yield servers[request.param]
-    else:
-        with running_server(binary) as url:
-            yield url
-
-
-def stored_bytes(client: redis.Redis, prefix: str) -> int:
-    keys = client.scan_iter(f"{prefix}:*", count=1000)
-    return sum(client.memory_usage(key, samples=0) or 0 for key in keys)
-
-
-def moved_bytes(client: redis.Redis) -> tuple[int, int]:
-    """Bytes that the server has received and sent so far."""
-    stats = client.info("stats")
-    return stats["total_net_input_bytes"], stats["total_net_output_bytes"]
 
 
 def put(saver: Saver, at: RunnableConfig, state: Any) -> RunnableConfig:

@@ -41,6 +41,7 @@ from langgraph_checkpoint_redis._scripts import Call, Request
 from .driving import Saver
 from .run_index import threads_of
 from .servers import address, running_cluster
+from .stepping import requests_of
 
 ON_ONE_SERVER = True  # `make test-servers` has all of them
 
@@ -126,15 +127,7 @@ def left_over(client: redis.Redis, prefix: str, thread_id: str = "b") -> list[by
 
 def steps(saver: RedisSaver, source: str = "a", target: str = "b") -> Iterator[Request]:
     """Copy a thread, one request at each step."""
-    operation = saver._operations.copy_thread(source, target)
-    reply = None
-    while True:
-        try:
-            request = operation.send(reply)
-        except StopIteration:
-            return
-        yield request
-        reply = saver._reply(request)
+    return requests_of(saver, saver._operations.copy_thread(source, target))
 
 
 # What the target had

@@ -24,24 +24,15 @@ from langgraph.checkpoint.conformance.test_utils import (
 )
 from langgraph.graph import START, MessagesState, StateGraph
 
-from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import RedisSaver
 
 from .driving import Graph, Saver
+from .servers import own_server
+
+server = own_server  # its counts are of nobody else
 
 MEGABYTE = 1_000_000
 MESSAGE = 500  # characters
-
-
-@pytest.fixture(scope="module")
-def server(request: pytest.FixtureRequest, servers: dict[str, str]) -> Iterator[str]:
-    """A server of these tests' own, where one can be started: its counts are of nobody else."""
-    binary = available_servers().get(request.param)
-    if binary is None:
-        yield servers[request.param]
-    else:
-        with running_server(binary) as url:
-            yield url
 
 
 # Counting
@@ -85,6 +76,12 @@ def _totals(client: redis.Redis) -> list[int]:
 def _commands(client: redis.Redis) -> dict[str, int]:
     stats = client.info("commandstats")
     return {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+
+
+def moved_bytes(client: redis.Redis) -> tuple[int, int]:
+    """Bytes that the server has received and sent so far."""
+    _, received, sent = _totals(client)
+    return received, sent
 
 
 def stored_bytes(client: redis.Redis, prefix: str) -> int:

@@ -19,7 +19,6 @@ from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, gen
 from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
-from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import (
     AsyncRedisSaver,
     CorruptThreadError,
@@ -31,22 +30,14 @@ from langgraph_checkpoint_redis._operations import Operations
 
 from .driving import AwaitedDriver, DirectDriver, Driver, Saver
 from .graphs import Builder, Session, says, sequence, shape, thread
+from .servers import own_server
 from .test_costs import Cost, cost
 from .test_delta import Both
 
+server = own_server  # its counts are of nobody else
+
 MEGABYTE = 1_000_000
 FILE = 100_000  # characters
-
-
-@pytest.fixture(scope="module")
-def server(request: pytest.FixtureRequest, servers: dict[str, str]) -> Iterator[str]:
-    """A server of these tests' own, where one can be started: its counts are of nobody else."""
-    binary = available_servers().get(request.param)
-    if binary is None:
-        yield servers[request.param]
-    else:
-        with running_server(binary) as url:
-            yield url
 
 
 def _merged(files: dict[str, str], writes: Sequence[dict[str, str]]) -> dict[str, str]:

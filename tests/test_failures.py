@@ -28,6 +28,7 @@ from langgraph_checkpoint_redis._keys import Keyspace
 
 from .driving import Saver
 from .servers import any_binary, chosen, wait_until
+from .stored import contents
 from .story import thread
 
 SaverOn = Callable[..., Saver]
@@ -90,16 +91,10 @@ def conversation(saver: Saver) -> None:
 
 def stored(client: Any) -> dict[bytes, object]:
     """All that a server has of threads, but for times; the index of runs is not a part of them."""
-    found: dict[bytes, object] = {}
-    for key in client.scan_iter(match="lg:{*"):
-        kind = client.type(key)
-        if kind == b"zset":
-            found[key] = client.zrange(key, 0, -1)
-        elif kind == b"hash":
-            found[key] = {*client.hgetall(key).items()} - {(b"", b"")}
-        else:
-            found[key] = client.dump(key)
-    return found
+    return {
+        key: {*content.items()} - {(b"", b"")} if isinstance(content, dict) else content
+        for key, content in contents(client, client.scan_iter(match="lg:{*")).items()
+    }
 
 
 WRITING: dict[str, Callable[[Saver], object]] = {
@@ -450,9 +445,9 @@ def test_a_script_that_fails_has_changed_nothing(
         damaged = getattr(Keyspace(prefix).thread("a"), key)
         client.delete(damaged)
         client.lpush(damaged, "something else")
-        before = contents(client, prefix)
+        before = contents(client, client.scan_iter(match=f"{prefix}:{{*"))
         if failure(act, saver):
-            assert contents(client, prefix) == before, name
+            assert contents(client, client.scan_iter(match=f"{prefix}:{{*")) == before, name
         client.unlink("-", *client.scan_iter(match=f"{prefix}:*"))
 
 
@@ -463,16 +458,3 @@ def failure(act: Callable[[Saver], object], saver: Saver) -> str:
     except (redis.ResponseError, ThreadsError) as error:
         return str(error)
     return ""
-
-
-def contents(client: Any, prefix: str) -> dict[bytes, object]:
-    found = {}
-    for key in client.scan_iter(match=f"{prefix}:{{*"):
-        kind = client.type(key)
-        if kind == b"zset":
-            found[key] = client.zrange(key, 0, -1)
-        elif kind == b"hash":
-            found[key] = client.hgetall(key)
-        else:
-            found[key] = client.dump(key)
-    return found

@@ -6,7 +6,7 @@ write is stored as it was meant, or refused, and costs no other write.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count, islice
@@ -26,9 +26,10 @@ from langgraph_checkpoint_redis import (
     _operations,
 )
 from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._scripts import PRUNE, PUT_CHUNKS, Call, Operation, Request
+from langgraph_checkpoint_redis._scripts import PRUNE, PUT_CHUNKS, Call, Operation
 
 from .driving import Saver
+from .stepping import requests_of
 from .stored import chunks_at
 from .story import thread
 
@@ -85,18 +86,6 @@ def found_in(saver: Saver | RedisSaver, write: str) -> object:
     return found and next((value for _, _, value in found.pending_writes or ()), None)
 
 
-def steps(saver: RedisSaver, operation: Operation[Any]) -> Iterator[Request]:
-    """Drive an operation, one request at each step."""
-    reply = None
-    while True:
-        try:
-            request = operation.send(reply)
-        except StopIteration:
-            return
-        yield request
-        reply = saver._reply(request)
-
-
 @options("write", WRITES)
 def test_a_script_takes_a_bounded_number_and_size_of_chunks(
     client: redis.Redis, prefix: str, other: RedisSaver, write: str
@@ -110,7 +99,7 @@ def test_a_script_takes_a_bounded_number_and_size_of_chunks(
         if write == "put"
         else writer._operations.put_writes(at, [("c", value)], "task", "")
     )
-    calls = [one for one in steps(writer, operation) if isinstance(one, Call)]
+    calls = [one for one in requests_of(writer, operation) if isinstance(one, Call)]
     assert len(calls) > 10
     assert max(len(call.args) for call in calls) < 2100
     assert max(sum(len(str(arg)) for arg in call.args) for call in calls) < 5_000_000
@@ -122,7 +111,7 @@ def test_one_large_piece_takes_one_call(client: redis.Redis, prefix: str) -> Non
     """A file would take more round trips, and nothing be gained."""
     writer = RedisSaver(client, prefix=prefix)
     value = RANDOM.randbytes(5_000_000)
-    requests = [*steps(writer, writer._operations.put(NEW, *put_arguments(value)))]
+    requests = [*requests_of(writer, writer._operations.put(NEW, *put_arguments(value)))]
     assert len(requests) == 1
 
 
@@ -155,7 +144,7 @@ def test_chunks_that_come_ahead_of_a_thread_expire_until_its_first_row_is_there(
     """A process that is killed would leave chunks that no command finds; or all would expire."""
     chunks = Keyspace(prefix).thread("a").chunks
     at = thread("a", checkpoint_ns="", checkpoint_id="1")
-    requests = steps(other, WRITES[write](other, at if write == "put_writes" else NEW))
+    requests = requests_of(other, WRITES[write](other, at if write == "put_writes" else NEW))
     begun = [*islice(requests, 5)]
     assert {request.name for request in begun} == {"put_chunks"}
     assert 50 < client.ttl(chunks) <= 60
@@ -177,7 +166,7 @@ def test_a_large_write_that_stops_anywhere_changes_nothing(
         at = old_thread(other)
         before = other.get_tuple(thread("a"))
         writer = RedisSaver(client, prefix=prefix)
-        reached = [*islice(steps(writer, WRITES[write](writer, at)), after)]
+        reached = [*islice(requests_of(writer, WRITES[write](writer, at)), after)]
         if reached[-1].name != "put_chunks":
             assert after > 8
             break
@@ -191,7 +180,7 @@ def test_a_large_write_that_stops_anywhere_changes_nothing(
 
 def prune_halfway(other: RedisSaver, _: RunnableConfig) -> None:
     """Begin a removal of many calls, and break it off while it frees."""
-    for request in steps(other, other._operations.prune("a", "keep_latest")):
+    for request in requests_of(other, other._operations.prune("a", "keep_latest")):
         assert isinstance(request, Call)
         if request.args[1] == b"chunks":
             return
@@ -199,7 +188,7 @@ def prune_halfway(other: RedisSaver, _: RunnableConfig) -> None:
 
 def marking(other: RedisSaver, _: RunnableConfig) -> None:
     """Begin a removal of many calls, and break it off while it marks."""
-    [*islice(steps(other, other._operations.prune("a", "keep_latest")), 2)]
+    [*islice(requests_of(other, other._operations.prune("a", "keep_latest")), 2)]
 
 
 def _client_of(saver: RedisSaver) -> Any:
@@ -236,7 +225,7 @@ def test_a_large_write_is_whole_whatever_happens_meanwhile(
             other.put(at, *put_arguments([*OLD, f"{number}" * 600], str(number)))
         writer = RedisSaver(client, prefix=prefix)
         at = other.get_tuple(thread("a")).config  # type: ignore[union-attr] # it is there
-        requests = steps(writer, WRITES[write](writer, at))
+        requests = requests_of(writer, WRITES[write](writer, at))
         reached = [*islice(requests, after)]
         if reached[-1].name != "put_chunks":
             break
@@ -272,7 +261,7 @@ def test_a_large_write_is_refused_by_a_lease_before_it_stores_anything(
     writer = RedisSaver(client, prefix=prefix)
     with other.lease("a") as lease:
         with pytest.raises(ThreadLeasedError):
-            [*steps(writer, WRITES[write](writer, at))]
+            [*requests_of(writer, WRITES[write](writer, at))]
         assert chunks_at(client, chunks) == before
         lease.saver.put(lease.config(at), *put_arguments(VALUE, "3"))
     assert found_in(other, "put") == VALUE
@@ -288,7 +277,7 @@ def test_a_large_write_of_a_late_run_leaves_nothing_of_a_deleted_thread(
     at = old_thread(other)
     other.delete_thread("a")
     with suppress(ThreadDeletedError):
-        [*steps(writer, WRITES[write](writer, at))]
+        [*requests_of(writer, WRITES[write](writer, at))]
     assert not client.exists(Keyspace(prefix).thread("a").chunks)
 
 
@@ -301,6 +290,8 @@ def test_the_script_is_the_last_word_where_parts_are_refused(
     chunks = Keyspace(prefix).thread("a").chunks
     client.hset(chunks.decode(), "swept", "1")
     writer = RedisSaver(client, prefix=prefix)
-    names = [one.name for one in steps(writer, writer._operations.put(at, *put_arguments(VALUE)))]
+    names = [
+        one.name for one in requests_of(writer, writer._operations.put(at, *put_arguments(VALUE)))
+    ]
     assert names == [PUT_CHUNKS.name, "put"]
     assert found_in(other, "put") == VALUE

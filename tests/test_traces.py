@@ -22,28 +22,20 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from typing_extensions import TypedDict
 
 from benchmarks.changes import words
-from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 
 from .driving import Driver, Saver
 from .graphs import Builder, Session, thread
+from .servers import own_server
+from .test_costs import moved_bytes
+
+server = own_server  # its counts are of nobody else
 
 ON_ONE_SERVER = True  # what is sent depends on this side alone
 
 TURNS = 5
 PER_TURN = 12_000  # bytes for the rows of a turn of one node: three checkpoints, two tasks
 PER_STEP = 4000  # bytes for the rows of each step more
-
-
-@pytest.fixture(scope="module")
-def server(request: pytest.FixtureRequest, servers: dict[str, str]) -> Iterator[str]:
-    """A server of these tests' own, where one can be started: its counts are of nobody else."""
-    binary = available_servers().get(request.param)
-    if binary is None:
-        yield servers[request.param]
-    else:
-        with running_server(binary) as url:
-            yield url
 
 
 class Turn(NamedTuple):
@@ -278,9 +270,10 @@ def run(drive: Driver, client: redis.Redis, trace: Trace) -> Iterator[tuple[int,
     session = Session(drive, trace.builder, durability="sync")
     session.run(next(trace.turns).input)
     for turn in trace.turns:
-        before = client.info("stats")["total_net_input_bytes"]
+        before, _ = moved_bytes(client)
         session.run(turn.input)
-        yield client.info("stats")["total_net_input_bytes"] - before, turn
+        now, _ = moved_bytes(client)
+        yield now - before, turn
 
 
 def refusals(saver: RedisSaver | AsyncRedisSaver) -> tuple[int, int]:
