@@ -452,7 +452,6 @@ class _IntegrityOperations(Operations):
 
     def _examine(self, thread_id: str) -> Operation[tuple[list[_Finding], list[Problem]]]:
         """The problems that drop.lua can look at again, and the others."""
-        thread_id = _config.identifier("thread_id", thread_id)
         keys = self._keys(thread_id)
         look = _Look(thread_id, keys)
         stage, position = b"chunks", b"0"

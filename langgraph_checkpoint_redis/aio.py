@@ -40,6 +40,7 @@ from redis.asyncio import Redis, RedisCluster
 from typing_extensions import Self
 
 from . import _codec, _config
+from ._async_links import AsyncLink
 from ._clients import Patience, checked, is_cluster, socket_timeout
 from ._compression import Compression
 from ._config import Duration
@@ -231,14 +232,15 @@ class AsyncRedisSaver(
                 link = await self._connections.here()  # another one, if it was closed meanwhile
                 return await link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
-                patience = patience or Patience(
-                    self._connections.redis,
-                    request.name,
-                    was_reached=self._connections.were_reached_by(link),
-                    handled=handled,
-                )
+                patience = patience or self._patience(request.name, link, handled)
                 await asyncio.sleep(patience.pause(error))
                 request = request.again()
+
+    def _patience(
+        self, what: str, link: AsyncLink | None, handled: BaseException | None
+    ) -> Patience:
+        was_reached = self._connections.were_reached_by(link)
+        return Patience(self._connections.redis, what, was_reached=was_reached, handled=handled)
 
     async def _thread_pages(self) -> AsyncIterator[Sequence[str]]:
         """All threads, each once, a page at a time."""
@@ -251,12 +253,7 @@ class AsyncRedisSaver(
                 page = await self._run(walking.page(), link.reply)
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
                 if not walking.failed():
-                    patience = patience or Patience(
-                        self._connections.redis,
-                        "SCAN",
-                        was_reached=self._connections.were_reached_by(link),
-                        handled=handled,
-                    )
+                    patience = patience or self._patience("SCAN", link, handled)
                     await asyncio.sleep(patience.pause(error))
                 continue
             if page is None:

@@ -223,14 +223,12 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             try:
                 return self._link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
-                patience = patience or Patience(
-                    self._redis,
-                    request.name,
-                    was_reached=self._link.was_reached,
-                    handled=handled,
-                )
+                patience = patience or self._patience(request.name, handled)
                 time.sleep(patience.pause(error))
                 request = request.again()
+
+    def _patience(self, what: str, handled: BaseException | None) -> Patience:
+        return Patience(self._redis, what, was_reached=self._link.was_reached, handled=handled)
 
     def _thread_pages(self) -> Iterator[Sequence[str]]:
         """All threads, each once, a page at a time."""
@@ -242,12 +240,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
                 page = self._run(walking.page(), self._link.reply)
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
                 if not walking.failed():
-                    patience = patience or Patience(
-                        self._redis,
-                        "SCAN",
-                        was_reached=self._link.was_reached,
-                        handled=handled,
-                    )
+                    patience = patience or self._patience("SCAN", handled)
                     time.sleep(patience.pause(error))
                 continue
             if page is None:

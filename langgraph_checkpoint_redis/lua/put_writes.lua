@@ -55,9 +55,7 @@ if old_row then
   redis.call('ZREM', WRITES, old_row)
 end
 redis.call('ZADD', WRITES, 0, row)
-if #KEYS > 6 then
-  redis.call('HDEL', CHUNKS, 'ahead') -- what came ahead stays
-end
+settle_chunks()
 if not care then
   return {1, {}, 0}
 end

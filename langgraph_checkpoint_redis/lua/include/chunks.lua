@@ -64,6 +64,14 @@ local function store_chunks(first)
   end
 end
 
+-- Lets chunks stay that came ahead in this transaction (see ahead.lua), now that the row is stored; there is one
+-- more key then.
+local function settle_chunks()
+  if #KEYS > 6 then
+    redis.call('HDEL', CHUNKS, 'ahead')
+  end
+end
+
 -- Lets chunks stay that came ahead of the first row of a thread.
 local function keep_chunks(fields)
   if not (fields.timeline or fields.writes or fields.is_unknown) then

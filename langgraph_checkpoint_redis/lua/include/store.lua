@@ -175,9 +175,7 @@ local function store_checkpoint()
     note_arrival(ns, id, head, parent_row)
   end
   redis.call('ZADD', TIMELINE, 0, sealed(prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail))
-  if #KEYS > 6 then
-    redis.call('HDEL', CHUNKS, 'ahead') -- what came ahead stays
-  end
+  settle_chunks()
   if not care then
     return {1, unused, {}, 0}
   end
