@@ -36,6 +36,7 @@ from ._keys import ThreadKeys, same_slot
 from ._known import Known, written
 from ._listing import Cursor, Page, Rows
 from ._logging import report_clock
+from ._new_chunks import NewChunks
 from ._options import Shared
 from ._refusals import lost_key
 from ._replies import Found, History, Reply, add_ancestor
@@ -84,56 +85,12 @@ FETCHED = 1000  # pieces that one command asks for
 MUCH = 8 * 1024 * 1024  # bytes of new values that end a page
 KEPT = 32 * 1024 * 1024  # bytes that a listing knows of a thread from one page to the next
 CHUNKS_OF_PUT, CHUNKS_OF_WRITES = 11, 7  # the arguments of these scripts that chunks begin with
-MANY, MANY_BYTES = 2000, 12 * 1024 * 1024  # new chunks that a write brings along; more go ahead
-PART, PART_NODES, PART_BYTES = 1000, 250, 1024 * 1024  # of them, in one call
 AHEAD = 60_000  # milliseconds in which the row has to follow, in a thread without others
 PASSES = 10  # times that a removal begins to look for what is in use
 BEGINNINGS = 20  # times that a removal begins again with the newest checkpoint
 COPY_MARK = 60_000  # milliseconds in which a repeated copy is known to be the same one
 COPIES = 10  # times that a copy begins, while its source changes
 ENDING = 2  # what set_life.lua says where entries of the index of runs end too soon
-
-
-class NewChunks(NamedTuple):
-    """Chunks that a write brings along; nodes come after those that they refer to."""
-
-    nodes: Mapping[bytes, bytes]
-    pieces: Mapping[bytes, bytes]
-
-    @property
-    def all(self) -> dict[bytes, bytes]:
-        """Both."""
-        return {**self.nodes, **self.pieces}
-
-    @property
-    def are_many(self) -> bool:
-        """Whether a script that stores all of them would take long, and several calls would not."""
-        number = len(self.nodes) + len(self.pieces)
-        if number <= 1 or number > MANY:
-            return number > 1
-        size = sum(map(len, self.pieces.values())) + sum(map(len, self.nodes.values()))
-        return size > MANY_BYTES
-
-    def parts(self) -> Iterator[NewChunks]:
-        """Parts of a bounded size; each refers only to itself and to parts before it."""
-        for part in _split(self.pieces, PART):
-            yield NewChunks({}, part)
-        for part in _split(self.nodes, PART_NODES):
-            yield NewChunks(part, {})
-
-
-def _split(chunks: Mapping[bytes, bytes], most: int) -> Iterator[dict[bytes, bytes]]:
-    """Divide chunks into parts of at most so many, and of few bytes."""
-    part: dict[bytes, bytes] = {}
-    size = 0
-    for name, content in chunks.items():
-        if part and (len(part) == most or size + len(content) > PART_BYTES):
-            yield part
-            part, size = {}, 0
-        part[name] = content
-        size += len(content)
-    if part:
-        yield part
 
 
 class Operations(NamedTuple):

@@ -23,6 +23,7 @@ from langgraph_checkpoint_redis import (
     RedisSaver,
     ThreadDeletedError,
     ThreadLeasedError,
+    _new_chunks,
     _operations,
 )
 from langgraph_checkpoint_redis._keys import Keyspace
@@ -49,7 +50,7 @@ options = pytest.mark.parametrize
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a list of some messages take many parts, and a removal take many calls."""
     for name, number in (("MANY", 10), ("PART", 7), ("PART_NODES", 2)):
-        monkeypatch.setattr(_operations, name, number)
+        monkeypatch.setattr(_new_chunks, name, number)
     steps = PRUNE.source.replace("local STEPS = 1000", "local STEPS = 5")
     assert steps != PRUNE.source
     monkeypatch.setattr(_operations, "PRUNE", replace(PRUNE, source=steps))
@@ -285,7 +286,7 @@ def test_the_script_is_the_last_word_where_parts_are_refused(
     client: redis.Redis, prefix: str, other: RedisSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write would never end while a removal goes on."""
-    monkeypatch.setattr(_operations, "MANY", 10)
+    monkeypatch.setattr(_new_chunks, "MANY", 10)
     at = old_thread(other)
     chunks = Keyspace(prefix).thread("a").chunks
     client.hset(chunks.decode(), "swept", "1")

@@ -28,7 +28,12 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 from redis.crc import key_slot
 
 import langgraph_checkpoint_redis
-from langgraph_checkpoint_redis import RedisSaver, UnknownFormatError, _operations, _scripts
+from langgraph_checkpoint_redis import (
+    RedisSaver,
+    UnknownFormatError,
+    _new_chunks,
+    _scripts,
+)
 from langgraph_checkpoint_redis._damage import seal_of, unsealed
 from langgraph_checkpoint_redis._keys import Keyspace
 from langgraph_checkpoint_redis._operations import Operations
@@ -186,7 +191,7 @@ def tell(watched: WatchedRedis, prefix: str) -> None:
 
 def put_much(saver: RedisSaver) -> None:
     """A value whose chunks go ahead."""
-    value = [f"{number:600}" for number in range(_operations.MANY)]
+    value = [f"{number:600}" for number in range(_new_chunks.MANY)]
     checkpoint = generate_checkpoint(channel_values={"c": value}, channel_versions={"c": "1"})
     saver.put(generate_config("i"), checkpoint, generate_metadata(), {"c": "1"})
 

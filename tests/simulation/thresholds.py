@@ -15,7 +15,14 @@ from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
-from langgraph_checkpoint_redis import _chunks, _clients, _operations, _options, _scripts
+from langgraph_checkpoint_redis import (
+    _chunks,
+    _clients,
+    _new_chunks,
+    _operations,
+    _options,
+    _scripts,
+)
 from langgraph_checkpoint_redis._scripts import Script
 
 _LUA = files("langgraph_checkpoint_redis") / "lua"
@@ -36,8 +43,8 @@ OF_SCRIPTS: Mapping[str, Mapping[str, int]] = {
 }
 # Constants of modules.
 OF_MODULES: Mapping[ModuleType, Mapping[str, Any]] = {
-    _operations: {"PAGE": 3, "ANCESTORS": 2, "FETCHED": 5, "MUCH": 2000}
-    | {"MANY": 4, "PART": 3, "PART_NODES": 2, "PART_BYTES": 500},
+    _operations: {"PAGE": 3, "ANCESTORS": 2, "FETCHED": 5, "MUCH": 2000},
+    _new_chunks: {"MANY": 4, "PART": 3, "PART_NODES": 2, "PART_BYTES": 500},
     _chunks: {
         "LITERAL": 12,
         "PIECE": 40,
