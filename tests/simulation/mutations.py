@@ -142,24 +142,35 @@ def mutated(mutation: Mutation, source: str) -> str:
     return source.replace(mutation.old, mutation.new)
 
 
-def _simulate(mutation: Mutation, seconds: float) -> str:
-    """The seed that fails first, and how; or that none does."""
+def _result(mutation: Mutation, seconds: float) -> str:
+    """Which seed finds a mutation, and how; a seed that fails without it as well finds nothing."""
     with TemporaryDirectory() as folder:
         copy = Path(folder) / PACKAGE.name
         shutil.copytree(PACKAGE, copy)
         changed = copy / mutation.path
         changed.write_text(mutated(mutation, changed.read_text("utf-8")), "utf-8")
-        command = [sys.executable, "-m", "tests.simulation", "--until-failure", "--shrink", "0"]
-        command += ["--seed", "1", "--seconds", str(seconds), "--faults", mutation.faults]
-        env = os.environ | {"PYTHONPATH": os.pathsep.join([folder, str(ROOT)])}
-        done = subprocess.run(  # in the folder, as Python looks there first
-            command, cwd=folder, env=env, capture_output=True, text=True, check=False
-        )
+        found = _first_failure(Path(folder), mutation.faults, 1, seconds)
+    if not found:
+        return "NOT FOUND"
+    seed, kind = found
+    if _first_failure(ROOT, mutation.faults, seed, 0):
+        return f"seed {seed} fails without it"
+    return f"seed {seed} finds it: {kind}"
+
+
+def _first_failure(folder: Path, faults: str, seed: int, seconds: float) -> tuple[int, str] | None:
+    """The first seed that fails with the package in a folder, and how; None if none does."""
+    command = [sys.executable, "-m", "tests.simulation", "--until-failure", "--shrink", "0"]
+    command += ["--seed", str(seed), "--seconds", str(seconds), "--faults", faults]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    done = subprocess.run(  # in the folder, as Python looks there first
+        command, cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
     if found := FAILS.search(done.stdout):
-        return f"seed {found[1]} finds it: {found[2]}"
+        return int(found[1]), found[2]
     if "failures  none" not in done.stdout:
         raise RuntimeError(done.stderr[-2000:] or done.stdout[-2000:])
-    return "NOT FOUND"
+    return None
 
 
 def main() -> None:
@@ -172,10 +183,10 @@ def main() -> None:
     for mutation in MUTATIONS:
         if said.only in mutation.name:
             began = time.monotonic()
-            result = _simulate(mutation, said.seconds)
+            result = _result(mutation, said.seconds)
             took = time.monotonic() - began
             print(f"{mutation.name:50} {result:35} {took:4.0f} s  {mutation.faults}", flush=True)
-            missed += result == "NOT FOUND"
+            missed += "finds it" not in result
     sys.exit(bool(missed))
 
 
