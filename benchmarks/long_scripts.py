@@ -27,7 +27,8 @@ from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from examples.local_server import available_servers, running_server
-from langgraph_checkpoint_redis import RedisSaver, _scripts
+from langgraph_checkpoint_redis import RedisSaver
+from langgraph_checkpoint_redis._protocol import requests
 
 LIMIT = 50.0  # milliseconds
 ROUNDS = 7  # times that an operation is tried at most, as long as it is above the limit
@@ -39,8 +40,8 @@ MESSAGE = 600  # characters
 KEPT, USED = "kept", "used"  # prefixes: of threads as they are made, and of those that are measured
 SCRIPTS = {
     script.sha: script.name
-    for script in vars(_scripts).values()
-    if isinstance(script, _scripts.Script)
+    for script in vars(requests).values()
+    if isinstance(script, requests.Script)
 }
 
 
@@ -298,8 +299,8 @@ class Meter:
         self.url, self.limit = url, limit
         self.client = redis.Redis.from_url(url)
         self.client.config_set("slowlog-max-len", LOGGED)
-        for script in vars(_scripts).values():
-            if isinstance(script, _scripts.Script):
+        for script in vars(requests).values():
+            if isinstance(script, requests.Script):
                 self.client.script_load(script.source)
 
     def built(self, make: Callable[[RedisSaver, int], Thread], size: int) -> tuple[Thread, Blocked]:

@@ -33,10 +33,11 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from benchmarks.workloads import checkpoint_of
 from examples.local_server import server_url
-from langgraph_checkpoint_redis import RedisSaver, _chunks
-from langgraph_checkpoint_redis._known import KnownThreads
-from langgraph_checkpoint_redis._messages import Messages
-from langgraph_checkpoint_redis._options import MESSAGES_BYTES
+from langgraph_checkpoint_redis import RedisSaver
+from langgraph_checkpoint_redis._core.cache import KnownThreads
+from langgraph_checkpoint_redis._core.options import MESSAGES_BYTES
+from langgraph_checkpoint_redis._serde.caching import Messages
+from langgraph_checkpoint_redis._storage import chunking
 
 SAMPLES = 60
 LETTERS = "abcdefgh ijklmnop"
@@ -74,9 +75,9 @@ def message(number: int) -> AnyMessage:
 @contextmanager
 def whole_values() -> Iterator[None]:
     """Cut nothing meanwhile."""
-    before, _chunks.PIECE = _chunks.PIECE, sys.maxsize
+    before, chunking.PIECE = chunking.PIECE, sys.maxsize
     yield
-    _chunks.PIECE = before
+    chunking.PIECE = before
 
 
 class Plain(JsonPlusSerializer):

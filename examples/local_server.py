@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from langgraph_checkpoint_redis._servers import available_servers, first_server
+from langgraph_checkpoint_redis._embedded.discovery import available_servers, first_server
 
 __all__ = ["available_servers", "running_server", "server_url"]
 

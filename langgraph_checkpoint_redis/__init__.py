@@ -3,11 +3,11 @@
 __version__ = "0.1.0"  # first, as connections tell it to the server
 
 from . import _requirements  # noqa: F401 - second, as all others import LangGraph
-from ._confirm import Confirm
-from ._encryption import KeyRing
-from ._integrity import Problem
-from ._lease import AsyncLease, Lease
-from ._threads import Stats, ThreadInfo
+from ._admin.threads import Stats, ThreadInfo
+from ._admin.verify import Problem
+from ._core.lease import AsyncLease, Lease
+from ._protocol.confirm import Confirm
+from ._storage.encryption import KeyRing
 from .aio import AsyncRedisSaver
 from .errors import (
     ClockError,

@@ -39,26 +39,27 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis.asyncio import Redis, RedisCluster
 from typing_extensions import Self
 
-from . import _codec, _config
-from ._async_links import AsyncLink
-from ._clients import Patience, checked, is_cluster, socket_timeout
-from ._compression import Compression
-from ._config import Duration
-from ._confirm import Confirm
-from ._copies import copied, restored, state_of
-from ._driving import Failures
-from ._embedded import EmbeddedServer
-from ._integrity import AsyncIntegrity
-from ._lease import AsyncLease, Holding
-from ._listing import Cursor, cursor
-from ._loops import Connections
-from ._operations import Operations
-from ._options import Options, Shared, shared
-from ._reencryption import AsyncReencryption
-from ._scripts import Operation, Request
-from ._setup import check
-from ._thread_methods import AsyncThreadMethods
-from ._walks import walk
+from ._admin.reencrypt import AsyncReencryption
+from ._admin.setup import check
+from ._admin.thread_methods import AsyncThreadMethods
+from ._admin.verify import AsyncIntegrity
+from ._admin.walks import walk
+from ._base import copied, restored, state_of
+from ._core import arguments
+from ._core.arguments import Duration
+from ._core.driving import Failures
+from ._core.lease import AsyncLease, Holding
+from ._core.listing import Cursor, cursor
+from ._core.operations import Operations
+from ._core.options import Options, Shared, shared
+from ._embedded.server import EmbeddedServer
+from ._protocol.confirm import Confirm
+from ._protocol.requests import Operation, Request
+from ._storage import codec
+from ._storage.compression import Compression
+from ._transport.async_ import AsyncLink
+from ._transport.clients import Patience, checked, is_cluster, socket_timeout
+from ._transport.loops import Connections
 
 T = TypeVar("T")
 
@@ -127,7 +128,7 @@ class AsyncRedisSaver(
         on_clock_skew: Literal["warn", "error"] = "warn",
     ) -> None:
         """Nothing is sent before the first call, and no event loop is needed."""
-        super().__init__(serde=_config.serializer(serde))
+        super().__init__(serde=arguments.serializer(serde))
         redis = checked(redis, asynchronous=True)
         self._redis = redis
         self._connections = Connections(redis)
@@ -295,7 +296,7 @@ class AsyncRedisSaver(
         """
         place = cursor(config, filter, before, limit)
         if config:
-            async for found in self._listed(_config.thread_id(config), place):
+            async for found in self._listed(arguments.thread_id(config), place):
                 yield found
             return
         failures = Failures()
@@ -395,8 +396,8 @@ class AsyncRedisSaver(
         Raises:
             ThreadsError: Of several threads, some failed. All others are done.
         """
-        strategy, failures = _config.strategy(strategy), Failures()
-        thread_ids = _config.identifiers("thread_ids", thread_ids)
+        strategy, failures = arguments.strategy(strategy), Failures()
+        thread_ids = arguments.identifiers("thread_ids", thread_ids)
         for thread_id in thread_ids:
             pruned = await self._outcome(self._operations.prune(thread_id, strategy))
             if isinstance(pruned, Exception):
@@ -411,7 +412,7 @@ class AsyncRedisSaver(
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The version after `current`: text in LangGraph's own format, or a number for a number."""
-        return cast("str", _codec.next_version(current))
+        return cast("str", codec.next_version(current))
 
     # The life of a thread
 
@@ -454,8 +455,8 @@ class AsyncRedisSaver(
         Raises:
             ThreadLeasedError: Another has the lease.
         """
-        thread_id = _config.identifier("thread_id", thread_id)
-        span = _config.milliseconds("ttl", ttl)
+        thread_id = arguments.identifier("thread_id", thread_id)
+        span = arguments.milliseconds("ttl", ttl)
         holding = Holding(self._shared.threads, self._shared.lease_name(thread_id))
         return AsyncLease(thread_id, span, holding, self._operations, self._showing, self._run)
 

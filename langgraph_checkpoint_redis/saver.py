@@ -30,25 +30,26 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis import Redis, RedisCluster
 from typing_extensions import Self
 
-from . import _codec, _config
-from ._clients import Patience, checked, is_cluster, socket_timeout
-from ._compression import Compression
-from ._config import Duration
-from ._confirm import Confirm
-from ._copies import copied, restored, state_of
-from ._driving import Failures
-from ._embedded import EmbeddedServer
-from ._integrity import Integrity
-from ._lease import Holding, Lease
-from ._links import link
-from ._listing import Cursor, cursor
-from ._operations import Operations
-from ._options import Options, Shared, shared
-from ._reencryption import Reencryption
-from ._scripts import Operation, Request
-from ._setup import check
-from ._thread_methods import ThreadMethods
-from ._walks import walk
+from ._admin.reencrypt import Reencryption
+from ._admin.setup import check
+from ._admin.thread_methods import ThreadMethods
+from ._admin.verify import Integrity
+from ._admin.walks import walk
+from ._base import copied, restored, state_of
+from ._core import arguments
+from ._core.arguments import Duration
+from ._core.driving import Failures
+from ._core.lease import Holding, Lease
+from ._core.listing import Cursor, cursor
+from ._core.operations import Operations
+from ._core.options import Options, Shared, shared
+from ._embedded.server import EmbeddedServer
+from ._protocol.confirm import Confirm
+from ._protocol.requests import Operation, Request
+from ._storage import codec
+from ._storage.compression import Compression
+from ._transport.clients import Patience, checked, is_cluster, socket_timeout
+from ._transport.sync import link
 
 T = TypeVar("T")
 
@@ -113,7 +114,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         on_clock_skew: Literal["warn", "error"] = "warn",
     ) -> None:
         """Nothing is sent before the first call."""
-        super().__init__(serde=_config.serializer(serde))
+        super().__init__(serde=arguments.serializer(serde))
         redis = checked(redis, asynchronous=False)
         self._redis = redis
         self._link = link(redis)
@@ -278,7 +279,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         """
         place = cursor(config, filter, before, limit)
         if config:
-            yield from self._listed(_config.thread_id(config), place)
+            yield from self._listed(arguments.thread_id(config), place)
             return
         failures = Failures()
         for thread_id in chain.from_iterable(self._thread_pages() if place.more else ()):
@@ -369,8 +370,8 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         Raises:
             ThreadsError: Of several threads, some failed. All others are done.
         """
-        strategy, failures = _config.strategy(strategy), Failures()
-        thread_ids = _config.identifiers("thread_ids", thread_ids)
+        strategy, failures = arguments.strategy(strategy), Failures()
+        thread_ids = arguments.identifiers("thread_ids", thread_ids)
         for thread_id in thread_ids:
             pruned = self._outcome(self._operations.prune(thread_id, strategy))
             if isinstance(pruned, Exception):
@@ -385,7 +386,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The version after `current`: text in LangGraph's own format, or a number for a number."""
-        return cast("str", _codec.next_version(current))
+        return cast("str", codec.next_version(current))
 
     # The life of a thread
 
@@ -428,8 +429,8 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         Raises:
             ThreadLeasedError: Another has the lease.
         """
-        thread_id = _config.identifier("thread_id", thread_id)
-        span = _config.milliseconds("ttl", ttl)
+        thread_id = arguments.identifier("thread_id", thread_id)
+        span = arguments.milliseconds("ttl", ttl)
         holding = Holding(self._shared.threads, self._shared.lease_name(thread_id))
         return Lease(thread_id, span, holding, self._operations, self._showing, self._run)
 

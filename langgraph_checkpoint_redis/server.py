@@ -19,8 +19,12 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from . import _compression, _config, _confirm, _embedded, _urls
-from ._confirm import Confirm
+from ._core import arguments
+from ._embedded import server
+from ._protocol import confirm
+from ._protocol.confirm import Confirm
+from ._storage import compression
+from ._transport import urls
 from .aio import AsyncRedisSaver
 from .errors import ConfigError, MissingLibraryError
 
@@ -60,17 +64,17 @@ def _from_environment() -> AbstractAsyncContextManager[AsyncRedisSaver]:
         raise ConfigError(f"{URL} and {DIRECTORY} are both set: only one server can be used")
     url = url or _read(COMMON_URL, _url)
     if directory:
-        _check_confirm(given, _urls.SECONDS_TO_ANSWER)
+        _check_confirm(given, urls.SECONDS_TO_ANSWER)
         return AsyncRedisSaver.embedded(directory, serde=_serde(), **given)
     if not url:
         raise ConfigError(f"{URL} is not set: it must be a URL, such as redis://localhost:6379")
-    _check_confirm(given, _urls.parsed(url).socket_timeout)
+    _check_confirm(given, urls.parsed(url).socket_timeout)
     return AsyncRedisSaver.from_conn_string(url, serde=_serde(), **given)
 
 
 def _check_confirm(given: Mapping[str, Any], socket_timeout: float | None) -> None:
     """Compare two variables, which the saver would do without their names."""
-    _confirm.confirm(_variable("confirm"), given.get("confirm"), socket_timeout)
+    confirm.confirm(_variable("confirm"), given.get("confirm"), socket_timeout)
 
 
 def _check_names() -> None:
@@ -117,12 +121,12 @@ def _serde() -> SerializerProtocol:
 
 
 def _url(text: str) -> str:
-    _urls.parsed(text)
+    urls.parsed(text)
     return text
 
 
 def _directory(text: str) -> str:
-    return str(_embedded.checked_directory(text))
+    return str(server.checked_directory(text))
 
 
 def _types(text: str) -> list[tuple[str, str]]:
@@ -141,12 +145,12 @@ def _aes_key(text: str) -> bytes:
 
 def _seconds(text: str) -> Any:
     seconds = _number(float, text)
-    _config.milliseconds("it", seconds)
+    arguments.milliseconds("it", seconds)
     return seconds
 
 
 def _keep_last(text: str) -> int | None:
-    return _config.keep_last(_number(int, text))
+    return arguments.keep_last(_number(int, text))
 
 
 def _number(kind: type[int | float], text: str) -> Any:
@@ -164,17 +168,17 @@ def _flag(text: str) -> bool:
 
 
 def _compressed(text: str) -> str:
-    _compression.check(text)  # type: ignore[arg-type]
+    compression.check(text)  # type: ignore[arg-type]
     return text
 
 
 def _on_clock_skew(text: str) -> str:
-    _config.on_clock_skew(text)
+    arguments.on_clock_skew(text)
     return text
 
 
 def _on_conflict(text: str) -> str:
-    _config.on_conflict(text)
+    arguments.on_conflict(text)
     return text
 
 
@@ -194,7 +198,7 @@ def _confirmation(text: str) -> Confirm:
 
 
 _OPTIONS: dict[str, Callable[[str], Any]] = {
-    "prefix": _config.prefix,
+    "prefix": arguments.prefix,
     "keep_last": _keep_last,
     "compression": _compressed,
     "ttl": _seconds,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 
 def threads_of(client: Any, prefix: str, run_id: str) -> set[str]:

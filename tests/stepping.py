@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langgraph_checkpoint_redis import RedisSaver
-from langgraph_checkpoint_redis._scripts import Operation, Request
+from langgraph_checkpoint_redis._protocol.requests import Operation, Request
 
 
 @dataclass

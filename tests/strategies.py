@@ -30,7 +30,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langgraph_checkpoint_redis import RedisSaver
-from langgraph_checkpoint_redis._scripts import Call, Request
+from langgraph_checkpoint_redis._protocol.requests import Call, Request
 
 from .driving import Saver
 

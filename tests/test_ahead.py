@@ -20,9 +20,9 @@ from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, gen
 
 from examples.local_server import running_server
 from langgraph_checkpoint_redis import Confirm, RedisSaver, RedisSaverError, UnconfirmedError
-from langgraph_checkpoint_redis._ahead import LARGE, transaction
-from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._resp import packed
+from langgraph_checkpoint_redis._protocol.resp import packed
+from langgraph_checkpoint_redis._scripts.transactions import LARGE, transaction
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .documented import COMMANDS
 from .driving import Saver

@@ -21,7 +21,7 @@ from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from redis.crc import key_slot
 
-from langgraph_checkpoint_redis._chunks import (
+from langgraph_checkpoint_redis._storage.chunking import (
     NODE_MAX,
     NODE_MIN,
     PACKED_RATE,
@@ -35,9 +35,9 @@ from langgraph_checkpoint_redis._chunks import (
     digest_of,
     join,
 )
-from langgraph_checkpoint_redis._codec import full_version, lean_version, next_version, pack
-from langgraph_checkpoint_redis._keys import Keyspace, starts_of
-from langgraph_checkpoint_redis._keys import thread_id as found_thread_id
+from langgraph_checkpoint_redis._storage.codec import full_version, lean_version, next_version, pack
+from langgraph_checkpoint_redis._storage.keys import Keyspace, starts_of
+from langgraph_checkpoint_redis._storage.keys import thread_id as found_thread_id
 
 from .strategies import (
     effort,
@@ -196,7 +196,9 @@ def test_the_list_that_most_tasks_write_is_cut_like_any_other(size: int) -> None
     """A message would be stored twice, as what a task wrote and in the conversation."""
     data = packed([message(0, size)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("langgraph_checkpoint_redis._chunks._is_short_write", lambda data: False)
+        patch.setattr(
+            "langgraph_checkpoint_redis._storage.chunking._is_short_write", lambda data: False
+        )
         expected = cut(data, None, {})
     assert cut(data, None, {}) == expected
 

@@ -21,7 +21,8 @@ import pytest
 import redis
 
 from examples.local_server import running_server
-from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, _resp
+from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
+from langgraph_checkpoint_redis._protocol import resp
 
 from .driving import AwaitedSaver, Saver
 from .servers import any_binary
@@ -112,7 +113,7 @@ def test_urls_need_no_hiredis(
     make: Make, server: str, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who installs this package without extras could not use it."""
-    monkeypatch.setattr(_resp, "hiredis", None)
+    monkeypatch.setattr(resp, "hiredis", None)
     use(make(server + end))
 
 

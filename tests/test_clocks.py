@@ -15,8 +15,9 @@ from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, gen
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
-from langgraph_checkpoint_redis import ClockError, ClockWarning, RedisSaver, _clock
-from langgraph_checkpoint_redis._clock import is_backwards, see, time_of
+from langgraph_checkpoint_redis import ClockError, ClockWarning, RedisSaver
+from langgraph_checkpoint_redis._core import clock
+from langgraph_checkpoint_redis._core.clock import is_backwards, see, time_of
 
 from .driving import AwaitedSaver, Driver, Saver
 from .graphs import Session
@@ -39,7 +40,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]
     """Goes over to another machine, whose clock goes wrong, and which has made no id so far."""
 
     def enter(wrong: float) -> None:
-        for module in (generator, _clock):
+        for module in (generator, clock):
             monkeypatch.setattr(module, "time", _Clock(wrong))
         monkeypatch.setattr(generator, "_last_v6_timestamp", None)
 

@@ -31,9 +31,9 @@ from langgraph_checkpoint_redis import (
     ThreadExistsError,
     UnconfirmedError,
 )
-from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._keys import thread_id as found_thread_id
-from langgraph_checkpoint_redis._urls import Url
+from langgraph_checkpoint_redis._storage.keys import Keyspace
+from langgraph_checkpoint_redis._storage.keys import thread_id as found_thread_id
+from langgraph_checkpoint_redis._transport.urls import Url
 
 from .documented import COMMANDS, COMMANDS_OF_CLUSTERS, WAIT
 from .driving import AwaitedSaver, Saver

@@ -24,7 +24,7 @@ from langgraph.checkpoint.conformance.test_utils import (
 )
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, CorruptThreadError, RedisSaver
-from langgraph_checkpoint_redis._compression import (
+from langgraph_checkpoint_redis._storage.compression import (
     DICTIONARY,
     PLAIN,
     ZLIB,
@@ -32,7 +32,7 @@ from langgraph_checkpoint_redis._compression import (
     Compression,
     content_of,
 )
-from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
 from .stored import chunks_at

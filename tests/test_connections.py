@@ -26,12 +26,12 @@ from langgraph_checkpoint_redis import (
     EventLoopError,
     RedisSaver,
     ThreadLeasedError,
-    _resp,
 )
-from langgraph_checkpoint_redis._clients import Patience, must_leave
-from langgraph_checkpoint_redis._lines import SECONDS_TO_FINISH
-from langgraph_checkpoint_redis._links import _Wire
-from langgraph_checkpoint_redis._urls import parsed
+from langgraph_checkpoint_redis._protocol import resp
+from langgraph_checkpoint_redis._transport.clients import Patience, must_leave
+from langgraph_checkpoint_redis._transport.shared import SECONDS_TO_FINISH
+from langgraph_checkpoint_redis._transport.sync import _Wire
+from langgraph_checkpoint_redis._transport.urls import parsed
 
 from .driving import Saver
 from .servers import running_node, wait_until
@@ -65,7 +65,7 @@ def encoded(reply: Any) -> bytes:
 @given(replies=st.lists(REPLIES, max_size=5), cuts=st.lists(st.integers(1, 60), min_size=1))
 def test_replies_are_read_whatever_pieces_they_come_in(replies: list[Any], cuts: list[int]) -> None:
     """Values would be mixed up, or waited for in vain, by those who have no hiredis."""
-    data, reader = b"".join(map(encoded, replies)), _resp.Replies()
+    data, reader = b"".join(map(encoded, replies)), resp.Replies()
     found: list[Any] = []
     while data:
         piece, data = data[: cuts[0]], data[cuts[0] :]
@@ -74,7 +74,7 @@ def test_replies_are_read_whatever_pieces_they_come_in(replies: list[Any], cuts:
     assert found == replies
 
 
-@pytest.mark.parametrize("reader", [_resp.Replies, _resp._HiredisReplies])
+@pytest.mark.parametrize("reader", [resp.Replies, resp._HiredisReplies])
 def test_errors_are_those_of_redis_py(reader: Callable[[], Any]) -> None:
     """Programs catch errors by the classes that they know."""
     data = b"-NOSCRIPT no\r\n*2\r\n-READONLY no\r\n:1\r\n+OK\r\n-ERR \xff\r\n"
@@ -83,7 +83,7 @@ def test_errors_are_those_of_redis_py(reader: Callable[[], Any]) -> None:
     assert isinstance(other, ResponseError)
 
 
-@pytest.mark.parametrize("reader", [_resp.Replies, _resp._HiredisReplies])
+@pytest.mark.parametrize("reader", [resp.Replies, resp._HiredisReplies])
 def test_what_is_no_reply_is_an_error(reader: Callable[[], Any]) -> None:
     """A port of another program would be waited for without an end."""
     with pytest.raises((InvalidResponse, ValueError)):
@@ -96,10 +96,10 @@ def test_what_is_no_reply_is_an_error(reader: Callable[[], Any]) -> None:
 )
 def test_requests_are_alike_with_and_without_hiredis(command: list[Any]) -> None:
     """What works for one user would fail for another."""
-    with_hiredis = _resp.packed([tuple(command)])
+    with_hiredis = resp.packed([tuple(command)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_resp, "_pack", None)
-        assert _resp.packed([tuple(command)]) == with_hiredis
+        patch.setattr(resp, "_pack", None)
+        assert resp.packed([tuple(command)]) == with_hiredis
 
 
 def test_a_library_in_c_is_given_nothing_but_bytes(
@@ -107,18 +107,18 @@ def test_a_library_in_c_is_given_nothing_but_bytes(
 ) -> None:
     """Of other things it makes objects, and crashes if a signal handler raises meanwhile."""
     packed: list[tuple[Any, ...]] = []
-    pack = _resp._pack
+    pack = resp._pack
     assert pack
 
     def watched(command: tuple[Any, ...]) -> bytes:
         packed.append(command)
         return pack(command)
 
-    monkeypatch.setattr(_resp, "_pack", watched)
+    monkeypatch.setattr(resp, "_pack", watched)
     use(saver)
     assert packed
     assert {type(part) for command in packed for part in command} == {bytes}
-    assert {type(part) for part in _resp.in_bytes(("EVAL", "return 1", 0, b"x"))[1:]} == {bytes}
+    assert {type(part) for part in resp.in_bytes(("EVAL", "return 1", 0, b"x"))[1:]} == {bytes}
 
 
 # Sharing
@@ -364,7 +364,7 @@ def test_a_server_that_says_nothing_is_an_error(saver_on: SaverOn) -> None:
         saver = saver_on(f"{url}?socket_timeout=0.3")
         saver.put(thread("a"), *chat(1))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("langgraph_checkpoint_redis._clients.SECONDS_TO_RECOVER", 0.1)
+            patch.setattr("langgraph_checkpoint_redis._transport.clients.SECONDS_TO_RECOVER", 0.1)
             client.execute_command("CLIENT", "PAUSE", "1000", "ALL")
             with pytest.raises(redis.TimeoutError):
                 saver.get_tuple(thread("a"))
@@ -386,7 +386,7 @@ def test_many_idle_connections_that_are_gone_cost_one_failure(
     client: redis.Redis, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a failover, each thread of a pool would fail in its turn."""
-    monkeypatch.setattr("langgraph_checkpoint_redis._clients.SECONDS_TO_RECOVER", 0.0)
+    monkeypatch.setattr("langgraph_checkpoint_redis._transport.clients.SECONDS_TO_RECOVER", 0.0)
     with RedisSaver.from_conn_string(url, prefix=prefix) as saver:
         saver.put(thread("a"), *chat(1))
         link: Any = saver._link
@@ -401,7 +401,7 @@ def test_a_server_with_no_room_for_connections_is_used_with_those_that_there_are
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs would fail, though their process is connected."""
-    monkeypatch.setattr("langgraph_checkpoint_redis._clients.SECONDS_TO_RECOVER", 0.0)
+    monkeypatch.setattr("langgraph_checkpoint_redis._transport.clients.SECONDS_TO_RECOVER", 0.0)
     with running_node() as url, redis.Redis.from_url(url) as client:
         saver = AsyncRedisSaver(url)
 

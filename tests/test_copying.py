@@ -33,10 +33,10 @@ from langgraph_checkpoint_redis import (
     ThreadDeletedError,
     ThreadExistsError,
     ThreadLeasedError,
-    _operations,
 )
-from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._scripts import Call, Request
+from langgraph_checkpoint_redis._core import operations
+from langgraph_checkpoint_redis._protocol.requests import Call, Request
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
 from .run_index import threads_of
@@ -67,10 +67,10 @@ def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_parts_small(monkeypatch: pytest.MonkeyPatch) -> None:
     def smaller(name: str, pattern: str, numbers: str) -> None:
-        script = getattr(_operations, name)
+        script = getattr(operations, name)
         source, times = re.subn(pattern, numbers, script.source)
         assert times == 1
-        monkeypatch.setattr(_operations, name, replace(script, source=source))
+        monkeypatch.setattr(operations, name, replace(script, source=source))
 
     smaller("COPY", r"MEMBERS, BYTES, FEW = .*", "MEMBERS, BYTES, FEW = 0, 0, 0")
     smaller("DUMP", r"BYTES, MEMBERS = .*", "BYTES, MEMBERS = 5000, 3")

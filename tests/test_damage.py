@@ -30,15 +30,14 @@ from langgraph_checkpoint_redis import (
     CorruptThreadError,
     RedisSaver,
     UnknownFormatError,
-    _chunks,
-    _codec,
-    _compression,
 )
-from langgraph_checkpoint_redis._chunks import cut, digest_of, join
-from langgraph_checkpoint_redis._compression import content_of
-from langgraph_checkpoint_redis._compression import stored as stored_chunk
-from langgraph_checkpoint_redis._damage import Reading, seal_of, unsealed
-from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._storage import chunking, codec
+from langgraph_checkpoint_redis._storage import compression as _compression
+from langgraph_checkpoint_redis._storage.checksums import Reading, seal_of, unsealed
+from langgraph_checkpoint_redis._storage.chunking import cut, digest_of, join
+from langgraph_checkpoint_redis._storage.compression import content_of
+from langgraph_checkpoint_redis._storage.compression import stored as stored_chunk
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
 from .stored import chunks_at
@@ -266,19 +265,19 @@ def decoded(row: bytes, read: Callable[[bytes], object]) -> object:
 
 
 def read_record(row: bytes) -> object:
-    record = _codec.record(row)
+    record = codec.record(row)
     for _, entry in record.entries():
-        _codec.typed(entry, {})
+        codec.typed(entry, {})
     return record.checkpoint(SERDE, {}), record.metadata(SERDE, "a")
 
 
 def read_writes(row: bytes) -> object:
-    writes = sorted(_codec.stored_writes(row))
-    return [SERDE.loads_typed(_codec.typed(write.entry, {})[0]) for write in writes]
+    writes = sorted(codec.stored_writes(row))
+    return [SERDE.loads_typed(codec.typed(write.entry, {})[0]) for write in writes]
 
 
 def read_entry(row: bytes) -> object:
-    return SERDE.loads_typed(_codec.typed(_codec.entry_of(row), {})[0])
+    return SERDE.loads_typed(codec.typed(codec.entry_of(row), {})[0])
 
 
 # What msgpack can say, most of it where something else is expected.
@@ -295,7 +294,7 @@ looking_right = st.one_of(
 @pure
 @given(
     name=st.binary(max_size=20),
-    parts=st.lists(st.binary(max_size=60) | looking_right.map(_codec.pack), max_size=3),
+    parts=st.lists(st.binary(max_size=60) | looking_right.map(codec.pack), max_size=3),
 )
 @pytest.mark.parametrize("read", [read_record, read_writes, read_entry])
 def test_only_errors_of_ours_come_out_of_rows(
@@ -389,7 +388,7 @@ def test_what_packs_tightly_is_stored_so_that_it_can_be_read(compression: Any) -
 @given(chunk=st.binary(max_size=200), way=st.sampled_from([b"\0", b"\1", b"\2", b""]))
 def test_only_the_named_content_comes_out_of_chunks(chunk: bytes, way: bytes) -> None:
     """Some bytes would be taken for a message."""
-    assert _codec.chunks([b"n" * 16], [[way + chunk]]) == {}
+    assert codec.chunks([b"n" * 16], [[way + chunk]]) == {}
 
 
 @contextmanager
@@ -420,13 +419,13 @@ def test_nodes_of_nodes_do_not_grow_without_end(
     monkeypatch: pytest.MonkeyPatch, size: int, times: int, levels: int
 ) -> None:
     """A few hundred bytes would fill the memory of whoever reads them."""
-    monkeypatch.setattr(_chunks, "FEW", 2**12)  # so that it is soon tried
+    monkeypatch.setattr(chunking, "FEW", 2**12)  # so that it is soon tried
     chunks, digest = repeating(b"x", times, levels)
     rope = [b""] * levels + [digest]
     with little_memory(5_000_000), pytest.raises(LookupError):
         join(size, b"", rope, chunks)
     with little_memory(5_000_000), pytest.raises(LookupError):
-        _codec.pieces_of([b"", b"", size, *rope], chunks)
+        codec.pieces_of([b"", b"", size, *rope], chunks)
 
 
 def test_a_long_value_is_not_made_of_few_pieces() -> None:
@@ -442,8 +441,8 @@ def test_a_value_that_repeats_itself_is_stored_so_that_it_can_be_read(
     client: redis.Redis, prefix: str, monkeypatch: pytest.MonkeyPatch, constant: str, most: int
 ) -> None:
     """A state of many equal rows would be refused as one that asks for much memory."""
-    monkeypatch.setattr(_chunks, constant, most)
-    monkeypatch.setattr(_codec, "FEW", 10)
+    monkeypatch.setattr(chunking, constant, most)
+    monkeypatch.setattr(codec, "FEW", 10)
     value = ["a" * 600] * 1000
     versions: Any = {"c": "1"}
     checkpoint = generate_checkpoint(channel_values={"c": value}, channel_versions=versions)

@@ -25,8 +25,8 @@ from langgraph_checkpoint_redis import (
     MissingAncestorError,
     RedisSaver,
 )
-from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._operations import Operations
+from langgraph_checkpoint_redis._core.operations import Operations
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import AwaitedDriver, DirectDriver, Driver, Saver
 from .graphs import Builder, Session, says, sequence, shape, thread

@@ -31,9 +31,9 @@ from langgraph_checkpoint_redis import (
     EmbeddedServerError,
     MissingLibraryError,
     RedisSaver,
-    _embedded,
-    _keeper,
 )
+from langgraph_checkpoint_redis._embedded import server as embedded_server
+from langgraph_checkpoint_redis._embedded import supervisor
 
 from .driving import AwaitedSaver, Saver
 
@@ -96,7 +96,7 @@ def server_of(directory: Path) -> int:
 def keeper_of(server: int) -> int:
     """The process that started a server."""
     parent = int(ps("ppid=", server))
-    if "_keeper.py" not in ps("args=", parent):  # but whoever adopts orphans
+    if "supervisor.py" not in ps("args=", parent):  # but whoever adopts orphans
         raise ProcessLookupError(f"the keeper of {server} is gone")
     return parent
 
@@ -264,7 +264,7 @@ def test_a_long_name_needs_no_proc(
     opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Long names would work on Linux only, or leave something in /tmp."""
-    monkeypatch.setattr(_embedded, "_OPENED", tmp_path / "absent")
+    monkeypatch.setattr(embedded_server, "_OPENED", tmp_path / "absent")
     make, made = tempfile.mkdtemp, list[Path]()  # for links to long paths
 
     def noted(**options: Any) -> str:
@@ -342,7 +342,9 @@ def test_any_server_reads_what_another_wrote(
 ) -> None:
     """With another Python comes another wheel, and all would be lost."""
     for name in (writer, reader):
-        monkeypatch.setattr(_embedded, "first_server", lambda name=name: available_servers()[name])
+        monkeypatch.setattr(
+            embedded_server, "first_server", lambda name=name: available_servers()[name]
+        )
         with RedisSaver.embedded(tmp_path) as saver:
             put(saver, name)
             with client_of(tmp_path) as client:  # written anew, as when it has become long
@@ -596,7 +598,7 @@ def test_a_link_to_a_long_path_may_be_removed(
     opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where `/tmp` is cleaned up, the server would be out of reach while it runs."""
-    monkeypatch.setattr(_embedded, "_OPENED", tmp_path / "absent")
+    monkeypatch.setattr(embedded_server, "_OPENED", tmp_path / "absent")
     made = tmp_path / "link"
     made.mkdir(mode=0o700)
     monkeypatch.setattr(tempfile, "mkdtemp", lambda **_: str(made))
@@ -646,11 +648,11 @@ def test_files_in_use_do_not_look_old(
     opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Programs that clean up temporary directories would remove them."""
-    program = Path(_keeper.__file__).read_text()
+    program = Path(supervisor.__file__).read_text()
     assert "SECONDS_BETWEEN_TOUCHES = 3600" in program
     impatient = tmp_path / "keeper.py"
     impatient.write_text(program.replace("TOUCHES = 3600", "TOUCHES = 0.1"))
-    monkeypatch.setattr(_keeper, "__file__", str(impatient))
+    monkeypatch.setattr(supervisor, "__file__", str(impatient))
     with opened(tmp_path / "d"):
         files = [*(tmp_path / "d").glob("*.lock"), tmp_path / "d" / "socket"]
         assert len(files) == 4

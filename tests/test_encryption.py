@@ -32,9 +32,9 @@ from langgraph_checkpoint_redis import (
     RedisSaverError,
     UnencryptedError,
 )
-from langgraph_checkpoint_redis._damage import seal_of, unsealed
-from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._scripts import REWRITE
+from langgraph_checkpoint_redis._scripts.calls import REWRITE
+from langgraph_checkpoint_redis._storage.checksums import seal_of, unsealed
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import AwaitedDriver, DirectDriver, Driver, Saver
 from .servers import any_binary

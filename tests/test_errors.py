@@ -31,12 +31,12 @@ from langgraph_checkpoint_redis import (
     RedisSaverError,
     ThreadExistsError,
     UnsupportedServerError,
-    _clients,
     errors,
 )
-from langgraph_checkpoint_redis._encryption import CiphertextFound, PlaintextFound
-from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._setup import check
+from langgraph_checkpoint_redis._admin.setup import check
+from langgraph_checkpoint_redis._storage.encryption import CiphertextFound, PlaintextFound
+from langgraph_checkpoint_redis._storage.keys import Keyspace
+from langgraph_checkpoint_redis._transport import clients
 from langgraph_checkpoint_redis.cli._session import CommandError
 from langgraph_checkpoint_redis.moving._stores import ChangedError
 
@@ -382,7 +382,7 @@ def test_a_server_that_is_not_there_is_an_error_of_the_connection(
     saver_of: Callable[[str], Saver], method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Programs that know what their client raises would have to learn other errors."""
-    monkeypatch.setattr(_clients, "SECONDS_TO_RECOVER", 0.1)
+    monkeypatch.setattr(clients, "SECONDS_TO_RECOVER", 0.1)
     saver = saver_of("redis://127.0.0.1:1")
     with pytest.raises(redis.exceptions.ConnectionError, match=r"connecting to 127\.0\.0\.1:1"):
         saver.setup() if method == "setup" else call(saver, method)

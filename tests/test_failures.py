@@ -24,7 +24,7 @@ from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, gen
 
 from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import RedisSaver, ThreadsError
-from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
 from .servers import any_binary, chosen, wait_until
@@ -60,7 +60,7 @@ def admin(url: str) -> Iterator[redis.Redis]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Savers that do not wait for better times."""
-    monkeypatch.setattr("langgraph_checkpoint_redis._clients.SECONDS_TO_RECOVER", 0.1)
+    monkeypatch.setattr("langgraph_checkpoint_redis._transport.clients.SECONDS_TO_RECOVER", 0.1)
 
 
 def put(saver: Saver, number: int, *, run: str = "run") -> RunnableConfig:

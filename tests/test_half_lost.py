@@ -26,7 +26,7 @@ from langgraph_checkpoint_redis import (
     RedisSaver,
     ThreadsError,
 )
-from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 from langgraph_checkpoint_redis.moving import export_threads, migrate
 
 from .commanding import Run

@@ -36,9 +36,9 @@ from langgraph_checkpoint_redis import (
     RedisSaverError,
     ThreadLeasedError,
 )
-from langgraph_checkpoint_redis._chunks import digest_of
-from langgraph_checkpoint_redis._config import text
-from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._core.arguments import text
+from langgraph_checkpoint_redis._storage.chunking import digest_of
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
 from .servers import any_binary

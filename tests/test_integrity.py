@@ -25,8 +25,8 @@ from langgraph_checkpoint_redis import (
     ThreadLeasedError,
     UnknownFormatError,
 )
-from langgraph_checkpoint_redis._damage import seal_of, unsealed
-from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._storage.checksums import seal_of, unsealed
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
 from .stored import chunks_at, contents

@@ -32,8 +32,8 @@ from langgraph.types import Command, Durability, StateSnapshot
 from typing_extensions import TypedDict
 
 from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
-from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._scripts import Call, Operation
+from langgraph_checkpoint_redis._protocol.requests import Call, Operation
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import DirectDriver, Driver, Saver
 from .graphs import (

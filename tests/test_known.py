@@ -17,10 +17,11 @@ from langgraph.checkpoint.conformance.test_utils import (
     generate_metadata,
 )
 
-from langgraph_checkpoint_redis import AsyncRedisSaver, CorruptThreadError, RedisSaver, _codec
-from langgraph_checkpoint_redis._chunks import Chunks, Cut, Rope, cut, digest_of
-from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._known import CHUNK, ID, ROPE, THREAD, Known, KnownThreads
+from langgraph_checkpoint_redis import AsyncRedisSaver, CorruptThreadError, RedisSaver
+from langgraph_checkpoint_redis._core.cache import CHUNK, ID, ROPE, THREAD, Known, KnownThreads
+from langgraph_checkpoint_redis._storage import codec
+from langgraph_checkpoint_redis._storage.chunking import Chunks, Cut, Rope, cut, digest_of
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import DirectDriver, Driver, Saver
 from .graphs import Session, alike, asks, chat, sequence
@@ -202,7 +203,7 @@ def test_what_a_task_wrote_is_not_cut_again(
         assert len(data) < 100
         return cut(data, before, known, rate)
 
-    monkeypatch.setattr(_codec, "cut", cut_short)
+    monkeypatch.setattr(codec, "cut", cut_short)
     versions: dict[str, str | int | float] = {"short": "1", "documents": "1"}
     values = {"short": "a", "documents": documents}
     for _ in range(2):
@@ -212,7 +213,7 @@ def test_what_a_task_wrote_is_not_cut_again(
         assert found
         assert found.checkpoint["channel_values"] == values
         assert short
-        monkeypatch.setattr(_codec, "cut", cut)
+        monkeypatch.setattr(codec, "cut", cut)
         client.delete(Keyspace(prefix).thread("a").chunks)  # now it has to be sent, after all
 
 

@@ -19,15 +19,11 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
-from langgraph_checkpoint_redis import (
-    RedisSaver,
-    ThreadDeletedError,
-    ThreadLeasedError,
-    _new_chunks,
-    _operations,
-)
-from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._scripts import PRUNE, PUT_CHUNKS, Call, Operation
+from langgraph_checkpoint_redis import RedisSaver, ThreadDeletedError, ThreadLeasedError
+from langgraph_checkpoint_redis._core import new_chunks, operations
+from langgraph_checkpoint_redis._protocol.requests import Call, Operation
+from langgraph_checkpoint_redis._scripts.calls import PRUNE, PUT_CHUNKS
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
 from .stepping import requests_of
@@ -50,10 +46,10 @@ options = pytest.mark.parametrize
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a list of some messages take many parts, and a removal take many calls."""
     for name, number in (("MANY", 10), ("PART", 7), ("PART_NODES", 2)):
-        monkeypatch.setattr(_new_chunks, name, number)
+        monkeypatch.setattr(new_chunks, name, number)
     steps = PRUNE.source.replace("local STEPS = 1000", "local STEPS = 5")
     assert steps != PRUNE.source
-    monkeypatch.setattr(_operations, "PRUNE", replace(PRUNE, source=steps))
+    monkeypatch.setattr(operations, "PRUNE", replace(PRUNE, source=steps))
 
 
 @pytest.fixture
@@ -286,7 +282,7 @@ def test_the_script_is_the_last_word_where_parts_are_refused(
     client: redis.Redis, prefix: str, other: RedisSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write would never end while a removal goes on."""
-    monkeypatch.setattr(_new_chunks, "MANY", 10)
+    monkeypatch.setattr(new_chunks, "MANY", 10)
     at = old_thread(other)
     chunks = Keyspace(prefix).thread("a").chunks
     client.hset(chunks.decode(), "swept", "1")

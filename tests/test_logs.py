@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import redis
 
-from langgraph_checkpoint_redis import RedisSaver, ThreadLeasedError, _logging
+from langgraph_checkpoint_redis import RedisSaver, ThreadLeasedError
+from langgraph_checkpoint_redis._runtime import log
 
 from .driving import Saver
 from .servers import Restarting, running_node
@@ -25,8 +26,8 @@ ON_ONE_SERVER = True  # what is logged is not of the server
 @pytest.fixture(autouse=True)
 def nothing_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """All levels are on, and no other test has logged a moment ago."""
-    _logging._last.clear()
-    _logging._left_out.clear()
+    log._last.clear()
+    log._left_out.clear()
     with caplog.at_level(logging.DEBUG, "langgraph_checkpoint_redis"):
         yield
 
@@ -68,7 +69,7 @@ def test_errors_of_the_server_are_named_without_what_they_echo(
     saver_on: SaverOn, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A log, which more people read than the server, would have content in it."""
-    monkeypatch.setattr("langgraph_checkpoint_redis._clients.SECONDS_TO_RECOVER", 0.1)
+    monkeypatch.setattr("langgraph_checkpoint_redis._transport.clients.SECONDS_TO_RECOVER", 0.1)
     with running_node() as url, redis.Redis.from_url(url) as client:
         saver = saver_on(url)
         client.execute_command("REPLICAOF", "127.0.0.1", "1")
@@ -89,13 +90,13 @@ def test_a_refused_write_leaves_a_line(
 
 REPORTS: dict[str, tuple[Callable[[], None], str]] = {
     "refusal": (
-        lambda: _logging.report_refusal("put", "a", "X"),
+        lambda: log.report_refusal("put", "a", "X"),
         "put was refused for thread 'a': X",
     ),
-    "resend": (lambda: _logging.report_resend("a", "3 chunks"), "thread 'a' lacks 3 chunks on"),
-    "skipped": (lambda: _logging.report_skipped("a thread", "leased"), "skipped a thread: leased"),
-    "clock": (lambda: _logging.report_clock("a", 2.5), "is 2.500 s older"),
-    "failover": (lambda: _logging.report_failover("s", "a:1", "b:2"), "was a:1 and is b:2 now"),
+    "resend": (lambda: log.report_resend("a", "3 chunks"), "thread 'a' lacks 3 chunks on"),
+    "skipped": (lambda: log.report_skipped("a thread", "leased"), "skipped a thread: leased"),
+    "clock": (lambda: log.report_clock("a", 2.5), "is 2.500 s older"),
+    "failover": (lambda: log.report_failover("s", "a:1", "b:2"), "was a:1 and is b:2 now"),
 }
 
 
@@ -108,7 +109,7 @@ def test_each_report_says_what_happened_once_a_second(
 ) -> None:
     """A log would fill a disk when a server is away, or leave out how often it was."""
     now = [100.0]
-    monkeypatch.setattr("langgraph_checkpoint_redis._logging.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("langgraph_checkpoint_redis._runtime.log.time.monotonic", lambda: now[0])
     for _ in range(5):
         report()
     now[0] += 1
@@ -127,6 +128,6 @@ def test_nothing_is_made_of_what_nobody_reads(caplog: pytest.LogCaptureFixture) 
 
     error: Any = redis.ConnectionError(SilentError())
     with caplog.at_level(logging.CRITICAL, "langgraph_checkpoint_redis"):
-        _logging.report_retry("get", 1, 0.1, error)
-        _logging.report_lost(1, error)
+        log.report_retry("get", 1, 0.1, error)
+        log.report_lost(1, error)
     assert not caplog.records

@@ -18,10 +18,11 @@ from langgraph_checkpoint_redis import (
     RedisSaver,
     RunNeededError,
     ThreadChangedError,
-    _operations,
 )
-from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._scripts import DELETE_RUNS, PRUNE, Operation
+from langgraph_checkpoint_redis._core import operations
+from langgraph_checkpoint_redis._protocol.requests import Operation
+from langgraph_checkpoint_redis._scripts.calls import DELETE_RUNS, PRUNE
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .stepping import steps
 from .test_delta_losses import HERE, Log
@@ -43,7 +44,7 @@ def deleting(saver: RedisSaver) -> Operation[None]:
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     for script in (PRUNE, DELETE_RUNS):
-        monkeypatch.setattr(_operations, script.name.upper(), _in_small_steps(script))
+        monkeypatch.setattr(operations, script.name.upper(), _in_small_steps(script))
 
 
 class Scene:

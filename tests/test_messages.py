@@ -29,9 +29,9 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel, PrivateAttr
 
-from langgraph_checkpoint_redis import _shapes
-from langgraph_checkpoint_redis._messages import LARGE, MET, Messages, Remembered
-from langgraph_checkpoint_redis._shapes import BEGINNINGS, MESSAGES, beginnings
+from langgraph_checkpoint_redis._serde import shapes
+from langgraph_checkpoint_redis._serde.caching import LARGE, MET, Messages, Remembered
+from langgraph_checkpoint_redis._serde.shapes import BEGINNINGS, MESSAGES, beginnings
 
 from .driving import Driver
 from .graphs import Session, chat
@@ -667,7 +667,7 @@ def test_messages_that_others_validate_are_not_made_of_their_fields(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Otherwise, what a later release of LangChain changes in a message would be left out."""
-    monkeypatch.setattr(_shapes, "VALIDATORS", {"coerce_args"})
+    monkeypatch.setattr(shapes, "VALIDATORS", {"coerce_args"})
     assert beginnings() == tuple(one for one in BEGINNINGS if b"AIMessage" not in one)
     for kind in MESSAGES:
         monkeypatch.setattr(kind, "__pydantic_decorators__", None)  # as in another Pydantic

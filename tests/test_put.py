@@ -16,7 +16,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_checkpoint_redis import ConfigError, RedisSaver
-from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
 from .strategies import METADATA, effort, nested, texts, values

@@ -17,8 +17,8 @@ from langgraph.checkpoint.base import ChannelVersions, CheckpointTuple
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
 from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
-from langgraph_checkpoint_redis._codec import Record, record
-from langgraph_checkpoint_redis._scripts import Call, Commands
+from langgraph_checkpoint_redis._protocol.requests import Call, Commands
+from langgraph_checkpoint_redis._storage.codec import Record, record
 
 from .driving import Saver
 from .stored import chunks_at

@@ -48,12 +48,14 @@ def test_a_changelog_without_a_version_at_its_top_is_refused(
 def test_a_wheel_must_be_complete_and_clean(tmp_path: Path) -> None:
     """Every script call of every user would fail, or tests would be installed with the package."""
     expected = release_check.expected_contents()
-    for name in ("py.typed", "lua/put.lua", "lua/include/rows.lua", "saver.py"):
+    for name in ("py.typed", "_scripts/put.lua", "_scripts/lib/rows.lua", "saver.py"):
         assert f"{release_check.PACKAGE}/{name}" in expected
     check_contents(_wheel(tmp_path, expected), expected)
-    with pytest.raises(ReleaseError, match=r"lacks \['langgraph_checkpoint_redis/lua/put\.lua'\]"):
+    with pytest.raises(
+        ReleaseError, match=r"lacks \['langgraph_checkpoint_redis/_scripts/put\.lua'\]"
+    ):
         check_contents(
-            _wheel(tmp_path, expected - {"langgraph_checkpoint_redis/lua/put.lua"}), expected
+            _wheel(tmp_path, expected - {"langgraph_checkpoint_redis/_scripts/put.lua"}), expected
         )
     with pytest.raises(ReleaseError, match=r"should not have \['tests/test_x\.py'\]"):
         check_contents(_wheel(tmp_path, expected | {"tests/test_x.py"}), expected)

@@ -13,9 +13,9 @@ from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple
 from redis import Redis
 
 from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
-from langgraph_checkpoint_redis._codec import record, stored_writes
-from langgraph_checkpoint_redis._compression import content_of
-from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._storage.codec import record, stored_writes
+from langgraph_checkpoint_redis._storage.compression import content_of
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
 from .run_index import threads_of

@@ -23,7 +23,7 @@ from langgraph.checkpoint.base import ChannelVersions
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
 from langgraph_checkpoint_redis import RedisSaver
-from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
 from .faults.proxy import Fault, Proxy, running_proxy

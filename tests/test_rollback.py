@@ -10,7 +10,7 @@ import redis
 from langgraph.checkpoint.base import Checkpoint
 
 from langgraph_checkpoint_redis import RedisSaver
-from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
 from .graphs import thread

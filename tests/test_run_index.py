@@ -22,16 +22,12 @@ from langgraph.checkpoint.conformance.test_utils import (
 )
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from langgraph_checkpoint_redis import (
-    RedisSaver,
-    ThreadExistsError,
-    ThreadNotFoundError,
-    _run_index,
-)
-from langgraph_checkpoint_redis._codec import record
-from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._run_index import FAR
-from langgraph_checkpoint_redis._scripts import Operation, Request
+from langgraph_checkpoint_redis import RedisSaver, ThreadExistsError, ThreadNotFoundError
+from langgraph_checkpoint_redis._core import run_index
+from langgraph_checkpoint_redis._core.run_index import FAR
+from langgraph_checkpoint_redis._protocol.requests import Operation, Request
+from langgraph_checkpoint_redis._storage.codec import record
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
 from .run_index import threads_of
@@ -132,7 +128,7 @@ class World:
         self.keys += [self.keyspace.run(run) for run in RUNS]
         self.link = RedisSaver(client, prefix=prefix)._link
         self.tokens: Iterator[str] = iter(())
-        monkeypatch.setattr(_run_index, "_new_token", lambda: next(self.tokens))
+        monkeypatch.setattr(run_index, "_new_token", lambda: next(self.tokens))
 
     def saver(self, name: str = "test", **options: Any) -> RedisSaver:
         """The saver of a process that knows nothing yet; its tokens can be told apart."""
@@ -247,7 +243,7 @@ class World:
     def check_nothing_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """All clients have stopped; then a last deletion leaves nothing of the run."""
         with monkeypatch.context() as patch:
-            patch.setattr(_run_index, "STALE_AFTER", -10_000)  # as if it was a day later
+            patch.setattr(run_index, "STALE_AFTER", -10_000)  # as if it was a day later
             saver = self.saver("last")
             saver.delete_for_runs([RUN])
             saver.delete_for_runs([RUN])  # what is stale besides, the next one finds

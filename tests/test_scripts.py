@@ -28,21 +28,10 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 from redis.crc import key_slot
 
 import langgraph_checkpoint_redis
-from langgraph_checkpoint_redis import (
-    RedisSaver,
-    UnknownFormatError,
-    _new_chunks,
-    _scripts,
-)
-from langgraph_checkpoint_redis._damage import seal_of, unsealed
-from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._operations import Operations
-from langgraph_checkpoint_redis._scripts import (
-    DELETE,
-    FORGET_RUNS,
-    GET,
-    INDEX,
-    PUT,
+from langgraph_checkpoint_redis import RedisSaver, UnknownFormatError
+from langgraph_checkpoint_redis._core import new_chunks
+from langgraph_checkpoint_redis._core.operations import Operations
+from langgraph_checkpoint_redis._protocol.requests import (
     Call,
     Commands,
     Operation,
@@ -50,14 +39,18 @@ from langgraph_checkpoint_redis._scripts import (
     Script,
     Together,
 )
+from langgraph_checkpoint_redis._scripts import calls
+from langgraph_checkpoint_redis._scripts.calls import DELETE, FORGET_RUNS, GET, INDEX, PUT
+from langgraph_checkpoint_redis._storage.checksums import seal_of, unsealed
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
 
-LUA = Path(langgraph_checkpoint_redis.__file__).parent / "lua"
+LUA = Path(langgraph_checkpoint_redis.__file__).parent / "_scripts"
 FILES = sorted(file.stem for file in LUA.glob("*.lua"))
-INCLUDES = sorted(file.stem for file in (LUA / "include").glob("*.lua"))
+INCLUDES = sorted(file.stem for file in (LUA / "lib").glob("*.lua"))
 OF_OWN_CONNECTIONS = {"ahead", "settle"}  # a client that was passed in sends all by one script
-SCRIPTS = {script.name: script for script in vars(_scripts).values() if isinstance(script, Script)}
+SCRIPTS = {script.name: script for script in vars(calls).values() if isinstance(script, Script)}
 
 Contents = dict[bytes, object]
 T = TypeVar("T")
@@ -191,7 +184,7 @@ def tell(watched: WatchedRedis, prefix: str) -> None:
 
 def put_much(saver: RedisSaver) -> None:
     """A value whose chunks go ahead."""
-    value = [f"{number:600}" for number in range(_new_chunks.MANY)]
+    value = [f"{number:600}" for number in range(new_chunks.MANY)]
     checkpoint = generate_checkpoint(channel_values={"c": value}, channel_versions={"c": "1"})
     saver.put(generate_config("i"), checkpoint, generate_metadata(), {"c": "1"})
 
@@ -314,7 +307,7 @@ def test_a_header_says_what_a_script_takes(name: str) -> None:
     assert used(name, "ARGV") <= {*described.args}
 
 
-@pytest.mark.parametrize("name", [f"include/{name}" for name in INCLUDES])
+@pytest.mark.parametrize("name", [f"lib/{name}" for name in INCLUDES])
 def test_an_include_says_what_it_is_for(name: str) -> None:
     """A reader would have to guess what belongs in which file."""
     assert re.match(r"-- [A-Z]", (LUA / f"{name}.lua").read_text())

@@ -27,9 +27,11 @@ from langgraph.checkpoint.conformance.test_utils import (
 )
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from langgraph_checkpoint_redis import RedisSaver, _codec, _operations
-from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._scripts import Call, Operation, Request, Script
+from langgraph_checkpoint_redis import RedisSaver
+from langgraph_checkpoint_redis._core import operations
+from langgraph_checkpoint_redis._protocol.requests import Call, Operation, Request, Script
+from langgraph_checkpoint_redis._storage import codec
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
 from .run_index import runs_of
@@ -63,15 +65,15 @@ class Stored(NamedTuple):
     live: set[bytes]
 
     @property
-    def records(self) -> list[_codec.Record]:
+    def records(self) -> list[codec.Record]:
         """The checkpoints, each namespace from the oldest to the newest."""
-        return [_codec.record(row) for row in self.timeline]
+        return [codec.record(row) for row in self.timeline]
 
     def garbage(self) -> set[bytes]:
         """What is there though no checkpoint leads to it."""
         places = {b"\0".join(row.split(b"\0", 2)[:2]) for row in self.timeline}
         entries = [entry for record in self.records for _, entry in record.entries()]
-        entries += [write.entry for row in self.writes for write in _codec.stored_writes(row)]
+        entries += [write.entry for row in self.writes for write in codec.stored_writes(row)]
         used = {digest for entry in entries for digest in self.digests(entry)}
         return (
             (self.chunks.keys() - used)
@@ -274,7 +276,7 @@ def scene(client: redis.Redis, prefix: str) -> Scene:
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows or chunks at a time."""
     for name in ("PRUNE", "DELETE_RUNS"):
-        monkeypatch.setattr(_operations, name, _in_small_steps(getattr(_operations, name)))
+        monkeypatch.setattr(operations, name, _in_small_steps(getattr(operations, name)))
 
 
 def _in_small_steps(script: Script) -> Script:

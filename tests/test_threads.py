@@ -21,25 +21,12 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 from langgraph.checkpoint.serde.types import INTERRUPT
 
-from langgraph_checkpoint_redis import (
-    AsyncRedisSaver,
-    ConfigError,
-    RedisSaver,
-    Stats,
-    ThreadInfo,
-    _threads,
-)
-from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._scripts import (
-    DELETE_UNUSED,
-    INFO,
-    NAMESPACES,
-    Call,
-    Request,
-    Script,
-    Together,
-)
-from langgraph_checkpoint_redis._threads import Limits
+from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver, Stats, ThreadInfo
+from langgraph_checkpoint_redis._admin import threads
+from langgraph_checkpoint_redis._admin.threads import Limits
+from langgraph_checkpoint_redis._protocol.requests import Call, Request, Script, Together
+from langgraph_checkpoint_redis._scripts.calls import DELETE_UNUSED, INFO, NAMESPACES
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import AwaitedSaver, Saver
 from .run_index import threads_of
@@ -450,7 +437,7 @@ def test_a_thread_of_many_calls_is_used_again_between_any_two_of_them(
     """A user who comes back would lose what was said, as the thread is so long."""
     source, times = re.subn("NAMESPACES, BYTES = 200", "NAMESPACES, BYTES = 2", NAMESPACES.source)
     assert times == 1
-    monkeypatch.setattr(_threads, "NAMESPACES", replace(NAMESPACES, source=source))
+    monkeypatch.setattr(threads, "NAMESPACES", replace(NAMESPACES, source=source))
     other = RedisSaver(client, prefix=meanwhile._shared.keyspace.prefix)
     for before in (2, 3, 4):  # the first call begins to watch, the last one deletes
         for number in range(5):
@@ -604,8 +591,8 @@ def test_a_value_counts_once_for_each_version_in_however_many_calls(
     chat(saver, "a", 12)
     while (at_once := info_of(saver, "a")) != info_of(saver, "a"):
         pass  # each look lets a server that is making the table of a hash larger go on with that
-    monkeypatch.setattr(_threads, "FEW_ROWS", 1)
-    monkeypatch.setattr(_threads, "ROWS", 1)
+    monkeypatch.setattr(threads, "FEW_ROWS", 1)
+    monkeypatch.setattr(threads, "ROWS", 1)
     assert info_of(saver, "a") == at_once
 
 

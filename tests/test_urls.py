@@ -18,9 +18,10 @@ import valkey
 import valkey.asyncio
 
 from examples.local_server import available_servers, running_server
-from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver, _clients
-from langgraph_checkpoint_redis._clients import SECONDS_TO_RECOVER, Patience
-from langgraph_checkpoint_redis._urls import parsed
+from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver
+from langgraph_checkpoint_redis._transport import clients
+from langgraph_checkpoint_redis._transport.clients import SECONDS_TO_RECOVER, Patience
+from langgraph_checkpoint_redis._transport.urls import parsed
 
 from .driving import Saver
 from .forking import ran
@@ -295,7 +296,7 @@ def test_a_name_that_was_reached_before_may_be_unknown_for_a_while(
     unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     error = redis.exceptions.ConnectionError("no such name")
     error.__cause__ = unknown
-    monkeypatch.setattr(_clients, "SECONDS_TO_BE_KNOWN", 0.0)
+    monkeypatch.setattr(clients, "SECONDS_TO_BE_KNOWN", 0.0)
     Patience(parsed("redis://h"), "put", was_reached=True).pause(error)
     with pytest.raises(redis.exceptions.ConnectionError):
         Patience(parsed("redis://h"), "put", was_reached=False).pause(error)

@@ -27,8 +27,8 @@ from langgraph_checkpoint_redis import (
     ThreadLeasedError,
     ThreadsError,
 )
-from langgraph_checkpoint_redis._keys import Keyspace
-from langgraph_checkpoint_redis._walks import NodeState, node_state, settled
+from langgraph_checkpoint_redis._admin.walks import NodeState, node_state, settled
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .commanding import Run
 from .driving import Saver

@@ -18,10 +18,10 @@ import redis as redis_py
 import typer
 from redis.exceptions import NoPermissionError
 
-from langgraph_checkpoint_redis._scripts import Commands, Operation, asked
-from langgraph_checkpoint_redis._threads import ThreadInfo, _time
-from langgraph_checkpoint_redis._urls import parsed
-from langgraph_checkpoint_redis._walks import traces
+from langgraph_checkpoint_redis._admin.threads import ThreadInfo, _time
+from langgraph_checkpoint_redis._admin.walks import traces
+from langgraph_checkpoint_redis._protocol.requests import Commands, Operation, asked
+from langgraph_checkpoint_redis._transport.urls import parsed
 from langgraph_checkpoint_redis.errors import CorruptThreadError, ThreadNotFoundError
 from langgraph_checkpoint_redis.moving import opened
 from langgraph_checkpoint_redis.saver import RedisSaver

@@ -14,12 +14,12 @@ from typing import Any
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
 
-from langgraph_checkpoint_redis import _codec
-from langgraph_checkpoint_redis._codec import Record, Write
-from langgraph_checkpoint_redis._config import Place
-from langgraph_checkpoint_redis._listing import cursor
-from langgraph_checkpoint_redis._operations import Operations
-from langgraph_checkpoint_redis._scripts import Commands, Operation
+from langgraph_checkpoint_redis._core.arguments import Place
+from langgraph_checkpoint_redis._core.listing import cursor
+from langgraph_checkpoint_redis._core.operations import Operations
+from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
+from langgraph_checkpoint_redis._storage import codec
+from langgraph_checkpoint_redis._storage.codec import Record, Write
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._reading import Unreadable
@@ -76,7 +76,7 @@ class _Timeline(Operations):
                 for place in (f"{record.namespace}\0{record.checkpoint_id}" for record in records)
             )
         )
-        return [[w for row in rows for w in _codec.stored_writes(row)] for rows in replies]
+        return [[w for row in rows for w in codec.stored_writes(row)] for rows in replies]
 
 
 def _operations(saver: RedisSaver) -> _Timeline:
@@ -90,7 +90,7 @@ def records(
     position = cursor(None, None, None, None)._replace(namespace=namespace)
     while position.more:
         rows = saver._run(_operations(saver).rows(thread_id, position, whole=False))
-        page = [_codec.record(row[0]) for row in rows.rows]
+        page = [codec.record(row[0]) for row in rows.rows]
         position = position.moved(rows, page, len(page))
         yield page
 

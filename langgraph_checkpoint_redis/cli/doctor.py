@@ -21,9 +21,9 @@ import typer
 from redis.exceptions import RedisError, ResponseError
 from rich.text import Text
 
-from langgraph_checkpoint_redis._clients import is_cluster
-from langgraph_checkpoint_redis._setup import OLDEST_SERVER, check
-from langgraph_checkpoint_redis._urls import Url, parsed
+from langgraph_checkpoint_redis._admin.setup import OLDEST_SERVER, check
+from langgraph_checkpoint_redis._transport.clients import is_cluster
+from langgraph_checkpoint_redis._transport.urls import Url, parsed
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import emit, out, say, size, span, styled

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from langgraph_checkpoint_redis import Problem
-from langgraph_checkpoint_redis._scripts import Operation
+from langgraph_checkpoint_redis._protocol.requests import Operation
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import count, emit, one_line, progress, say, styled

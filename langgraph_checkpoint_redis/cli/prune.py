@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from langgraph_checkpoint_redis._scripts import Operation
-from langgraph_checkpoint_redis._threads import Limits, ThreadInfo
+from langgraph_checkpoint_redis._admin.threads import Limits, ThreadInfo
+from langgraph_checkpoint_redis._protocol.requests import Operation
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import count, emit, one_line, progress, say, size, span

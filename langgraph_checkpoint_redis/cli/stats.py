@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import typer
 from redis.exceptions import ResponseError
 
-from langgraph_checkpoint_redis._clients import is_cluster
-from langgraph_checkpoint_redis._threads import Stats, Tally, ThreadInfo
+from langgraph_checkpoint_redis._admin.threads import Stats, Tally, ThreadInfo
+from langgraph_checkpoint_redis._transport.clients import is_cluster
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import Column, count, emit, facts, progress, say, size, span, styled, table

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from langgraph_checkpoint_redis._threads import Choice, ThreadInfo
+from langgraph_checkpoint_redis._admin.threads import Choice, ThreadInfo
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import Column, ago, count, emit, progress, say, size, span, stamp, table

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from langgraph_checkpoint_redis._config import home_expanded, identifier
+from langgraph_checkpoint_redis._core.arguments import home_expanded, identifier
 from langgraph_checkpoint_redis.errors import (
     ConfigError,
     DamagedFileError,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from functools import partial
 
-from langgraph_checkpoint_redis._config import identifier
+from langgraph_checkpoint_redis._core.arguments import identifier
 from langgraph_checkpoint_redis.errors import ConfigError
 
 from . import _reports, _threads

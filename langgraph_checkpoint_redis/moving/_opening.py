@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from langgraph_checkpoint_redis import _urls
-from langgraph_checkpoint_redis._config import home_expanded
+from langgraph_checkpoint_redis._core.arguments import home_expanded
+from langgraph_checkpoint_redis._transport import urls
 from langgraph_checkpoint_redis.errors import ConfigError, MissingLibraryError
 from langgraph_checkpoint_redis.saver import RedisSaver
 
@@ -55,7 +55,7 @@ def opened(url: str, *, existing: bool = False, **options: Any) -> Iterator[AnyS
 
 def _own(url: str) -> str:
     try:
-        _urls.parsed(url)
+        urls.parsed(url)
     except ConfigError as error:
         raise ConfigError(f"{FORMS}\n{error}") from None
     return url

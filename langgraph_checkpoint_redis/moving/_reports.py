@@ -12,7 +12,7 @@ from inspect import iscoroutinefunction
 from itertools import islice
 from typing import Literal
 
-from langgraph_checkpoint_redis._config import identifier
+from langgraph_checkpoint_redis._core.arguments import identifier
 from langgraph_checkpoint_redis.errors import ConfigError
 
 Outcome = Literal["copied", "present", "failed"]

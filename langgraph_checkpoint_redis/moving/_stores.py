@@ -25,12 +25,13 @@ from langgraph.checkpoint.base import (
     writes_sort_key,
 )
 
-from langgraph_checkpoint_redis import _codec
-from langgraph_checkpoint_redis._config import Place as StoredPlace
-from langgraph_checkpoint_redis._listing import cursor
-from langgraph_checkpoint_redis._operations import Operations
-from langgraph_checkpoint_redis._resp import Argument
-from langgraph_checkpoint_redis._scripts import GET, Operation
+from langgraph_checkpoint_redis._core.arguments import Place as StoredPlace
+from langgraph_checkpoint_redis._core.listing import cursor
+from langgraph_checkpoint_redis._core.operations import Operations
+from langgraph_checkpoint_redis._protocol.requests import Operation
+from langgraph_checkpoint_redis._protocol.resp import Argument
+from langgraph_checkpoint_redis._scripts.calls import GET
+from langgraph_checkpoint_redis._storage import codec
 from langgraph_checkpoint_redis.aio import AsyncRedisSaver
 from langgraph_checkpoint_redis.errors import ConfigError, RedisSaverError
 from langgraph_checkpoint_redis.saver import RedisSaver
@@ -171,7 +172,7 @@ class _Operations(Operations):
         position = cursor(None, None, None, None)
         while position.more:
             rows = yield from self.rows(thread_id, position, whole=False)
-            records = [_codec.record(row[0]) for row in rows.rows]
+            records = [codec.record(row[0]) for row in rows.rows]
             found += [Place(*record.place) for record in records]
             position = position.moved(rows, records, len(records))
         return sorted(found)
@@ -180,7 +181,7 @@ class _Operations(Operations):
         ropes = self.shared.threads.of(place.thread_id).packed_ropes(place.namespace)
         args: list[Argument] = [ropes, 0, place.namespace, place.checkpoint_id]
         _, rows, *_ = yield GET(self._keys(place.thread_id), args)
-        stored = chain.from_iterable(_codec.stored_writes(data) for row in rows for data in row[2])
+        stored = chain.from_iterable(codec.stored_writes(data) for row in rows for data in row[2])
         return [writes_sort_key(*write[:3]) for write in stored]
 
 

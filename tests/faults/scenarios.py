@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from langgraph_checkpoint_redis._keys import Keyspace
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .ledger import last_done
 from .nodes import Node, Nodes, Sentinels

@@ -25,9 +25,9 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
-from langgraph_checkpoint_redis._scripts import Operation as Requests
-from langgraph_checkpoint_redis._scripts import Request
-from langgraph_checkpoint_redis._threads import Limits
+from langgraph_checkpoint_redis._admin.threads import Limits
+from langgraph_checkpoint_redis._protocol.requests import Operation as Requests
+from langgraph_checkpoint_redis._protocol.requests import Request
 from langgraph_checkpoint_redis.errors import RedisSaverError
 
 from . import operations

@@ -15,27 +15,23 @@ from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
-from langgraph_checkpoint_redis import (
-    _chunks,
-    _clients,
-    _new_chunks,
-    _operations,
-    _options,
-    _scripts,
-)
-from langgraph_checkpoint_redis._scripts import Script
+from langgraph_checkpoint_redis._core import new_chunks, operations, options
+from langgraph_checkpoint_redis._protocol.requests import Script
+from langgraph_checkpoint_redis._scripts import calls
+from langgraph_checkpoint_redis._storage import chunking
+from langgraph_checkpoint_redis._transport import clients
 
-_LUA = files("langgraph_checkpoint_redis") / "lua"
+_LUA = files("langgraph_checkpoint_redis") / "_scripts"
 _INCLUDE = re.compile(r"^ *-- include (\w+)\n", re.MULTILINE)
 
-# Constants of Lua, by the file in `lua/` or `lua/include/` that defines them.
+# Constants of Lua, by the file in `_scripts/` or `_scripts/lib/` that defines them.
 OF_SCRIPTS: Mapping[str, Mapping[str, int]] = {
-    "include/walk": {"STEPS": 5},
-    "include/slices": {"SLICE": 4},
-    "include/sweep": {"FREED": 2000, "SCANNED": 2},
-    "include/trim": {"QUICK": 40},
+    "lib/walk": {"STEPS": 5},
+    "lib/slices": {"SLICE": 4},
+    "lib/sweep": {"FREED": 2000, "SCANNED": 2},
+    "lib/trim": {"QUICK": 40},
     "namespaces": {"NAMESPACES": 1},
-    "include/reply": {"BUDGET": 700, "MANY": 6, "LARGE": 300, "MANY_NODES": 2},
+    "lib/reply": {"BUDGET": 700, "MANY": 6, "LARGE": 300, "MANY_NODES": 2},
     "scan": {"ROWS": 4, "NAMES": 4, "BATCH": 4},
     "list": {"FEW": 2},
     "copy": {"MEMBERS": 30},
@@ -43,9 +39,9 @@ OF_SCRIPTS: Mapping[str, Mapping[str, int]] = {
 }
 # Constants of modules.
 OF_MODULES: Mapping[ModuleType, Mapping[str, Any]] = {
-    _operations: {"PAGE": 3, "ANCESTORS": 2, "FETCHED": 5, "MUCH": 2000},
-    _new_chunks: {"MANY": 4, "PART": 3, "PART_NODES": 2, "PART_BYTES": 500},
-    _chunks: {
+    operations: {"PAGE": 3, "ANCESTORS": 2, "FETCHED": 5, "MUCH": 2000},
+    new_chunks: {"MANY": 4, "PART": 3, "PART_NODES": 2, "PART_BYTES": 500},
+    chunking: {
         "LITERAL": 12,
         "PIECE": 40,
         "DEEP": 300,
@@ -54,9 +50,9 @@ OF_MODULES: Mapping[ModuleType, Mapping[str, Any]] = {
         "INNER_RUN": 400,
         "RUN_RATE": 8,
     },
-    _options: {"KNOWN_BYTES": 60_000},
+    options: {"KNOWN_BYTES": 60_000},
     # A client whose connection breaks asks again at once, and never gives up by itself.
-    _clients: {"FIRST_PAUSE": 0.0, "LONGEST_PAUSE": 0.0, "SECONDS_TO_RECOVER": 1e9},
+    clients: {"FIRST_PAUSE": 0.0, "LONGEST_PAUSE": 0.0, "SECONDS_TO_RECOVER": 1e9},
 }
 
 
@@ -76,7 +72,7 @@ def low_thresholds(preamble: str) -> Iterator[None]:
 
 
 def _all_scripts() -> list[Script]:
-    return [found for found in vars(_scripts).values() if isinstance(found, Script)]
+    return [found for found in vars(calls).values() if isinstance(found, Script)]
 
 
 def _source(path: str) -> str:
@@ -84,7 +80,7 @@ def _source(path: str) -> str:
     text = _LUA.joinpath(f"{path}.lua").read_text(encoding="utf-8")
     for name, value in OF_SCRIPTS.get(path, {}).items():
         text = _lowered(text, name, value)
-    return _INCLUDE.sub(lambda match: _source(f"include/{match[1]}"), text)
+    return _INCLUDE.sub(lambda match: _source(f"lib/{match[1]}"), text)
 
 
 def _lowered(text: str, name: str, value: int) -> str:

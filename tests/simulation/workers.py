@@ -6,7 +6,7 @@ from collections.abc import Callable
 from threading import Semaphore, Thread
 from typing import Any
 
-from langgraph_checkpoint_redis._scripts import Request
+from langgraph_checkpoint_redis._protocol.requests import Request
 
 
 class Killed(BaseException):

@@ -1,0 +1,116 @@
+"""Listings of checkpoints: what is asked for, and how far one has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
+
+from langgraph_checkpoint_redis._protocol.resp import Argument
+from langgraph_checkpoint_redis._storage.codec import Record
+
+from . import arguments
+from .cache import Known
+
+TOGETHER = 50  # namespaces whose rows one call brings into order
+LAST = b"\xff"  # sorts behind all ids and namespaces, which are UTF-8
+
+
+class Cursor(NamedTuple):
+    """How far a listing of one thread has come.
+
+    `namespace` is `None` for all, `only_id` empty for all; `left` is how many checkpoints the
+    listing may still give, `None` for any number. `after` is where the page before ended, a
+    checkpoint id and a namespace; its chunks are `known`. Of many namespaces, `heads` has where
+    each goes on.
+    """
+
+    namespace: str | None
+    only_id: str
+    filter: Mapping[str, Any]
+    left: int | None
+    after: tuple[Argument, Argument]
+    more: bool
+    known: Known | None = None
+    heads: Mapping[bytes, bytes] | None = None
+
+    def wants(self, record: Record) -> bool:
+        """Whether a checkpoint has the id that was asked for."""
+        return self.only_id in ("", record.checkpoint_id)
+
+    def with_one_less(self) -> Cursor:
+        """For the next thread, when one more checkpoint was given."""
+        left = None if self.left is None else self.left - 1
+        return self._replace(left=left, more=left != 0)
+
+    def group(self) -> tuple[list[bytes], tuple[bytes, bytes]]:
+        """The namespaces that have the newest rows, and where the first of all others goes on."""
+        if self.namespace is not None:
+            return [self.namespace.encode()], (b"", b"")
+        ordered = sorted((self.heads or {}).items())
+        ordered.sort(key=lambda head: head[1], reverse=True)
+        others = ordered[TOGETHER:]
+        return [name for name, _ in ordered[:TOGETHER]], others[0][::-1] if others else (b"", b"")
+
+    def moved(
+        self, rows: Rows, records: Sequence[Record], taken: int, known: Known | None = None
+    ) -> Cursor:
+        """Behind these checkpoints of a page, of which so many were given."""
+        heads = rows.heads_behind(len(records))
+        more = bool(heads) or rows.more or len(records) < len(rows.rows)
+        left = None if self.left is None else self.left - taken
+        moved = self._replace(left=left, more=more and left != 0, known=known, heads=heads)
+        if not records:
+            return moved
+        last = records[-1]
+        return moved._replace(
+            after=(last.checkpoint_id, last.namespace), more=moved.more and self.wants(last)
+        )
+
+
+class Rows(NamedTuple):
+    """The rows of a page, as list.lua returns them, and where the namespaces of it go on.
+
+    `others` has where all other namespaces go on; it is `None` if there are none.
+    """
+
+    rows: Sequence[Any]
+    more: bool
+    heads: Mapping[bytes, bytes]
+    others: Mapping[bytes, bytes] | None
+
+    def heads_behind(self, count: int) -> Mapping[bytes, bytes] | None:
+        """Where each namespace goes on behind so many of the rows; of few, nobody needs it."""
+        if self.others is None:
+            return None
+        heads = {**self.others, **self.heads}
+        for row, *_ in reversed(self.rows[count:]):
+            name, id_, _ = row.split(b"\0", 2)
+            heads[name] = id_
+        return heads
+
+
+def cursor(
+    config: RunnableConfig | None,
+    filter: Mapping[str, Any] | None,
+    before: Mapping[str, Any] | None,
+    limit: int | None,
+) -> Cursor:
+    """The beginning of a listing, in any thread."""
+    namespace, only_id = arguments.scope(config)
+    start = arguments.before_id(before)
+    if only_id and not (start and start <= only_id):
+        start = only_id + "\1"  # right behind that id
+    left = arguments.limit(limit)
+    return Cursor(
+        namespace, only_id, arguments.filters(filter), left, (start or LAST, LAST), left != 0
+    )
+
+
+class Page(NamedTuple):
+    """Checkpoints, decoded one by one as they are taken, and where to go on."""
+
+    tuples: Iterator[CheckpointTuple]
+    cursor: Cursor

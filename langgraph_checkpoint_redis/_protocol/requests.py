@@ -1,0 +1,171 @@
+"""Scripts, calls of them, and operations: the vocabulary between the core and its two front ends.
+
+Each Lua file under `_scripts/` is one `Script`. A `Call` is a script with its keys and arguments, a
+value that nobody has sent yet. An operation is a generator that yields requests and returns a
+result:
+
+    reply = yield GET(keys, [namespace, checkpoint_id])
+
+`RedisSaver` and `AsyncRedisSaver` drive operations, sending each request and handing back the reply
+as the server gave it: bytes, integers and lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha1
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from .confirm import Confirm
+from .resp import Argument, Command
+
+
+@dataclass(frozen=True)
+class Script:
+    """A Lua script; its source has its includes in place."""
+
+    name: str
+    source: str = field(repr=False)
+    sha: str = field(init=False)  # what EVALSHA calls it
+
+    def __post_init__(self) -> None:
+        # At once: a property that is computed when first used has a lock, which a forked process
+        # would inherit.
+        sha = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "sha", sha)
+
+    def __call__(
+        self,
+        keys: Sequence[bytes],
+        args: Sequence[Argument] = (),
+        confirm: Confirm | None = None,
+    ) -> Call:
+        """A call that is yet to be sent."""
+        return Call(self, tuple(keys), tuple(args), confirm)
+
+
+class Call(NamedTuple):
+    """One call of a script; with `confirm`, its write is waited for.
+
+    `only_first` is the number of an argument that is empty in a call that is sent again.
+    `first_chunk` is the number of the first of its chunks if they are large, see
+    `_scripts/transactions.py`.
+    """
+
+    script: Script
+    keys: tuple[bytes, ...]
+    args: tuple[Argument, ...]
+    confirm: Confirm | None = None
+    only_first: int | None = None
+    first_chunk: int | None = None
+
+    def again(self) -> Call:
+        """Return the call to send when the answer to this one was lost."""
+        if self.only_first is None:
+            return self
+        args = [*self.args]
+        args[self.only_first] = ""
+        return self._replace(args=tuple(args))
+
+    @property
+    def name(self) -> str:
+        """The name of the script."""
+        return self.script.name
+
+    def commands(self) -> tuple[Command, ...]:
+        """What is sent to a server that knows the script."""
+        return self._with(("EVALSHA", self.script.sha))
+
+    def teaching_commands(self) -> tuple[Command, ...]:
+        """The same for a server that does not, which knows it from then on."""
+        return self._with(("EVAL", self.script.source))
+
+    def _with(self, script: Command) -> tuple[Command, ...]:
+        command = (*script, len(self.keys), *self.keys, *self.args)
+        return (command, *self.confirm.commands()) if self.confirm else (command,)
+
+    def result(self, replies: Sequence[Any]) -> Any:
+        """What the caller gets of the replies; raises an error that is among them."""
+        if isinstance(replies[0], Exception):
+            raise replies[0]
+        if self.confirm:
+            self.confirm.check(self.keys[0].decode(), replies[1:])
+        return replies[0]
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Plain commands of the server, each on one key, sent together; replies come as a list.
+
+    Where `may_fail`, an error of the server is the reply to the command that it refused.
+    """
+
+    each: tuple[Command, ...]
+    may_fail: bool = False
+    confirm: None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the first command."""
+        return str(self.each[0][0])
+
+    def commands(self) -> tuple[Command, ...]:
+        """What is sent."""
+        return self.each
+
+    teaching_commands = commands
+
+    def again(self) -> Commands:
+        """Return the commands to send when the answer to these was lost."""
+        return self
+
+    def result(self, replies: Sequence[Any]) -> Any:
+        """What the caller gets of the replies; raises an error that is among them."""
+        for reply in replies:
+            if isinstance(reply, Exception) and not self.may_fail:
+                raise reply
+        return replies
+
+
+@dataclass(frozen=True)
+class Together(Commands):
+    """Calls of one script on several threads, sent together; an error is the reply to its call."""
+
+    calls: tuple[Call, ...] = ()
+
+    @classmethod
+    def of(cls, calls: Sequence[Call]) -> Together:
+        """Calls that do not wait for confirmation."""
+        each = tuple(command for call in calls for command in call.commands())
+        return cls(each, may_fail=True, calls=tuple(calls))
+
+    def teaching_commands(self) -> tuple[Command, ...]:
+        """The same, whose first call has the source of the script."""
+        return (*self.calls[0].teaching_commands(), *self.each[1:])
+
+
+@dataclass(frozen=True)
+class AtNode(Commands):
+    """Commands for one node of a cluster, which need not be on any key."""
+
+    node: Any = None
+
+
+@dataclass(frozen=True)
+class Primaries(Commands):
+    """What a cluster is asked for to get its primaries; `fresh` where it may have new ones."""
+
+    each: tuple[Command, ...] = ()
+    fresh: bool = False
+
+
+Request: TypeAlias = "Call | Commands"
+
+T = TypeVar("T")
+Operation: TypeAlias = Generator[Request, Any, T]
+
+
+def asked(request: Request) -> Operation[Any]:
+    """The operation that asks for this and returns the reply."""
+    return (yield request)

@@ -1,0 +1,90 @@
+"""Refusals of scripts, and the errors they become.
+
+A script refuses by raising `LGR:CODE:DETAIL:...` (see `_scripts/lib/refuse.lua`). Details are
+hexadecimal, so no thread id, checkpoint id or node name can look like a code or end a detail. The
+text is looked for only where the server puts the message of a script, never further back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from langgraph_checkpoint_redis._storage.checksums import place_of
+from langgraph_checkpoint_redis._storage.keys import thread_id
+from langgraph_checkpoint_redis.errors import (
+    ConflictError,
+    CorruptThreadError,
+    LeaseLostError,
+    MissingAncestorError,
+    RedisSaverError,
+    RunNeededError,
+    ThreadDeletedError,
+    ThreadLeasedError,
+    UnknownFormatError,
+)
+
+# Before version 7, a server puts where the script is in front of the message. redis-py drops "ERR".
+_REFUSAL = re.compile(
+    r"(?:ERR )?(?:Error running script \(call to f_[0-9a-f]{40}\): )?(?:@?user_script:\s?\d+: )*"
+    r"LGR:([A-Z]+)((?::[0-9a-f]*)*)(?![^ ,])"
+)
+
+
+def refusal(text: str) -> RedisSaverError | None:
+    """Return the error that a script has refused with, or None if the text is no refusal."""
+    found = _REFUSAL.match(text)
+    if not found:
+        return None
+    details = [bytes.fromhex(detail) for detail in found[2].split(":")[1:]]
+    return _ERRORS[found[1]](*details)
+
+
+def _corrupt(key: bytes, row: bytes) -> RedisSaverError:
+    return CorruptThreadError(_thread(key), *place_of(row), key.decode(), "the row is damaged")
+
+
+def lost_key(key: bytes) -> RedisSaverError:
+    """Return the error for a key of a thread that is gone."""
+    reason = "the key is gone, though the thread has data in it: it was evicted or deleted"
+    return CorruptThreadError(_thread(key), "", "", key.decode(), reason)
+
+
+def _missing_ancestor(
+    key: bytes, namespace: bytes, checkpoint_id: bytes, ancestor: bytes
+) -> RedisSaverError:
+    place = _text(namespace), _text(checkpoint_id)
+    return MissingAncestorError(
+        _thread(key), *place, key.decode(), _text(ancestor), is_written=False
+    )
+
+
+def _needed(key: bytes, run: bytes, checkpoint_id: bytes, begun: bytes) -> RedisSaverError:
+    place = _thread(key), _text(run), _text(checkpoint_id)
+    return RunNeededError(*place, is_begun=bool(begun))
+
+
+def _conflict(key: bytes, parent: bytes, latest: bytes) -> RedisSaverError:
+    return ConflictError(_thread(key), _text(parent), _text(latest))
+
+
+def _text(name: bytes) -> str:
+    """A name as a row has it, which may be damaged."""
+    return name.decode(errors="replace")
+
+
+def _thread(key: bytes) -> str:
+    return thread_id(key.decode())
+
+
+_ERRORS: dict[str, Callable[..., RedisSaverError]] = {
+    "FORMAT": lambda found: UnknownFormatError(_text(found)),
+    "CORRUPT": _corrupt,
+    "LOST": lost_key,
+    "ANCESTOR": _missing_ancestor,
+    "NEEDED": _needed,
+    "CONFLICT": _conflict,
+    "LEASED": lambda key: ThreadLeasedError(_thread(key)),
+    "LEASELOST": lambda key: LeaseLostError(_thread(key)),
+    "DELETED": lambda key: ThreadDeletedError(_thread(key)),
+}

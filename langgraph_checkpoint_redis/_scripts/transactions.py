@@ -1,0 +1,61 @@
+"""Large chunks go to the server ahead of the script that refers to them, in one transaction.
+
+An argument of a script is copied into Lua, and copied again for the command that stores it. For
+many bytes that takes a server several times as long as a plain `HSET`. So here a transaction has
+the `HSET`, and then the script, which finds the chunks there. Two small scripts go around them: the
+first notes which of the chunks are new, the last removes these if nothing was stored. Since it is a
+transaction, no other client sees what is between, and no crash leaves a part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langgraph_checkpoint_redis._protocol.requests import Call
+from langgraph_checkpoint_redis._protocol.resp import Argument, Command
+
+from .calls import AHEAD, SETTLE
+
+LARGE = 256 * 1024  # bytes of chunks: for fewer, a transaction takes longer than the copies
+
+MULTI: Command = ("MULTI",)
+EXEC: Command = ("EXEC",)
+PROBE: tuple[Command, ...] = (MULTI, ("DISCARD",))  # what a server must allow
+LENGTH = 6  # commands of a transaction
+
+
+def with_large_chunks(call: Call, first: int) -> Call:
+    """Return the call, marked if its chunks, pairs from the argument `first` on, are large."""
+    sizes = [len(content) for content in call.args[first + 1 :: 2] if isinstance(content, bytes)]
+    return call._replace(first_chunk=first) if sum(sizes) >= LARGE else call
+
+
+def transaction(call: Call, first: int) -> tuple[Command, ...]:
+    """Return the commands for a call whose chunks begin with its argument `first`."""
+    pairs = call.args[first:]
+    names = b"".join(name for name in pairs[::2] if isinstance(name, bytes))
+    chunks = call.keys[2]
+    args: list[Argument] = [*call.args[:first]]
+    args[-1] = bytes(args[-1]) + names if isinstance(args[-1], bytes) else names
+    # With their sources, as an unknown script would end a transaction that has begun to write.
+    return (
+        MULTI,
+        ("EVAL", AHEAD.source, len(call.keys), *call.keys, names),
+        ("HSET", chunks, *pairs),
+        ("EVAL", call.script.source, len(call.keys) + 1, *call.keys, chunks, *args),
+        ("EVAL", SETTLE.source, 1, chunks),
+        EXEC,
+        *(call.confirm.commands() if call.confirm else ()),
+    )
+
+
+def replies_to_call(replies: Sequence[Any]) -> Sequence[Any]:
+    """Return the replies that the call alone would have; none if the transaction has failed.
+
+    Then nothing was stored, and the call itself has the reason for its reply.
+    """
+    done = replies[LENGTH - 1]
+    if not isinstance(done, list) or any(isinstance(reply, Exception) for reply in done):
+        return []
+    return [done[2], *replies[LENGTH:]]
