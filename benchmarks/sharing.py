@@ -34,9 +34,9 @@ from langgraph.graph import START, MessagesState, StateGraph
 from benchmarks.workloads import checkpoint_of
 from examples.local_server import server_url
 from langgraph_checkpoint_redis import RedisSaver
-from langgraph_checkpoint_redis._core.cache import KnownThreads
+from langgraph_checkpoint_redis._core.cache import ThreadCaches
 from langgraph_checkpoint_redis._core.options import MESSAGES_BYTES
-from langgraph_checkpoint_redis._serde.caching import Messages
+from langgraph_checkpoint_redis._serde.caching import MessageCache
 from langgraph_checkpoint_redis._storage import chunking
 
 SAMPLES = 60
@@ -87,7 +87,7 @@ class Plain(JsonPlusSerializer):
 def forget(saver: RedisSaver) -> None:
     """Let a saver know as little as in a new process."""
     saver._shared = saver._shared._replace(
-        threads=KnownThreads(0), messages=Messages(MESSAGES_BYTES)
+        caches=ThreadCaches(0), messages=MessageCache(MESSAGES_BYTES)
     )
 
 
@@ -123,7 +123,7 @@ def print_times(url: str, count: int) -> None:
 def print_messages() -> None:
     """What a message takes anew, as one like others, and as one that was here before."""
     count = 100
-    remembering = Messages(MESSAGES_BYTES).remembered_by(JsonPlusSerializer())
+    remembering = MessageCache(MESSAGES_BYTES).remembered_by(JsonPlusSerializer())
     times: defaultdict[str, list[float]] = defaultdict(list)
     for _ in range(SAMPLES):
         value = [message(number) for number in range(count)]

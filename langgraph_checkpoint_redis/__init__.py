@@ -1,8 +1,8 @@
 """LangGraph checkpoints on plain Redis: `RedisSaver` and `AsyncRedisSaver`."""
 
-__version__ = "0.1.0"  # first, as connections tell it to the server
+from ._version import __version__ as __version__  # first, as it checks what all others import
 
-from . import _requirements  # noqa: F401 - second, as all others import LangGraph
+# isort: split
 from ._admin.threads import Stats, ThreadInfo
 from ._admin.verify import Problem
 from ._core.lease import AsyncLease, Lease

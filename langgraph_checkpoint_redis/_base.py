@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from ._core.options import Shared, shared
+from ._core.options import SaverState, make_state
 from ._transport.urls import Url
 
 SaverType = TypeVar("SaverType")
@@ -18,7 +18,7 @@ _SHARED = ("_redis", "_link", "_connections", "_shared", "serde")
 _CONNECTED = ("_link", "_connections")
 
 
-def copied(saver: SaverType, memo: dict[int, Any], *, deeply: bool = False) -> SaverType:
+def copy_saver(saver: SaverType, memo: dict[int, Any], *, deeply: bool = False) -> SaverType:
     """Return a copy that shares the connections, the memory and the serializer of a saver.
 
     Only what a subclass has added is copied deeply.
@@ -31,7 +31,7 @@ def copied(saver: SaverType, memo: dict[int, Any], *, deeply: bool = False) -> S
     return clone
 
 
-def state_of(saver: Any) -> dict[str, Any]:
+def pickle_state(saver: Any) -> dict[str, Any]:
     """Return what pickle takes of a saver: the URL, its password too, the options and the rest."""
     if not isinstance(saver._redis, Url):  # noqa: SLF001 - the savers' own
         raise TypeError(
@@ -40,15 +40,15 @@ def state_of(saver: Any) -> dict[str, Any]:
             "in the other process"
         )
     state = {name: value for name, value in vars(saver).items() if name not in _CONNECTED}
-    known: Shared = state["_shared"]
-    state["_shared"] = shared(known.keyspace.prefix, known.options, is_cluster=known.is_cluster)
-    state["serde"] = _packed(state["serde"])
+    known: SaverState = state["_shared"]
+    state["_shared"] = make_state(known.keyspace.prefix, known.options, is_cluster=known.is_cluster)
+    state["serde"] = _pack_serde(state["serde"])
     return state
 
 
-def restored(state: dict[str, Any]) -> dict[str, Any]:
+def restore_state(state: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes of a saver in another process, all but its connections."""
-    return {**state, "serde": _unpacked(state["serde"])}
+    return {**state, "serde": _unpack_serde(state["serde"])}
 
 
 class _JsonPlus(NamedTuple):
@@ -66,9 +66,9 @@ class _Encrypted(NamedTuple):
     serde: Any
 
 
-def _packed(serde: Any) -> Any:
+def _pack_serde(serde: Any) -> Any:
     if type(serde) is EncryptedSerializer:
-        return _Encrypted(serde.cipher, _packed(serde.serde))
+        return _Encrypted(serde.cipher, _pack_serde(serde.serde))
     # One with a hook of the user's goes as it is: nothing else would read the same.
     if type(serde) is JsonPlusSerializer and not getattr(serde, "_custom_unpack_ext_hook", True):
         found = vars(serde)
@@ -77,9 +77,9 @@ def _packed(serde: Any) -> Any:
     return serde
 
 
-def _unpacked(packed: Any) -> Any:
+def _unpack_serde(packed: Any) -> Any:
     if isinstance(packed, _Encrypted):
-        return EncryptedSerializer(packed.cipher, _unpacked(packed.serde))
+        return EncryptedSerializer(packed.cipher, _unpack_serde(packed.serde))
     if isinstance(packed, _JsonPlus):
         return JsonPlusSerializer(**packed._asdict())
     return packed

@@ -344,3 +344,11 @@ class DifferentThreadError(RedisSaverError):
 
 class DamagedFileError(RedisSaverError, ValueError):
     """A file of threads is cut off, altered, or no such file."""
+
+
+def describe(value: object) -> str:
+    """Return a value and its class, as errors show it. An int may be too long for Python."""
+    try:
+        return f"{type(value).__name__}: {value!r:.200}"
+    except ValueError:
+        return type(value).__name__

@@ -31,25 +31,27 @@ from redis import Redis, RedisCluster
 from typing_extensions import Self
 
 from ._admin.reencrypt import Reencryption
-from ._admin.setup import check
+from ._admin.setup import check_server
 from ._admin.thread_methods import ThreadMethods
 from ._admin.verify import Integrity
-from ._admin.walks import walk
-from ._base import copied, restored, state_of
-from ._core import arguments
-from ._core.arguments import Duration
+from ._admin.walks import start_walk
+from ._base import copy_saver, pickle_state, restore_state
+from ._core.arguments import check_strategy, parse_thread_id
 from ._core.driving import Failures
 from ._core.lease import Holding, Lease
-from ._core.listing import Cursor, cursor
+from ._core.listing import Cursor, make_cursor
 from ._core.operations import Operations
-from ._core.options import Options, Shared, shared
+from ._core.options import Options, SaverState, check_serializer, make_state
 from ._embedded.server import EmbeddedServer
 from ._protocol.confirm import Confirm
+from ._protocol.durations import Duration, to_milliseconds
 from ._protocol.requests import Operation, Request
-from ._storage import codec
+from ._storage.checks import check_id, check_ids
 from ._storage.compression import Compression
-from ._transport.clients import Patience, checked, is_cluster, socket_timeout
-from ._transport.sync import link
+from ._storage.versions import next_version
+from ._transport.clients import check_client, is_cluster, socket_timeout
+from ._transport.retry import RetryPolicy
+from ._transport.sync import make_link
 
 T = TypeVar("T")
 
@@ -114,10 +116,10 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         on_clock_skew: Literal["warn", "error"] = "warn",
     ) -> None:
         """Nothing is sent before the first call."""
-        super().__init__(serde=arguments.serializer(serde))
-        redis = checked(redis, asynchronous=False)
+        super().__init__(serde=check_serializer(serde))
+        redis = check_client(redis, asynchronous=False)
         self._redis = redis
-        self._link = link(redis)
+        self._link = make_link(redis)
         options = Options.checked(
             keep_last=keep_last,
             compression=compression,
@@ -130,7 +132,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             allow_plaintext=allow_plaintext,
             on_clock_skew=on_clock_skew,
         )
-        self._shared: Shared = shared(prefix, options, is_cluster=is_cluster(redis))
+        self._shared: SaverState = make_state(prefix, options, is_cluster=is_cluster(redis))
 
     @classmethod
     @contextmanager
@@ -176,7 +178,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         Warns `EvictionWarning` when the server deletes keys once its memory is full, and
         `DurabilityWarning` when it writes nothing to disk or cannot keep what `confirm` asks for.
         """
-        for warning in self._run(check(self._shared.options)):
+        for warning in self._run(check_server(self._shared.options)):
             warnings.warn(warning, stacklevel=2)
 
     def close(self) -> None:
@@ -187,19 +189,19 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
 
     def __copy__(self) -> Self:
         """Return a saver that shares connections and memory with this one."""
-        return copied(self, {})
+        return copy_saver(self, {})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """The same: also a deep copy is a saver on the same server."""
-        return copied(self, memo, deeply=True)
+        return copy_saver(self, memo, deeply=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what makes a saver of another process: no connections, and no memory."""
-        return state_of(self)
+        return pickle_state(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(restored(state))
-        self._link = link(self._redis)
+        self.__dict__.update(restore_state(state))
+        self._link = make_link(self._redis)
 
     # Driving operations
 
@@ -228,12 +230,12 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
                 time.sleep(patience.pause(error))
                 request = request.again()
 
-    def _patience(self, what: str, handled: BaseException | None) -> Patience:
-        return Patience(self._redis, what, was_reached=self._link.was_reached, handled=handled)
+    def _patience(self, what: str, handled: BaseException | None) -> RetryPolicy:
+        return RetryPolicy(self._redis, what, was_reached=self._link.was_reached, handled=handled)
 
     def _thread_pages(self) -> Iterator[Sequence[str]]:
         """All threads, each once, a page at a time."""
-        walking = walk(self._shared.keyspace, is_cluster=is_cluster(self._redis))
+        walking = start_walk(self._shared.keyspace, is_cluster=is_cluster(self._redis))
         patience = None
         while True:
             handled = sys.exc_info()[1]
@@ -277,9 +279,9 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         Raises:
             ThreadsError: At the end of all threads, where some cannot be read.
         """
-        place = cursor(config, filter, before, limit)
+        place = make_cursor(config, filter, before, limit)
         if config:
-            yield from self._listed(arguments.thread_id(config), place)
+            yield from self._listed(parse_thread_id(config), place)
             return
         failures = Failures()
         for thread_id in chain.from_iterable(self._thread_pages() if place.more else ()):
@@ -370,8 +372,8 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         Raises:
             ThreadsError: Of several threads, some failed. All others are done.
         """
-        strategy, failures = arguments.strategy(strategy), Failures()
-        thread_ids = arguments.identifiers("thread_ids", thread_ids)
+        strategy, failures = check_strategy(strategy), Failures()
+        thread_ids = check_ids("thread_ids", thread_ids)
         for thread_id in thread_ids:
             pruned = self._outcome(self._operations.prune(thread_id, strategy))
             if isinstance(pruned, Exception):
@@ -386,7 +388,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The version after `current`: text in LangGraph's own format, or a number for a number."""
-        return cast("str", codec.next_version(current))
+        return cast("str", next_version(current))
 
     # The life of a thread
 
@@ -429,9 +431,9 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         Raises:
             ThreadLeasedError: Another has the lease.
         """
-        thread_id = arguments.identifier("thread_id", thread_id)
-        span = arguments.milliseconds("ttl", ttl)
-        holding = Holding(self._shared.threads, self._shared.lease_name(thread_id))
+        thread_id = check_id("thread_id", thread_id)
+        span = to_milliseconds("ttl", ttl)
+        holding = Holding(self._shared.caches, self._shared.lease_name(thread_id))
         return Lease(thread_id, span, holding, self._operations, self._showing, self._run)
 
     def _showing(self, lease: Holding) -> RedisSaver:

@@ -19,12 +19,13 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from ._core import arguments
-from ._embedded import server
-from ._protocol import confirm
-from ._protocol.confirm import Confirm
-from ._storage import compression
+from ._core.options import check_keep_last, check_on_clock_skew, check_on_conflict, check_prefix
+from ._embedded.server import check_directory
+from ._protocol.confirm import Confirm, check_confirm
+from ._protocol.durations import to_milliseconds
+from ._storage.compression import check_compression
 from ._transport import urls
+from ._transport.urls import read_url
 from .aio import AsyncRedisSaver
 from .errors import ConfigError, MissingLibraryError
 
@@ -68,13 +69,13 @@ def _from_environment() -> AbstractAsyncContextManager[AsyncRedisSaver]:
         return AsyncRedisSaver.embedded(directory, serde=_serde(), **given)
     if not url:
         raise ConfigError(f"{URL} is not set: it must be a URL, such as redis://localhost:6379")
-    _check_confirm(given, urls.parsed(url).socket_timeout)
+    _check_confirm(given, read_url(url).socket_timeout)
     return AsyncRedisSaver.from_conn_string(url, serde=_serde(), **given)
 
 
 def _check_confirm(given: Mapping[str, Any], socket_timeout: float | None) -> None:
     """Compare two variables, which the saver would do without their names."""
-    confirm.confirm(_variable("confirm"), given.get("confirm"), socket_timeout)
+    check_confirm(_variable("confirm"), given.get("confirm"), socket_timeout)
 
 
 def _check_names() -> None:
@@ -121,12 +122,12 @@ def _serde() -> SerializerProtocol:
 
 
 def _url(text: str) -> str:
-    urls.parsed(text)
+    read_url(text)
     return text
 
 
 def _directory(text: str) -> str:
-    return str(server.checked_directory(text))
+    return str(check_directory(text))
 
 
 def _types(text: str) -> list[tuple[str, str]]:
@@ -145,12 +146,12 @@ def _aes_key(text: str) -> bytes:
 
 def _seconds(text: str) -> Any:
     seconds = _number(float, text)
-    arguments.milliseconds("it", seconds)
+    to_milliseconds("it", seconds)
     return seconds
 
 
 def _keep_last(text: str) -> int | None:
-    return arguments.keep_last(_number(int, text))
+    return check_keep_last(_number(int, text))
 
 
 def _number(kind: type[int | float], text: str) -> Any:
@@ -168,17 +169,17 @@ def _flag(text: str) -> bool:
 
 
 def _compressed(text: str) -> str:
-    compression.check(text)  # type: ignore[arg-type]
+    check_compression(text)  # type: ignore[arg-type]
     return text
 
 
 def _on_clock_skew(text: str) -> str:
-    arguments.on_clock_skew(text)
+    check_on_clock_skew(text)
     return text
 
 
 def _on_conflict(text: str) -> str:
-    arguments.on_conflict(text)
+    check_on_conflict(text)
     return text
 
 
@@ -198,7 +199,7 @@ def _confirmation(text: str) -> Confirm:
 
 
 _OPTIONS: dict[str, Callable[[str], Any]] = {
-    "prefix": arguments.prefix,
+    "prefix": check_prefix,
     "keep_last": _keep_last,
     "compression": _compressed,
     "ttl": _seconds,

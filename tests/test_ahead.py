@@ -20,8 +20,8 @@ from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, gen
 
 from examples.local_server import running_server
 from langgraph_checkpoint_redis import Confirm, RedisSaver, RedisSaverError, UnconfirmedError
-from langgraph_checkpoint_redis._protocol.resp import packed
-from langgraph_checkpoint_redis._scripts.transactions import LARGE, transaction
+from langgraph_checkpoint_redis._protocol.resp import pack_commands
+from langgraph_checkpoint_redis._scripts.transactions import LARGE, build_transaction
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .documented import COMMANDS
@@ -225,7 +225,7 @@ def test_a_transaction_that_is_broken_off_leaves_nothing(
     ACTS["put"](saver)
     saver.delete_thread("a")
     call = next(call for call in calls if call.first_chunk)
-    data = packed(transaction(call, call.first_chunk or 0))
+    data = pack_commands(build_transaction(call, call.first_chunk or 0))
     exec_ = data.rindex(b"EXEC")
     for end in (20, len(data) // 2, exec_ - 200, exec_ - 10, exec_ + 5):
         with socket.create_connection((urlsplit(server).hostname, urlsplit(server).port)) as link:

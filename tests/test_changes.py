@@ -55,7 +55,7 @@ def state_at(saver: Saver, at: RunnableConfig = HERE) -> Any:
 
 def refusals(saver: RedisSaver | AsyncRedisSaver) -> int:
     """How many writes were refused, since the server lacked what they left out."""
-    return saver._shared.threads.refused
+    return saver._shared.caches.refused
 
 
 # What is stored and sent of all versions

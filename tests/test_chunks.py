@@ -22,22 +22,29 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from redis.crc import key_slot
 
 from langgraph_checkpoint_redis._storage.chunking import (
-    NODE_MAX,
-    NODE_MIN,
     PACKED_RATE,
     PIECE,
     TEXT_RATE,
     Cut,
-    Rope,
     _levels,
-    cut,
+    cut_msgpack,
     cut_text,
-    digest_of,
-    join,
 )
-from langgraph_checkpoint_redis._storage.codec import full_version, lean_version, next_version, pack
-from langgraph_checkpoint_redis._storage.keys import Keyspace, starts_of
-from langgraph_checkpoint_redis._storage.keys import thread_id as found_thread_id
+from langgraph_checkpoint_redis._storage.keys import Keyspace, list_starts
+from langgraph_checkpoint_redis._storage.keys import thread_id_of as found_thread_id
+from langgraph_checkpoint_redis._storage.packing import pack
+from langgraph_checkpoint_redis._storage.tree import (
+    NODE_MAX,
+    NODE_MIN,
+    ChunkTree,
+    digest_of,
+    join_tree,
+)
+from langgraph_checkpoint_redis._storage.versions import (
+    next_version,
+    restore_version,
+    shorten_version,
+)
 
 from .strategies import (
     effort,
@@ -59,19 +66,23 @@ class Store:
         self.chunks: dict[bytes, bytes] = {}
 
     def add(
-        self, data: bytes, before: Rope | None = None, cut: Callable[..., Cut] = cut, **options: int
-    ) -> tuple[Rope, dict[bytes, bytes]]:
+        self,
+        data: bytes,
+        before: ChunkTree | None = None,
+        cut: Callable[..., Cut] = cut_msgpack,
+        **options: int,
+    ) -> tuple[ChunkTree, dict[bytes, bytes]]:
         """The rope of a value, and those of its chunks that were not here before."""
         found = cut(data, before, self.chunks, **options)
         chunks = {**found.nodes, **found.pieces}
         new = {digest: chunks[digest] for digest in chunks.keys() - self.chunks.keys()}
         self.chunks.update(new)
-        return found.rope, new
+        return found.tree, new
 
-    def read(self, rope: Rope) -> bytes:
-        read_rope = join(len(rope.data), rope.literal, rope.levels, self.chunks)
-        assert read_rope == rope or not rope.levels
-        return read_rope.data
+    def read(self, tree: ChunkTree) -> bytes:
+        read_tree = join_tree(len(tree.data), tree.inline, tree.levels, self.chunks)
+        assert read_tree == tree or not tree.levels
+        return read_tree.data
 
 
 def packed(value: Any) -> bytes:
@@ -157,17 +168,17 @@ histories = st.lists(bytestrings | extensions, min_size=1, max_size=3).flatmap(
 
 
 @effort(300)
-@given(history=histories, how=st.sampled_from([cut, cut_text]))
+@given(history=histories, how=st.sampled_from([cut_msgpack, cut_text]))
 def test_what_was_cut_joins_to_the_same_bytes(
     history: Sequence[bytes], how: Callable[..., Cut]
 ) -> None:
     """A value would read as another than was stored, or not at all."""
-    store, ropes, before = Store(), list[Rope](), None
+    store, trees, before = Store(), list[ChunkTree](), None
     for number, data in enumerate(history):
         rate = PACKED_RATE if number % 2 else TEXT_RATE
         before, _ = store.add(data, before, how, rate=rate)
-        ropes.append(before)
-    assert [store.read(rope) for rope in ropes] == [*history]
+        trees.append(before)
+    assert [store.read(tree) for tree in trees] == [*history]
 
 
 @effort(200)
@@ -183,7 +194,7 @@ def test_nodes_that_stay_are_not_made_anew(count: int, kinds: int, same: int, mo
     same %= count + 1
     edited = [*digests[:same], *[digest_of(b"new %d" % number) for number in range(more)]]
     levels, rows, nodes = _levels(digests)
-    edited_levels, edited_rows, new = _levels(edited, Rope(b"", 0, levels, rows), same, nodes)
+    edited_levels, edited_rows, new = _levels(edited, ChunkTree(b"", 0, levels, rows), same, nodes)
     expected_levels, expected_rows, expected_nodes = _levels(edited)
     assert (edited_levels, edited_rows) == (expected_levels, expected_rows)
     assert {**nodes, **new}.items() >= expected_nodes.items()
@@ -199,8 +210,8 @@ def test_the_list_that_most_tasks_write_is_cut_like_any_other(size: int) -> None
         patch.setattr(
             "langgraph_checkpoint_redis._storage.chunking._is_short_write", lambda data: False
         )
-        expected = cut(data, None, {})
-    assert cut(data, None, {}) == expected
+        expected = cut_msgpack(data, None, {})
+    assert cut_msgpack(data, None, {}) == expected
 
 
 @effort(100)
@@ -208,12 +219,12 @@ def test_the_list_that_most_tasks_write_is_cut_like_any_other(size: int) -> None
 def test_a_missing_chunk_is_named(data: bytes, gone: int) -> None:
     """Damage would read as a shorter value, or fail where nobody can tell what is missing."""
     store = Store()
-    rope, _ = store.add(data)
+    tree, _ = store.add(data)
     if store.chunks:
         digest = sorted(store.chunks)[gone % len(store.chunks)]
         del store.chunks[digest]
         with pytest.raises(LookupError, match=digest.hex()):
-            store.read(rope)
+            store.read(tree)
 
 
 # Lists that are edited.
@@ -263,11 +274,11 @@ def test_appending_to_a_list_adds_as_much_however_long_it_is(size: int) -> None:
 
 def _added_by_appending(count: int, size: int) -> float:
     """How many bytes a list takes for each message more: chunks, digests and references."""
-    store, rope, added = Store(), None, []
+    store, tree, added = Store(), None, []
     messages = [packed(message(number, size)) for number in range(count + 64)]
     for end in range(count, count + 64):
-        rope, new = store.add(packed_list(messages[:end]), rope)
-        added.append(sum(map(len, [*new, *new.values(), *rope.levels])))
+        tree, new = store.add(packed_list(messages[:end]), tree)
+        added.append(sum(map(len, [*new, *new.values(), *tree.levels])))
     return mean(added[1:])
 
 
@@ -279,8 +290,8 @@ def test_processes_cut_a_growing_list_alike_whatever_they_remember(
     """A process that goes on with the thread of another would store all of it again."""
     store = Store()
     before, after = (packed([message(i, size) for i in range(n)]) for n in (count, count + more))
-    rope, _ = store.add(before)
-    assert store.add(after, rope)[0] == Store().add(after)[0]
+    tree, _ = store.add(before)
+    assert store.add(after, tree)[0] == Store().add(after)[0]
 
 
 @pytest.mark.parametrize("count", range(1, 4))
@@ -293,8 +304,8 @@ def test_large_messages_are_cut_alike_wherever_a_process_begins(count: int, part
         for number, each in enumerate(texts)
     ]
     store = Store()
-    rope, _ = store.add(packed(said[:-1]))
-    assert store.add(packed(said), rope)[0] == Store().add(packed(said))[0]
+    tree, _ = store.add(packed(said[:-1]))
+    assert store.add(packed(said), tree)[0] == Store().add(packed(said))[0]
     assert {*Store().add(packed(said[-1:]))[0].pieces} <= {*store.chunks}
 
 
@@ -331,9 +342,9 @@ def test_an_edit_of_a_long_text_changes_little(kind: str, nest: str) -> None:
             at = random.randrange(len(text(kind, 100_000)))
             edited = packed(NESTS[nest](edit(text(kind, 100_000), at)))
             here, other = Store(), Store()
-            rope, _ = here.add(before)
+            tree, _ = here.add(before)
             other.chunks.update(here.chunks)
-            new[f"here {edit} {seed}"] = sum(map(len, here.add(edited, rope)[1].values()))
+            new[f"here {edit} {seed}"] = sum(map(len, here.add(edited, tree)[1].values()))
             new[f"other {edit} {seed}"] = sum(map(len, other.add(edited)[1].values()))
     assert mean(new.values()) <= 8000
     assert max(new.values()) <= 24_000
@@ -346,10 +357,10 @@ def test_appending_to_a_text_adds_as_much_however_long_it_is(nest: str, grows_by
     whole = text("English", 120_000)
     added = []
     for size in (20_000, 110_000):
-        store, rope = Store(), None
+        store, tree = Store(), None
         for end in range(size, size + 40 * grows_by, grows_by):
-            rope, new = store.add(packed(NESTS[nest](whole[:end])), rope)
-            added.append(sum(map(len, [*new.values(), *rope.levels])))
+            tree, new = store.add(packed(NESTS[nest](whole[:end])), tree)
+            added.append(sum(map(len, [*new.values(), *tree.levels])))
     early, late = mean(added[1:40]), mean(added[41:])
     assert late <= 1.5 * early + 500
     assert late <= 4000 + grows_by
@@ -357,13 +368,13 @@ def test_appending_to_a_text_adds_as_much_however_long_it_is(nest: str, grows_by
 
 def test_many_edits_leave_no_crumbs() -> None:
     """A text that was edited a thousand times would be of pieces of some bytes each."""
-    random, store, rope, edited = Random(0), Store(), None, text("English", 60_000)
+    random, store, tree, edited = Random(0), Store(), None, text("English", 60_000)
     for _ in range(1000):
         at = random.randrange(len(edited))
         edited = f"{edited[:at]}{random.choice(['', 'a', 'a word '])}{edited[at + 2 :]}"
-        rope, _ = store.add(packed(edited), rope)
-    assert rope
-    assert len(rope.pieces) <= 2 * len(Store().add(packed(edited))[0].pieces)
+        tree, _ = store.add(packed(edited), tree)
+    assert tree
+    assert len(tree.pieces) <= 2 * len(Store().add(packed(edited))[0].pieces)
 
 
 def test_a_message_that_is_long_stays_one_piece() -> None:
@@ -405,22 +416,22 @@ def test_cutting_a_large_value_takes_memory_for_a_few_copies_of_it(name: str) ->
     """One large value would stop a whole process for minutes, or end it."""
     data = packed(LARGE[name]())
     tracemalloc.start()
-    found = cut(data, None, {})
+    found = cut_msgpack(data, None, {})
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak <= 12 * len(data)
-    assert len(found.rope.pieces) <= 1 + len(data) / PIECE
+    assert len(found.tree.pieces) <= 1 + len(data) / PIECE
 
 
 def test_another_process_cuts_alike() -> None:
     """Processes would store the same messages again, each its own way."""
     program = (
-        "from tests.test_chunks import a_conversation, cut; "
-        "print(cut(a_conversation(), None, {}).rope)"
+        "from tests.test_chunks import a_conversation, cut_msgpack; "
+        "print(cut_msgpack(a_conversation(), None, {}).tree)"
     )
     command = [sys.executable, "-W", "error", "-c", program]
     other = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert other.stdout.strip() == str(cut(a_conversation(), None, {}).rope)
+    assert other.stdout.strip() == str(cut_msgpack(a_conversation(), None, {}).tree)
 
 
 def a_conversation() -> bytes:
@@ -434,15 +445,15 @@ def a_conversation() -> bytes:
 @given(version=versions)
 def test_a_short_version_is_the_same_version(version: Any) -> None:
     """A channel would look as if it had changed, or had not."""
-    short = msgpack.unpackb(pack(lean_version(version)))
-    assert exact(full_version(short)) == exact(version)
+    short = msgpack.unpackb(pack(shorten_version(version)))
+    assert exact(restore_version(short)) == exact(version)
 
 
 @effort(50)
 @given(number=st.integers(0, 10**6))
 def test_a_version_in_langgraphs_format_takes_few_bytes(number: int) -> None:
     """Versions would take most of the memory of a thread: each has 50 characters."""
-    assert len(pack(lean_version(next_version(number)))) <= 16
+    assert len(pack(shorten_version(next_version(number)))) <= 16
 
 
 # Keys.
@@ -457,7 +468,7 @@ def test_a_thread_is_found_again_by_its_keys(thread_id: str, prefix: str) -> Non
     keyspace = Keyspace(prefix)
     keys = keyspace.thread(thread_id)
     for part in ("timeline", "chunks"):
-        (start,) = starts_of(keys, part.encode())
+        (start,) = list_starts(keys, part.encode())
         assert found_thread_id(start.decode()) == thread_id
         assert all(key.startswith(start + b":") for key in keys)
 
@@ -507,18 +518,18 @@ def test_cutting_bytes_takes_about_the_time_of_cutting_messages(kind: str) -> No
     size = 5_000_000
     messages = msgpack.packb([{"content": f"{number:025}"} for number in range(size // 36)])
     began = time.process_time()
-    cut(messages, None, {})
+    cut_msgpack(messages, None, {})
     usual = time.process_time() - began
-    before = cut(b"\x92" + msgpack.packb(b"a" * 700) + msgpack.packb(b"b" * 700), None, {})
+    before = cut_msgpack(b"\x92" + msgpack.packb(b"a" * 700) + msgpack.packb(b"b" * 700), None, {})
     known = {**before.nodes, **before.pieces}
-    data = before.rope.data[:-703] + lookalikes(size)[kind]
+    data = before.tree.data[:-703] + lookalikes(size)[kind]
     began = time.process_time()
-    made = cut(data, before.rope, known)
-    again = cut(lookalikes(size)[kind], made.rope, {**known, **made.nodes, **made.pieces})
+    made = cut_msgpack(data, before.tree, known)
+    again = cut_msgpack(lookalikes(size)[kind], made.tree, {**known, **made.nodes, **made.pieces})
     as_text = cut_text(lookalikes(size)[kind], None, {})
     assert time.process_time() - began < 3 * usual + 0.6
-    for found, whole in ((made, data), (again, data[-len(again.rope.data) :]), (as_text, None)):
-        assert len(found.rope.pieces) <= 1000 + len(found.rope.data) / PIECE
+    for found, whole in ((made, data), (again, data[-len(again.tree.data) :]), (as_text, None)):
+        assert len(found.tree.pieces) <= 1000 + len(found.tree.data) / PIECE
         chunks = {**known, **made.nodes, **made.pieces, **found.nodes, **found.pieces}
-        read = join(len(found.rope.data), found.rope.literal, found.rope.levels, chunks).data
+        read = join_tree(len(found.tree.data), found.tree.inline, found.tree.levels, chunks).data
         assert read == (whole or lookalikes(size)[kind])

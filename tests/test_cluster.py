@@ -32,7 +32,7 @@ from langgraph_checkpoint_redis import (
     UnconfirmedError,
 )
 from langgraph_checkpoint_redis._storage.keys import Keyspace
-from langgraph_checkpoint_redis._storage.keys import thread_id as found_thread_id
+from langgraph_checkpoint_redis._storage.keys import thread_id_of as found_thread_id
 from langgraph_checkpoint_redis._transport.urls import Url
 
 from .documented import COMMANDS, COMMANDS_OF_CLUSTERS, WAIT

@@ -30,7 +30,7 @@ from langgraph_checkpoint_redis._storage.compression import (
     ZLIB,
     ZSTD,
     Compression,
-    content_of,
+    decompress_chunk,
 )
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
@@ -170,7 +170,7 @@ def test_a_piece_stays_plain_where_compressing_saves_nothing(
     """Small and random pieces would take more room than they do without compression."""
     put(saver, HERE, value)
     (chunk,) = chunks(client, prefix).values()
-    assert chunk == PLAIN + content_of(chunk)
+    assert chunk == PLAIN + decompress_chunk(chunk)
     assert read(saver) == value
 
 
@@ -193,7 +193,7 @@ def test_the_dictionary_is_as_it_always_was() -> None:
 )
 def test_what_was_compressed_long_ago_reads_the_same(chunk: str) -> None:
     """All that is compressed would be unreadable after an update."""
-    assert content_of(bytes.fromhex(chunk)) == b"You are a helpful assistant. " * 12
+    assert decompress_chunk(bytes.fromhex(chunk)) == b"You are a helpful assistant. " * 12
 
 
 # Damage

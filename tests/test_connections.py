@@ -28,10 +28,11 @@ from langgraph_checkpoint_redis import (
     ThreadLeasedError,
 )
 from langgraph_checkpoint_redis._protocol import resp
-from langgraph_checkpoint_redis._transport.clients import Patience, must_leave
+from langgraph_checkpoint_redis._protocol.resp import encode_command, pack_commands
+from langgraph_checkpoint_redis._transport.retry import RetryPolicy, must_leave
 from langgraph_checkpoint_redis._transport.shared import SECONDS_TO_FINISH
 from langgraph_checkpoint_redis._transport.sync import _Wire
-from langgraph_checkpoint_redis._transport.urls import parsed
+from langgraph_checkpoint_redis._transport.urls import read_url
 
 from .driving import Saver
 from .servers import running_node, wait_until
@@ -96,10 +97,10 @@ def test_what_is_no_reply_is_an_error(reader: Callable[[], Any]) -> None:
 )
 def test_requests_are_alike_with_and_without_hiredis(command: list[Any]) -> None:
     """What works for one user would fail for another."""
-    with_hiredis = resp.packed([tuple(command)])
+    with_hiredis = pack_commands([tuple(command)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resp, "_pack", None)
-        assert resp.packed([tuple(command)]) == with_hiredis
+        assert pack_commands([tuple(command)]) == with_hiredis
 
 
 def test_a_library_in_c_is_given_nothing_but_bytes(
@@ -118,7 +119,7 @@ def test_a_library_in_c_is_given_nothing_but_bytes(
     use(saver)
     assert packed
     assert {type(part) for command in packed for part in command} == {bytes}
-    assert {type(part) for part in resp.in_bytes(("EVAL", "return 1", 0, b"x"))[1:]} == {bytes}
+    assert {type(part) for part in encode_command(("EVAL", "return 1", 0, b"x"))[1:]} == {bytes}
 
 
 # Sharing
@@ -331,7 +332,7 @@ IN_A_SCRIPT = f"Error running script (call to f_{'0' * 40}): @user_script:1: "
 def test_only_the_code_of_an_error_decides_what_is_asked_again(text: str, *, passes: bool) -> None:
     """A name with such a word in it would make a refusal last ten seconds for everybody."""
     error = ResponseError(text)
-    patience = Patience(parsed("redis://h"), "put", was_reached=True)
+    patience = RetryPolicy(read_url("redis://h"), "put", was_reached=True)
     if passes:
         patience.pause(error)
     else:
@@ -364,7 +365,7 @@ def test_a_server_that_says_nothing_is_an_error(saver_on: SaverOn) -> None:
         saver = saver_on(f"{url}?socket_timeout=0.3")
         saver.put(thread("a"), *chat(1))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("langgraph_checkpoint_redis._transport.clients.SECONDS_TO_RECOVER", 0.1)
+            patch.setattr("langgraph_checkpoint_redis._transport.retry.SECONDS_TO_RECOVER", 0.1)
             client.execute_command("CLIENT", "PAUSE", "1000", "ALL")
             with pytest.raises(redis.TimeoutError):
                 saver.get_tuple(thread("a"))
@@ -386,7 +387,7 @@ def test_many_idle_connections_that_are_gone_cost_one_failure(
     client: redis.Redis, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a failover, each thread of a pool would fail in its turn."""
-    monkeypatch.setattr("langgraph_checkpoint_redis._transport.clients.SECONDS_TO_RECOVER", 0.0)
+    monkeypatch.setattr("langgraph_checkpoint_redis._transport.retry.SECONDS_TO_RECOVER", 0.0)
     with RedisSaver.from_conn_string(url, prefix=prefix) as saver:
         saver.put(thread("a"), *chat(1))
         link: Any = saver._link
@@ -401,7 +402,7 @@ def test_a_server_with_no_room_for_connections_is_used_with_those_that_there_are
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs would fail, though their process is connected."""
-    monkeypatch.setattr("langgraph_checkpoint_redis._transport.clients.SECONDS_TO_RECOVER", 0.0)
+    monkeypatch.setattr("langgraph_checkpoint_redis._transport.retry.SECONDS_TO_RECOVER", 0.0)
     with running_node() as url, redis.Redis.from_url(url) as client:
         saver = AsyncRedisSaver(url)
 

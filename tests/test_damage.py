@@ -31,13 +31,22 @@ from langgraph_checkpoint_redis import (
     RedisSaver,
     UnknownFormatError,
 )
-from langgraph_checkpoint_redis._storage import chunking, codec
-from langgraph_checkpoint_redis._storage import compression as _compression
-from langgraph_checkpoint_redis._storage.checksums import Reading, seal_of, unsealed
-from langgraph_checkpoint_redis._storage.chunking import cut, digest_of, join
-from langgraph_checkpoint_redis._storage.compression import content_of
-from langgraph_checkpoint_redis._storage.compression import stored as stored_chunk
+from langgraph_checkpoint_redis._storage import compression as compression_module
+from langgraph_checkpoint_redis._storage.checksums import checksum_of, strip_checksum
+from langgraph_checkpoint_redis._storage.chunking import cut_msgpack
+from langgraph_checkpoint_redis._storage.compression import compress_chunk as stored_chunk
+from langgraph_checkpoint_redis._storage.compression import decompress_chunk
+from langgraph_checkpoint_redis._storage.corruption import CorruptionContext
 from langgraph_checkpoint_redis._storage.keys import Keyspace
+from langgraph_checkpoint_redis._storage.packing import pack
+from langgraph_checkpoint_redis._storage.records import parse_checkpoint_row, parse_writes_row
+from langgraph_checkpoint_redis._storage.tree import digest_of, join_tree
+from langgraph_checkpoint_redis._storage.values import (
+    list_pieces,
+    load_entry,
+    parse_chunks,
+    unpack_entry,
+)
 
 from .driving import Saver
 from .stored import chunks_at
@@ -230,7 +239,7 @@ def test_what_is_no_row_is_an_error_of_ours(
 ) -> None:
     """A program would have to expect whatever parsers raise."""
     keys = Keyspace(prefix).thread("a b")
-    client.zadd(keys.timeline, {row + seal_of(row) if sealed else row: 0})
+    client.zadd(keys.timeline, {row + checksum_of(row) if sealed else row: 0})
     for call in (lambda: [*saver.list(thread())], lambda: saver.prune(["a b"])):
         with pytest.raises((CorruptThreadError, UnknownFormatError)):
             call()
@@ -258,26 +267,26 @@ KEY = b"lg:{a}:timeline"
 def decoded(row: bytes, read: Callable[[bytes], object]) -> object:
     """What a decoder makes of bytes, or `None` for an error of ours."""
     try:
-        with Reading("a", KEY, row):
+        with CorruptionContext("a", KEY, row):
             return read(row)
     except (CorruptThreadError, UnknownFormatError):
         return None
 
 
 def read_record(row: bytes) -> object:
-    record = codec.record(row)
+    record = parse_checkpoint_row(row)
     for _, entry in record.entries():
-        codec.typed(entry, {})
+        load_entry(entry, {})
     return record.checkpoint(SERDE, {}), record.metadata(SERDE, "a")
 
 
 def read_writes(row: bytes) -> object:
-    writes = sorted(codec.stored_writes(row))
-    return [SERDE.loads_typed(codec.typed(write.entry, {})[0]) for write in writes]
+    writes = sorted(parse_writes_row(row))
+    return [SERDE.loads_typed(load_entry(write.entry, {})[0]) for write in writes]
 
 
 def read_entry(row: bytes) -> object:
-    return SERDE.loads_typed(codec.typed(codec.entry_of(row), {})[0])
+    return SERDE.loads_typed(load_entry(unpack_entry(row), {})[0])
 
 
 # What msgpack can say, most of it where something else is expected.
@@ -294,7 +303,7 @@ looking_right = st.one_of(
 @pure
 @given(
     name=st.binary(max_size=20),
-    parts=st.lists(st.binary(max_size=60) | looking_right.map(codec.pack), max_size=3),
+    parts=st.lists(st.binary(max_size=60) | looking_right.map(pack), max_size=3),
 )
 @pytest.mark.parametrize("read", [read_record, read_writes, read_entry])
 def test_only_errors_of_ours_come_out_of_rows(
@@ -304,20 +313,20 @@ def test_only_errors_of_ours_come_out_of_rows(
     content = b"\0".join(
         [name, b"id", *([b"task"] if read is read_writes else []), b"".join(parts)]
     )
-    decoded(content + seal_of(content) if read is not read_entry else b"".join(parts), read)
+    decoded(content + checksum_of(content) if read is not read_entry else b"".join(parts), read)
 
 
 def mutated(data: st.DataObject, row: bytes) -> bytes:
     """A row with some bytes changed behind its name, and a seal that is right."""
     start = row.index(b"\0", row.index(b"\0") + 1) + 1
-    content = bytearray(unsealed(row))
+    content = bytearray(strip_checksum(row))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(start, len(content)))
         length = data.draw(st.integers(0, 8))
         content[at : at + length] = data.draw(
             st.binary(max_size=8) | st.sampled_from([bytes(content[start : start + length])])
         )
-    return bytes(content) + seal_of(bytes(content))
+    return bytes(content) + checksum_of(bytes(content))
 
 
 def fuzz(stored: Stored, saver: RedisSaver, data: st.DataObject) -> None:
@@ -337,7 +346,7 @@ def fuzz(stored: Stored, saver: RedisSaver, data: st.DataObject) -> None:
         pass
     finally:
         stored.repair()
-        saver._shared.threads.forget("a b")
+        saver._shared.caches.forget("a b")
 
 
 @many
@@ -372,7 +381,7 @@ def bombs() -> Iterator[tuple[str, bytes]]:
 def test_a_chunk_that_asks_for_much_memory_is_refused(bomb: bytes) -> None:
     """One damaged byte, or somebody's bad will, would end the process."""
     with pytest.raises(ValueError):  # noqa: PT011 - of whichever library
-        content_of(bomb)
+        decompress_chunk(bomb)
 
 
 @pytest.mark.parametrize("compression", ["zlib", "zstd"])
@@ -381,14 +390,14 @@ def test_what_packs_tightly_is_stored_so_that_it_can_be_read(compression: Any) -
     zeros = bytes(10_000_000)
     packed = stored_chunk(zeros, compression)
     assert len(packed) < 20_000
-    assert content_of(packed) == zeros
+    assert decompress_chunk(packed) == zeros
 
 
 @pure
 @given(chunk=st.binary(max_size=200), way=st.sampled_from([b"\0", b"\1", b"\2", b""]))
 def test_only_the_named_content_comes_out_of_chunks(chunk: bytes, way: bytes) -> None:
     """Some bytes would be taken for a message."""
-    assert codec.chunks([b"n" * 16], [[way + chunk]]) == {}
+    assert parse_chunks([b"n" * 16], [[way + chunk]]) == {}
 
 
 @contextmanager
@@ -419,13 +428,15 @@ def test_nodes_of_nodes_do_not_grow_without_end(
     monkeypatch: pytest.MonkeyPatch, size: int, times: int, levels: int
 ) -> None:
     """A few hundred bytes would fill the memory of whoever reads them."""
-    monkeypatch.setattr(chunking, "FEW", 2**12)  # so that it is soon tried
+    monkeypatch.setattr(
+        "langgraph_checkpoint_redis._storage.tree.FEW", 2**12
+    )  # so that it is soon tried
     chunks, digest = repeating(b"x", times, levels)
-    rope = [b""] * levels + [digest]
+    tree = [b""] * levels + [digest]
     with little_memory(5_000_000), pytest.raises(LookupError):
-        join(size, b"", rope, chunks)
+        join_tree(size, b"", tree, chunks)
     with little_memory(5_000_000), pytest.raises(LookupError):
-        codec.pieces_of([b"", b"", size, *rope], chunks)
+        list_pieces([b"", b"", size, *tree], chunks)
 
 
 def test_a_long_value_is_not_made_of_few_pieces() -> None:
@@ -433,7 +444,7 @@ def test_a_long_value_is_not_made_of_few_pieces() -> None:
     chunks, digest = repeating(bytes(65_536), 12, 4)
     size = 65_536 * 12**4
     with little_memory(100_000_000), pytest.raises(LookupError, match="too few pieces"):
-        join(size, b"", [b""] * 4 + [digest], chunks)
+        join_tree(size, b"", [b""] * 4 + [digest], chunks)
 
 
 @pytest.mark.parametrize(("constant", "most"), [("SMALL", 10_000), ("FEW", 10)])
@@ -441,8 +452,8 @@ def test_a_value_that_repeats_itself_is_stored_so_that_it_can_be_read(
     client: redis.Redis, prefix: str, monkeypatch: pytest.MonkeyPatch, constant: str, most: int
 ) -> None:
     """A state of many equal rows would be refused as one that asks for much memory."""
-    monkeypatch.setattr(chunking, constant, most)
-    monkeypatch.setattr(codec, "FEW", 10)
+    monkeypatch.setattr(f"langgraph_checkpoint_redis._storage.tree.{constant}", most)
+    monkeypatch.setattr("langgraph_checkpoint_redis._storage.values.FEW", 10)
     value = ["a" * 600] * 1000
     versions: Any = {"c": "1"}
     checkpoint = generate_checkpoint(channel_values={"c": value}, channel_versions=versions)
@@ -460,7 +471,7 @@ def test_lists_in_a_row_have_no_more_items_than_the_row(item: bytes) -> None:
     row = b"\0id\0" + item * 400 + b"\xc0" * 2**20
     for read in (read_record, read_writes):
         with little_memory(50_000_000):
-            assert decoded(row + seal_of(row), read) is None
+            assert decoded(row + checksum_of(row), read) is None
 
 
 @pytest.mark.parametrize("compression", ["zlib", "zstd"])
@@ -469,10 +480,10 @@ def test_a_compressed_chunk_does_not_stand_for_any_number_of_bytes(
 ) -> None:
     """Some megabytes of zeros that somebody packed would fill the memory of whoever reads them."""
     packed = stored_chunk(bytes(100_000), compression)
-    monkeypatch.setattr(_compression, "LARGEST", 99_999)
+    monkeypatch.setattr(compression_module, "LARGEST", 99_999)
     with pytest.raises(ValueError, match="too tightly"):
-        content_of(packed)
-    assert content_of(stored_chunk(bytes(100_000), compression)) == bytes(100_000)
+        decompress_chunk(packed)
+    assert decompress_chunk(stored_chunk(bytes(100_000), compression)) == bytes(100_000)
 
 
 @pure
@@ -481,12 +492,12 @@ def test_a_rope_reads_as_itself_or_not_at_all(data: st.DataObject) -> None:
     """A damaged node would lead to other messages."""
     count = data.draw(st.integers(1, 40))
     value = msgpack.packb([b"%0600d" % number for number in range(count)])
-    made = cut(value, None, {})
+    made = cut_msgpack(value, None, {})
     chunks = {**made.nodes, **made.pieces}
     lost = data.draw(st.sampled_from([*chunks]))
     chunks[lost] = data.draw(st.sampled_from([b"", b"x", *chunks.values()]))
     try:
-        read = join(len(value), made.rope.literal, made.rope.levels, chunks)
+        read = join_tree(len(value), made.tree.inline, made.tree.levels, chunks)
     except LookupError:
         return
     assert len(read.data) == len(value)  # what it says, the digests tell

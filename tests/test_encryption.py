@@ -33,7 +33,7 @@ from langgraph_checkpoint_redis import (
     UnencryptedError,
 )
 from langgraph_checkpoint_redis._scripts.calls import REWRITE
-from langgraph_checkpoint_redis._storage.checksums import seal_of, unsealed
+from langgraph_checkpoint_redis._storage.checksums import checksum_of, strip_checksum
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import AwaitedDriver, DirectDriver, Driver, Saver
@@ -312,7 +312,7 @@ def test_a_value_can_be_put_in_the_place_of_another(client: redis.Redis, prefix:
     other = generate_checkpoint(channel_values={"c": "y"}, channel_versions={"c": "1"})
     saver.put(thread(checkpoint_ns="other"), other, generate_metadata(), {"c": "1"})
     key = Keyspace(prefix).thread("a").timeline
-    one, two = [unsealed(row) for row in cast("list[bytes]", client.zrange(key, 0, -1))]
+    one, two = [strip_checksum(row) for row in cast("list[bytes]", client.zrange(key, 0, -1))]
 
     def value(row: bytes) -> slice:  # behind the type and a header of two bytes
         start = row.index(b"msgpack+aes") + len(b"msgpack+aes") + 2
@@ -320,7 +320,7 @@ def test_a_value_can_be_put_in_the_place_of_another(client: redis.Redis, prefix:
 
     planted = one[: value(one).start] + two[value(two)] + one[value(one).stop :]
     client.delete(key)
-    client.zadd(key, {planted + seal_of(planted): 0})
+    client.zadd(key, {planted + checksum_of(planted): 0})
     found = saver.get_tuple(at)
     assert found
     assert found.checkpoint["channel_values"] == {"c": "y"}

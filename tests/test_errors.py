@@ -33,10 +33,9 @@ from langgraph_checkpoint_redis import (
     UnsupportedServerError,
     errors,
 )
-from langgraph_checkpoint_redis._admin.setup import check
+from langgraph_checkpoint_redis._admin.setup import check_server
 from langgraph_checkpoint_redis._storage.encryption import CiphertextFound, PlaintextFound
 from langgraph_checkpoint_redis._storage.keys import Keyspace
-from langgraph_checkpoint_redis._transport import clients
 from langgraph_checkpoint_redis.cli._session import CommandError
 from langgraph_checkpoint_redis.moving._stores import ChangedError
 
@@ -382,7 +381,7 @@ def test_a_server_that_is_not_there_is_an_error_of_the_connection(
     saver_of: Callable[[str], Saver], method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Programs that know what their client raises would have to learn other errors."""
-    monkeypatch.setattr(clients, "SECONDS_TO_RECOVER", 0.1)
+    monkeypatch.setattr("langgraph_checkpoint_redis._transport.retry.SECONDS_TO_RECOVER", 0.1)
     saver = saver_of("redis://127.0.0.1:1")
     with pytest.raises(redis.exceptions.ConnectionError, match=r"connecting to 127\.0\.0\.1:1"):
         saver.setup() if method == "setup" else call(saver, method)
@@ -454,7 +453,7 @@ def test_setup_does_not_need_to_see_what_a_server_says_of_itself(
 
 def test_setup_refuses_a_server_that_is_too_old() -> None:
     """An old server would fail in the middle of the first copy."""
-    checking = check(RedisSaver("redis://nowhere.invalid")._shared.options)
+    checking = check_server(RedisSaver("redis://nowhere.invalid")._shared.options)
     next(checking)
     with pytest.raises(UnsupportedServerError, match=r"5\.0\.14 is too old: 6\.2"):
         checking.send([b"redis_version:5.0.14\r\n", b"", b"", b""])

@@ -60,7 +60,7 @@ def admin(url: str) -> Iterator[redis.Redis]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Savers that do not wait for better times."""
-    monkeypatch.setattr("langgraph_checkpoint_redis._transport.clients.SECONDS_TO_RECOVER", 0.1)
+    monkeypatch.setattr("langgraph_checkpoint_redis._transport.retry.SECONDS_TO_RECOVER", 0.1)
 
 
 def put(saver: Saver, number: int, *, run: str = "run") -> RunnableConfig:

@@ -36,9 +36,9 @@ from langgraph_checkpoint_redis import (
     RedisSaverError,
     ThreadLeasedError,
 )
-from langgraph_checkpoint_redis._core.arguments import text
-from langgraph_checkpoint_redis._storage.chunking import digest_of
+from langgraph_checkpoint_redis._storage.checks import check_text
 from langgraph_checkpoint_redis._storage.keys import Keyspace
+from langgraph_checkpoint_redis._storage.tree import digest_of
 
 from .driving import Saver
 from .servers import any_binary
@@ -88,7 +88,7 @@ def neighbours(word: str) -> Iterator[str]:
 
 def is_name(word: str) -> bool:
     try:
-        text("name", word)
+        check_text("name", word)
     except ConfigError:
         return False
     return True

@@ -25,7 +25,7 @@ from langgraph_checkpoint_redis import (
     ThreadLeasedError,
     UnknownFormatError,
 )
-from langgraph_checkpoint_redis._storage.checksums import seal_of, unsealed
+from langgraph_checkpoint_redis._storage.checksums import checksum_of, strip_checksum
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
@@ -100,10 +100,10 @@ def damaged_node(stored: Stored) -> tuple[str, str, str]:
 
 def wrong_size(stored: Stored) -> tuple[str, str, str]:
     row = stored.timeline[-1]
-    content = unsealed(row)
+    content = strip_checksum(row)
     at = content.index(b"\xcd", content.index(b"\xa1c\xa2\xa1"))  # the size of the value of "c"
     content = flipped(content, at + 2, 1)
-    stored.replace_row(row, content + seal_of(content))
+    stored.replace_row(row, content + checksum_of(content))
     return "lost", "timeline", "bytes reads as"
 
 
@@ -153,10 +153,10 @@ def run_of_no_checkpoint(stored: Stored) -> tuple[str, str, str]:
 
 def add_writes(stored: Stored, checkpoint_id: str) -> bytes:
     """Add writes on top of a checkpoint that is not there."""
-    namespace, _, rest = unsealed(stored.writes[-1]).split(b"\0", 2)
+    namespace, _, rest = strip_checksum(stored.writes[-1]).split(b"\0", 2)
     content = b"\0".join([namespace, checkpoint_id.encode(), rest])
-    stored.client.zadd(stored.keys.writes, {content + seal_of(content): 0})
-    return content + seal_of(content)
+    stored.client.zadd(stored.keys.writes, {content + checksum_of(content): 0})
+    return content + checksum_of(content)
 
 
 def id_at(age: float, version: int = 6) -> UUID:
@@ -263,9 +263,9 @@ def test_only_the_holder_of_a_lease_repairs(saver: Saver, stored: Stored, prefix
 def test_a_newer_format_is_left_alone(saver: Saver, stored: Stored) -> None:
     """An old process would remove what a new one wrote."""
     row = stored.timeline[-1]
-    *names, data = unsealed(row).split(b"\0", 2)
+    *names, data = strip_checksum(row).split(b"\0", 2)
     content = b"\0".join([*names, data[:1] + b"\x63" + data[2:]])
-    stored.replace_row(row, content + seal_of(content))
+    stored.replace_row(row, content + checksum_of(content))
     before = contents(stored.client, stored.keys)
     for method in (saver.verify, saver.repair):
         with pytest.raises(UnknownFormatError):

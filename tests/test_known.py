@@ -18,10 +18,17 @@ from langgraph.checkpoint.conformance.test_utils import (
 )
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, CorruptThreadError, RedisSaver
-from langgraph_checkpoint_redis._core.cache import CHUNK, ID, ROPE, THREAD, Known, KnownThreads
-from langgraph_checkpoint_redis._storage import codec
-from langgraph_checkpoint_redis._storage.chunking import Chunks, Cut, Rope, cut, digest_of
+from langgraph_checkpoint_redis._core.cache import (
+    CHUNK,
+    ID,
+    THREAD,
+    TREE,
+    ThreadCache,
+    ThreadCaches,
+)
+from langgraph_checkpoint_redis._storage.chunking import Cut, cut_msgpack
 from langgraph_checkpoint_redis._storage.keys import Keyspace
+from langgraph_checkpoint_redis._storage.tree import Chunks, ChunkTree, digest_of
 
 from .driving import DirectDriver, Driver, Saver
 from .graphs import Session, alike, asks, chat, sequence
@@ -36,18 +43,18 @@ def some_chunks(name: object, count: int = 1) -> Chunks:
     return {digest_of(content): content for content in contents}
 
 
-def learn(threads: KnownThreads, thread_id: str, count: int = 1) -> Known:
+def learn(threads: ThreadCaches, thread_id: str, count: int = 1) -> ThreadCache:
     known = threads.of(thread_id)
     threads.learn(thread_id, known, some_chunks(thread_id, count))
     return known
 
 
-def remembered(threads: KnownThreads) -> list[str]:
+def remembered(threads: ThreadCaches) -> list[str]:
     """The threads that are known, the one that is forgotten first at the beginning."""
     return [*threads._threads]
 
 
-def size(threads: KnownThreads) -> int:
+def size(threads: ThreadCaches) -> int:
     """The size of all that is known, after making sure that it is counted right."""
     known = threads._threads.values()
     counted = sum(_size_of(one) for one in known)
@@ -55,17 +62,17 @@ def size(threads: KnownThreads) -> int:
     return counted
 
 
-def _size_of(known: Known) -> int:
+def _size_of(known: ThreadCache) -> int:
     chunks = sum(CHUNK + len(content) for content in known.chunks.values())
-    ropes = [rope for ropes in known.ropes.values() for rope in ropes.values()]
+    trees = [tree for trees in known.trees.values() for tree in trees.values()]
     ids = ID * len(known.before)
-    return THREAD + chunks + ids + sum(ROPE + len(rope.data) for rope in ropes)
+    return THREAD + chunks + ids + sum(TREE + len(tree.data) for tree in trees)
 
 
 @pytest.mark.parametrize("capacity", [0, 1, THREAD, THREAD + CHUNK + SIZE, 20_000])
 def test_the_memory_takes_no_more_than_it_may(capacity: int) -> None:
     """A worker with many users would run out of memory."""
-    threads = KnownThreads(capacity)
+    threads = ThreadCaches(capacity)
     for number in range(50):
         learn(threads, f"thread {number}", number % 7)
         assert size(threads) <= capacity
@@ -75,7 +82,7 @@ def test_the_memory_takes_no_more_than_it_may(capacity: int) -> None:
 
 def test_the_thread_that_was_not_used_for_longest_is_forgotten_first() -> None:
     """A busy conversation would be sent whole at each turn, while idle ones are remembered."""
-    threads = KnownThreads(3 * (THREAD + CHUNK + SIZE))
+    threads = ThreadCaches(3 * (THREAD + CHUNK + SIZE))
     for thread_id in "abc":
         learn(threads, thread_id)
     threads.of("a")
@@ -86,23 +93,23 @@ def test_the_thread_that_was_not_used_for_longest_is_forgotten_first() -> None:
 
 def test_what_is_learned_twice_counts_once() -> None:
     """The memory would seem full while it holds next to nothing."""
-    threads = KnownThreads(10**6)
+    threads = ThreadCaches(10**6)
     data = b"".join(some_chunks("a", 5).values())
     for _ in range(5):
         known = learn(threads, "a", 5)
-        pieces = cut(data, None, known.chunks)
+        pieces = cut_msgpack(data, None, known.chunks)
         threads.learn("a", known, pieces.nodes)
         threads.learn("a", known, pieces.pieces)
-        threads.learn_ropes("a", known, "", {"c": pieces.rope})
+        threads.learn_trees("a", known, "", {"c": pieces.tree})
     assert size(threads) == _size_of(known)
-    assert known.ropes_of("") == {"c": pieces.rope}
+    assert known.trees_of("") == {"c": pieces.tree}
     assert known.missing({**pieces.nodes, **pieces.pieces, **some_chunks("a", 5)}) == {}
     assert known.missing(some_chunks("b")) == some_chunks("b")
 
 
 def test_checkpoints_whose_ancestors_are_known_take_memory_as_well() -> None:
     """A worker whose graphs call subgraphs all the time would run out of memory."""
-    threads = KnownThreads(20_000)
+    threads = ThreadCaches(20_000)
     known = threads.of("a")
     for number in range(50):
         threads.learn_before("a", known, f"call:{number}", "2")
@@ -116,13 +123,13 @@ def test_checkpoints_whose_ancestors_are_known_take_memory_as_well() -> None:
 
 def test_what_is_in_use_survives_being_forgotten() -> None:
     """A call would fail when another thread needs the memory at the same moment."""
-    threads = KnownThreads(10**6)
+    threads = ThreadCaches(10**6)
     known = learn(threads, "a", 3)
     threads.forget("a")
     threads.learn("a", known, some_chunks("later"))
-    threads.learn_ropes("a", known, "", {"c": cut(b"value", None, {}).rope})
+    threads.learn_trees("a", known, "", {"c": cut_msgpack(b"value", None, {}).tree})
     assert len(known.chunks) == 4
-    assert known.ropes_of("")
+    assert known.trees_of("")
     assert size(threads) == 0
     assert threads.of("a") is not known
     assert threads.of("a").chunks == {}
@@ -133,7 +140,7 @@ def test_what_is_in_use_survives_being_forgotten() -> None:
 
 def test_many_threads_at_once_leave_the_size_right() -> None:
     """The memory would grow without end, or stop remembering anything."""
-    threads = KnownThreads(50_000)
+    threads = ThreadCaches(50_000)
 
     def hammer(seed: int) -> None:
         random = Random(seed)
@@ -141,8 +148,10 @@ def test_many_threads_at_once_leave_the_size_right() -> None:
             thread_id = random.choice("abcdefgh")
             known = threads.of(thread_id)
             threads.learn(thread_id, known, some_chunks(random.randrange(50), 2))
-            threads.learn_ropes(thread_id, known, str(number % 3), {"c": cut(b"v", None, {}).rope})
-            known.packed_ropes(str(number % 3))
+            threads.learn_trees(
+                thread_id, known, str(number % 3), {"c": cut_msgpack(b"v", None, {}).tree}
+            )
+            known.packed_trees(str(number % 3))
             if random.random() < 0.1:
                 threads.forget(thread_id)
 
@@ -158,7 +167,7 @@ def test_the_runs_of_a_thread_count_as_well() -> None:
     """A thread that runs every minute would take more memory of a worker from day to day."""
     capacity = 10_000
     saver = RedisSaver("redis://localhost")  # nothing is sent
-    saver._shared = saver._shared._replace(threads=KnownThreads(capacity))
+    saver._shared = saver._shared._replace(caches=ThreadCaches(capacity))
     for number in range(1000):
         metadata = generate_metadata(run_id=f"{number:036}")
         put = saver._operations.put(generate_config("a"), generate_checkpoint(), metadata, {})
@@ -166,7 +175,7 @@ def test_the_runs_of_a_thread_count_as_well() -> None:
         put.send(10**15)
         with pytest.raises(StopIteration):
             put.send([1, [], [], 0, []])
-    runs = [run for known in saver._shared.threads._threads.values() for run in known.runs]
+    runs = [run for known in saver._shared.caches._threads.values() for run in known.runs]
     assert sum(map(len, runs)) <= capacity
 
 
@@ -198,12 +207,12 @@ def test_what_a_task_wrote_is_not_cut_again(
     saver.put_writes(at, [("short", "a"), ("documents", documents)], "task")
     short: list[bytes] = []
 
-    def cut_short(data: bytes, before: Rope | None, known: Chunks, rate: int) -> Cut:
+    def cut_short(data: bytes, before: ChunkTree | None, known: Chunks, rate: int) -> Cut:
         short.append(data)
         assert len(data) < 100
-        return cut(data, before, known, rate)
+        return cut_msgpack(data, before, known, rate)
 
-    monkeypatch.setattr(codec, "cut", cut_short)
+    monkeypatch.setattr("langgraph_checkpoint_redis._storage.values.cut_msgpack", cut_short)
     versions: dict[str, str | int | float] = {"short": "1", "documents": "1"}
     values = {"short": "a", "documents": documents}
     for _ in range(2):
@@ -213,7 +222,7 @@ def test_what_a_task_wrote_is_not_cut_again(
         assert found
         assert found.checkpoint["channel_values"] == values
         assert short
-        monkeypatch.setattr(codec, "cut", cut)
+        monkeypatch.setattr("langgraph_checkpoint_redis._storage.values.cut_msgpack", cut_msgpack)
         client.delete(Keyspace(prefix).thread("a").chunks)  # now it has to be sent, after all
 
 
@@ -226,7 +235,7 @@ def test_the_garbage_collector_finds_little_in_what_is_remembered(drive: Driver)
             session.say(f"turn {turn} of {thread_id} " * 50)
     gc.collect()
     shared = drive.saver._shared  # type: ignore[attr-defined]
-    assert collected([*shared.threads._threads.values()]) <= 10 * threads
+    assert collected([*shared.caches._threads.values()]) <= 10 * threads
     messages = [*shared.messages.read.values()]
     assert len(messages) > threads * turns / 2
     dictionary = sys.version_info >= (3, 14)  # before, none that holds but text and numbers counted
@@ -253,10 +262,10 @@ def forgetful(
     raw_saver: RedisSaver | AsyncRedisSaver, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """Has the saver's memory evicted all the time."""
-    shared = raw_saver._shared._replace(threads=KnownThreads(0))
+    shared = raw_saver._shared._replace(caches=ThreadCaches(0))
     monkeypatch.setattr(raw_saver, "_shared", shared)
     yield
-    assert shared.threads._size == 0
+    assert shared.caches._size == 0
 
 
 @pytest.mark.usefixtures("forgetful")

@@ -69,7 +69,7 @@ def test_errors_of_the_server_are_named_without_what_they_echo(
     saver_on: SaverOn, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A log, which more people read than the server, would have content in it."""
-    monkeypatch.setattr("langgraph_checkpoint_redis._transport.clients.SECONDS_TO_RECOVER", 0.1)
+    monkeypatch.setattr("langgraph_checkpoint_redis._transport.retry.SECONDS_TO_RECOVER", 0.1)
     with running_node() as url, redis.Redis.from_url(url) as client:
         saver = saver_on(url)
         client.execute_command("REPLICAOF", "127.0.0.1", "1")

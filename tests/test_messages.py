@@ -30,7 +30,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel, PrivateAttr
 
 from langgraph_checkpoint_redis._serde import shapes
-from langgraph_checkpoint_redis._serde.caching import LARGE, MET, Messages, Remembered
+from langgraph_checkpoint_redis._serde.caching import LARGE, MET, MessageCache, Recent
 from langgraph_checkpoint_redis._serde.shapes import BEGINNINGS, MESSAGES, beginnings
 
 from .driving import Driver
@@ -118,7 +118,7 @@ values = conversations | st.lists(remembered | others | nested, max_size=4) | re
 def remembering(
     serde: SerializerProtocol = PERMISSIVE, capacity: int = 2**20
 ) -> SerializerProtocol:
-    return Messages(capacity).remembered_by(serde)
+    return MessageCache(capacity).remembered_by(serde)
 
 
 def exactly(value: Any) -> Any:
@@ -455,7 +455,7 @@ def test_other_serializers_are_used_as_they_are(serde: SerializerProtocol) -> No
 
 def test_a_strict_serializer_reads_nothing_that_another_was_allowed_to() -> None:
     """Otherwise, an allowlist would not hold for what was read before without it."""
-    memory = Messages(2**20)
+    memory = MessageCache(2**20)
     strict = memory.remembered_by(JsonPlusSerializer(allowed_msgpack_modules=None))
     free = memory.remembered_by(PERMISSIVE)
     typed = PERMISSIVE.dumps_typed([Note(content="a"), HumanMessage("b")])
@@ -494,7 +494,7 @@ def _counted(monkeypatch: pytest.MonkeyPatch, method: str) -> list[HumanMessage]
 @pytest.mark.parametrize("capacity", [0, 5_000, 50_000])
 def test_what_is_remembered_of_messages_is_bounded(capacity: int) -> None:
     """Otherwise, a process that serves many threads would run out of memory."""
-    remembered: Remembered[int] = Remembered(capacity, beside=100)
+    remembered: Recent[int] = Recent(capacity, beside=100)
     keys = [f"{number:0100}".encode() for number in range(5_000)]
     sizes = []
     for number, key in enumerate(keys):
@@ -507,7 +507,7 @@ def test_what_is_remembered_of_messages_is_bounded(capacity: int) -> None:
 
 def test_what_is_written_once_takes_no_more_time_and_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise, the first turn of each conversation would take longer than without a memory."""
-    original, memory = JsonPlusSerializer(), Messages(2**20)
+    original, memory = JsonPlusSerializer(), MessageCache(2**20)
     serde = memory.remembered_by(original)
     plain, written = original.dumps_typed, []
 
@@ -542,7 +542,7 @@ def test_what_is_read_once_pushes_nothing_out() -> None:
 
 def test_a_large_message_is_not_remembered() -> None:
     """Otherwise, a few files in a conversation would push all other messages out."""
-    memory = Messages(2**24)
+    memory = MessageCache(2**24)
     serde = memory.remembered_by(PERMISSIVE)
     value = [HumanMessage("a" * LARGE), HumanMessage("b" * LARGE)]
     for _ in range(TIMES):
@@ -557,7 +557,7 @@ def test_messages_of_another_pydantic_are_made_anew(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(
         HumanMessage, "__getstate__", lambda self: {**known(self), "__pydantic_more__": 1}
     )
-    memory = Messages(2**20)
+    memory = MessageCache(2**20)
     serde = memory.remembered_by(PERMISSIVE)
     for _ in range(3):
         serde.loads_typed(PERMISSIVE.dumps_typed([HumanMessage("a"), AIMessage("b")]))
@@ -676,7 +676,7 @@ def test_messages_that_others_validate_are_not_made_of_their_fields(
 
 def test_serializers_are_forgotten_like_the_graphs_that_have_them() -> None:
     """Otherwise, an application that compiles a graph for each request would grow without end."""
-    memory = Messages(2**20)
+    memory = MessageCache(2**20)
     for _ in range(1_000):
         memory.remembered_by(JsonPlusSerializer())
     assert len(memory._serializers) <= 100

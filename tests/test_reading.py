@@ -18,7 +18,7 @@ from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, gen
 
 from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
 from langgraph_checkpoint_redis._protocol.requests import Call, Commands
-from langgraph_checkpoint_redis._storage.codec import Record, record
+from langgraph_checkpoint_redis._storage.records import CheckpointRow, parse_checkpoint_row
 
 from .driving import Saver
 from .stored import chunks_at
@@ -84,19 +84,19 @@ def test_a_script_reads_a_bounded_number_of_chunks(client: redis.Redis, prefix: 
     operations = reader._operations
     for operation in (
         operations.get_tuple(thread("a")),
-        operations._matching("a", reader._shared.threads.of("a"), [record_of(client, prefix)]),
+        operations._matching("a", reader._shared.caches.of("a"), [record_of(client, prefix)]),
     ):
         request = next(operation)
         assert isinstance(request, Call)
-        _, _, is_left, digests, _ = reader._link.reply(request)
-        assert is_left
+        _, _, truncated, digests, _ = reader._link.reply(request)
+        assert truncated
         assert sum(map(len, digests)) <= 2000 * 16
 
 
-def record_of(client: redis.Redis, prefix: str) -> Record:
+def record_of(client: redis.Redis, prefix: str) -> CheckpointRow:
     """The last row of the timeline."""
     row: Any = client.zrange(f"{prefix}:{{a}}:timeline", -1, -1)[0]
-    return record(row)
+    return parse_checkpoint_row(row)
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)

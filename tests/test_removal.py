@@ -13,9 +13,9 @@ from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple
 from redis import Redis
 
 from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
-from langgraph_checkpoint_redis._storage.codec import record, stored_writes
-from langgraph_checkpoint_redis._storage.compression import content_of
+from langgraph_checkpoint_redis._storage.compression import decompress_chunk
 from langgraph_checkpoint_redis._storage.keys import Keyspace
+from langgraph_checkpoint_redis._storage.records import parse_checkpoint_row, parse_writes_row
 
 from .driving import Saver
 from .run_index import threads_of
@@ -63,9 +63,9 @@ class Raw:
     def _entries(self, thread_id: str) -> Iterator[list[Any]]:
         timeline, writes, *_ = self.keyspace.thread(thread_id)
         for row in self._rows(timeline):
-            yield from (entry for _, entry in record(row).entries())
+            yield from (entry for _, entry in parse_checkpoint_row(row).entries())
         for row in self._rows(writes):
-            yield from (write.entry for write in stored_writes(row))
+            yield from (write.entry for write in parse_writes_row(row))
 
     def places_of_writes(self, thread_id: str) -> set[tuple[str, str]]:
         """The namespaces and ids of the checkpoints that there are writes for."""
@@ -89,7 +89,7 @@ def _closure(chunks: Mapping[bytes, bytes], level: int, digests: bytes) -> Itera
         digest = digests[start : start + 16]
         yield digest
         if level:
-            yield from _closure(chunks, level - 1, content_of(chunks[digest]))
+            yield from _closure(chunks, level - 1, decompress_chunk(chunks[digest]))
 
 
 class Removals(Threads):

@@ -26,8 +26,8 @@ from langgraph_checkpoint_redis import RedisSaver, ThreadExistsError, ThreadNotF
 from langgraph_checkpoint_redis._core import run_index
 from langgraph_checkpoint_redis._core.run_index import FAR
 from langgraph_checkpoint_redis._protocol.requests import Operation, Request
-from langgraph_checkpoint_redis._storage.codec import record
 from langgraph_checkpoint_redis._storage.keys import Keyspace
+from langgraph_checkpoint_redis._storage.records import parse_checkpoint_row
 
 from .driving import Saver
 from .run_index import threads_of
@@ -212,7 +212,9 @@ class World:
     def _runs_stored(self, content: Content, thread_id: str) -> set[str]:
         """The runs that have checkpoints in a thread."""
         _, rows = content[self.keyspace.thread(thread_id).timeline]
-        found = [record(row).metadata(JsonPlusSerializer(), thread_id) for row, _ in rows]
+        found = [
+            parse_checkpoint_row(row).metadata(JsonPlusSerializer(), thread_id) for row, _ in rows
+        ]
         return {metadata["run_id"] for metadata in found if "run_id" in metadata}
 
     def check_found(self, content: Content) -> None:

@@ -41,7 +41,7 @@ from langgraph_checkpoint_redis._protocol.requests import (
 )
 from langgraph_checkpoint_redis._scripts import calls
 from langgraph_checkpoint_redis._scripts.calls import DELETE, FORGET_RUNS, GET, INDEX, PUT
-from langgraph_checkpoint_redis._storage.checksums import seal_of, unsealed
+from langgraph_checkpoint_redis._storage.checksums import checksum_of, strip_checksum
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
@@ -588,10 +588,10 @@ def make_unknown(client: redis.Redis, key: bytes, nuls: int) -> None:
     """Let the last row of a sorted set be of format 99; its data begin behind so many NULs."""
     (row,) = client.zrange(key, -1, -1)
     assert isinstance(row, bytes)
-    *names, data = unsealed(row).split(b"\0", nuls)
+    *names, data = strip_checksum(row).split(b"\0", nuls)
     content = b"\0".join([*names, data[:1] + b"\x63" + data[2:]])
     client.zrem(key, row)
-    client.zadd(key, {content + seal_of(content): 0})
+    client.zadd(key, {content + checksum_of(content): 0})
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -62,7 +62,7 @@ def test_wrong_credentials_are_named(
     watched: Watched, saver_on: SaverOn, monkeypatch: pytest.MonkeyPatch, login: str, end: str
 ) -> None:
     """A typing error in a password would look like servers that are away."""
-    monkeypatch.setattr("langgraph_checkpoint_redis._transport.clients.SECONDS_TO_RECOVER", 0.1)
+    monkeypatch.setattr("langgraph_checkpoint_redis._transport.retry.SECONDS_TO_RECOVER", 0.1)
     url = watched.url.replace("//", f"//{login}") + end
     refusal = r"(?i)invalid username-password|AuthenticationError"
     with pytest.raises(redis.ConnectionError, match=refusal):
@@ -73,7 +73,7 @@ def test_a_service_that_sentinels_do_not_know_is_an_error(
     watched: Watched, saver_on: SaverOn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A typing error would look like a failover that never ends."""
-    monkeypatch.setattr("langgraph_checkpoint_redis._transport.clients.SECONDS_TO_RECOVER", 0.1)
+    monkeypatch.setattr("langgraph_checkpoint_redis._transport.retry.SECONDS_TO_RECOVER", 0.1)
     with pytest.raises(redis.ConnectionError, match="No master found for 'other'"):
         saver_on(watched.url.replace(SERVICE, "other")).get_tuple(thread("a"))
 
@@ -223,7 +223,7 @@ def test_a_server_that_is_no_primary_is_not_written_to(
     watched: Watched, saver_on: SaverOn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a sentinel with old news says would be believed."""
-    monkeypatch.setattr("langgraph_checkpoint_redis._transport.clients.SECONDS_TO_RECOVER", 0.1)
+    monkeypatch.setattr("langgraph_checkpoint_redis._transport.retry.SECONDS_TO_RECOVER", 0.1)
     replica = watched.servers[1]
 
     async def named_async(*_: object) -> tuple[str, int]:

@@ -306,7 +306,7 @@ def test_a_server_that_cannot_be_reached_stops_the_start(
     environment: Callable[..., None], opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first user would be told, instead of who has started the server."""
-    monkeypatch.setattr("langgraph_checkpoint_redis._transport.clients.SECONDS_TO_RECOVER", 0.1)
+    monkeypatch.setattr("langgraph_checkpoint_redis._transport.retry.SECONDS_TO_RECOVER", 0.1)
     environment(LANGGRAPH_REDIS_URL=UNREACHABLE)
     with pytest.raises(redis.ConnectionError):
         opened(nothing)

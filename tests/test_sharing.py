@@ -28,8 +28,8 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from langgraph_checkpoint_redis import RedisSaver
 from langgraph_checkpoint_redis._core import operations
-from langgraph_checkpoint_redis._storage.chunking import DIGEST
 from langgraph_checkpoint_redis._storage.keys import Keyspace
+from langgraph_checkpoint_redis._storage.tree import DIGEST
 
 from .driving import Driver, Saver
 from .graphs import Session, chat, thread

@@ -30,8 +30,12 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph_checkpoint_redis import RedisSaver
 from langgraph_checkpoint_redis._core import operations
 from langgraph_checkpoint_redis._protocol.requests import Call, Operation, Request, Script
-from langgraph_checkpoint_redis._storage import codec
 from langgraph_checkpoint_redis._storage.keys import Keyspace
+from langgraph_checkpoint_redis._storage.records import (
+    CheckpointRow,
+    parse_checkpoint_row,
+    parse_writes_row,
+)
 
 from .driving import Saver
 from .run_index import runs_of
@@ -65,15 +69,15 @@ class Stored(NamedTuple):
     live: set[bytes]
 
     @property
-    def records(self) -> list[codec.Record]:
+    def records(self) -> list[CheckpointRow]:
         """The checkpoints, each namespace from the oldest to the newest."""
-        return [codec.record(row) for row in self.timeline]
+        return [parse_checkpoint_row(row) for row in self.timeline]
 
     def garbage(self) -> set[bytes]:
         """What is there though no checkpoint leads to it."""
         places = {b"\0".join(row.split(b"\0", 2)[:2]) for row in self.timeline}
         entries = [entry for record in self.records for _, entry in record.entries()]
-        entries += [write.entry for row in self.writes for write in codec.stored_writes(row)]
+        entries += [write.entry for row in self.writes for write in parse_writes_row(row)]
         used = {digest for entry in entries for digest in self.digests(entry)}
         return (
             (self.chunks.keys() - used)

@@ -23,7 +23,7 @@ from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
 from langgraph_checkpoint_redis._core import operations
 from langgraph_checkpoint_redis._protocol.requests import Script
 from langgraph_checkpoint_redis._scripts.calls import DELETE_RUNS, PRUNE
-from langgraph_checkpoint_redis._storage.chunking import cut
+from langgraph_checkpoint_redis._storage.chunking import cut_msgpack
 from langgraph_checkpoint_redis._storage.keys import Keyspace, ThreadKeys
 
 from .servers import chosen
@@ -160,7 +160,7 @@ def test_a_sweep_that_goes_on_after_a_restart_leaves_the_thread_sound(tmp_path: 
         for _ in steps(thread.saver(), operation, position):
             pass
         writer = thread.saver()
-        writer._shared = writer._shared._replace(threads=thread.writer._shared.threads)
+        writer._shared = writer._shared._replace(caches=thread.writer._shared.caches)
         value = [*OLD, "answer"]
         thread.assert_readable(thread.put(writer, thread.newest, value), value)
 
@@ -169,7 +169,7 @@ def test_bytes_that_equal_a_node_do_not_keep_its_name(client: redis.Redis, prefi
     """A value that somebody chose would make the next similar checkpoint unreadable."""
     thread = Thread(client, prefix)
     data = thread.writer.serde.dumps_typed(OLD)[1]
-    for node in cut(data, None, {}).nodes.values():
+    for node in cut_msgpack(data, None, {}).nodes.values():
         thread.newest = thread.put(thread.saver(), thread.newest, node)
         thread.saver().prune(["a"])
         thread.assert_readable(thread.put(thread.writer, thread.newest, OLD), OLD)

@@ -278,7 +278,7 @@ def run(drive: Driver, client: redis.Redis, trace: Trace) -> Iterator[tuple[int,
 
 def refusals(saver: RedisSaver | AsyncRedisSaver) -> tuple[int, int]:
     """How many writes were refused, and how many of them were sent again as a whole."""
-    threads = saver._shared.threads
+    threads = saver._shared.caches
     return threads.refused, threads.sent_whole
 
 

@@ -19,9 +19,8 @@ import valkey.asyncio
 
 from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver
-from langgraph_checkpoint_redis._transport import clients
-from langgraph_checkpoint_redis._transport.clients import SECONDS_TO_RECOVER, Patience
-from langgraph_checkpoint_redis._transport.urls import parsed
+from langgraph_checkpoint_redis._transport.retry import SECONDS_TO_RECOVER, RetryPolicy
+from langgraph_checkpoint_redis._transport.urls import read_url
 
 from .driving import Saver
 from .forking import ran
@@ -52,14 +51,14 @@ def test_a_url_says_where_the_servers_are(
     url: str, hosts: list[tuple[str, int]], service: str
 ) -> None:
     """The form that a user's other programs have could not be read, or would lead elsewhere."""
-    found = parsed(url)
+    found = read_url(url)
     assert [*found.hosts] == hosts
     assert found.service == service
 
 
 def test_what_is_special_in_a_password_is_percent_encoded() -> None:
     """A generated password with such characters would be taken for a part of something else."""
-    options = parsed("redis+cluster://us%40er:p%2Fa%3As%3F%40@h:1,i:2").options
+    options = read_url("redis+cluster://us%40er:p%2Fa%3As%3F%40@h:1,i:2").options
     assert (options["username"], options["password"]) == ("us@er", "p/a:s?@")
 
 
@@ -138,7 +137,9 @@ def test_options_by_which_calls_would_hang_are_refused(
 
 def test_options_are_for_the_servers_and_for_their_sentinels() -> None:
     """Sentinels behind TLS, or with a password of their own, could not be asked."""
-    url = parsed("rediss+sentinel://user:pass@a/chats/2?ssl_ca_certs=ca.pem&sentinel_password=word")
+    url = read_url(
+        "rediss+sentinel://user:pass@a/chats/2?ssl_ca_certs=ca.pem&sentinel_password=word"
+    )
     client = url.client(redis)
     server = client.connection_pool.connection_kwargs
     (sentinel,) = client.connection_pool.sentinel_manager.sentinels
@@ -296,17 +297,17 @@ def test_a_name_that_was_reached_before_may_be_unknown_for_a_while(
     unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     error = redis.exceptions.ConnectionError("no such name")
     error.__cause__ = unknown
-    monkeypatch.setattr(clients, "SECONDS_TO_BE_KNOWN", 0.0)
-    Patience(parsed("redis://h"), "put", was_reached=True).pause(error)
+    monkeypatch.setattr("langgraph_checkpoint_redis._transport.retry.SECONDS_TO_BE_KNOWN", 0.0)
+    RetryPolicy(read_url("redis://h"), "put", was_reached=True).pause(error)
     with pytest.raises(redis.exceptions.ConnectionError):
-        Patience(parsed("redis://h"), "put", was_reached=False).pause(error)
+        RetryPolicy(read_url("redis://h"), "put", was_reached=False).pause(error)
 
 
 def test_a_name_may_come_in_a_moment() -> None:
     """Containers that start together would have to be started again."""
     error = redis.exceptions.ConnectionError("no such name")
     error.__cause__ = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-    assert Patience(parsed("redis://h"), "put", was_reached=False).pause(error) == 0
+    assert RetryPolicy(read_url("redis://h"), "put", was_reached=False).pause(error) == 0
 
 
 def test_connections_are_remembered_for_that(

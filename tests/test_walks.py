@@ -27,7 +27,7 @@ from langgraph_checkpoint_redis import (
     ThreadLeasedError,
     ThreadsError,
 )
-from langgraph_checkpoint_redis._admin.walks import NodeState, node_state, settled
+from langgraph_checkpoint_redis._admin.walks import NodeState, list_settled, node_state
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .commanding import Run
@@ -460,12 +460,12 @@ def test_a_slot_is_done_if_nothing_happened_to_its_node(
     after: dict[str, NodeState], expected: set[int]
 ) -> None:
     """Keys that moved between two pages would be missed."""
-    assert settled(both, after, [A, B]) == expected
-    assert settled(both, after, [A]) == expected - {3}
+    assert list_settled(both, after, [A, B]) == expected
+    assert list_settled(both, after, [A]) == expected - {3}
 
 
 def test_an_open_slot_is_done_if_both_nodes_were_scanned() -> None:
     """Keys that are on their way would be missed."""
     opened = look(state(A, {1}, s1=f">-{B}"), state(B, {3}, s1=f"<-{A}"))
-    assert settled(opened, opened, [A, B]) == {1, 3}
-    assert settled(opened, opened, [A]) == set()
+    assert list_settled(opened, opened, [A, B]) == {1, 3}
+    assert list_settled(opened, opened, [A]) == set()

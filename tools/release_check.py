@@ -62,7 +62,7 @@ def main() -> None:
 
 def code_version() -> str:
     """The version, from the one place where it is written."""
-    source = (ROOT / PACKAGE / "__init__.py").read_text(encoding="utf-8")
+    source = (ROOT / PACKAGE / "_version.py").read_text(encoding="utf-8")
     return str(re.findall(r'^__version__ = "(.+?)"', source, re.MULTILINE)[0])
 
 

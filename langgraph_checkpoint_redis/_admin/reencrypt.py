@@ -13,17 +13,18 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from langgraph_checkpoint_redis._core import arguments
 from langgraph_checkpoint_redis._core.driving import AsyncDriver, Driver
 from langgraph_checkpoint_redis._core.operations import Operations
 from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
 from langgraph_checkpoint_redis._scripts.calls import DELETE_RUNS, REWRITE, SCAN
-from langgraph_checkpoint_redis._storage import codec
-from langgraph_checkpoint_redis._storage.checksums import Reading, unsealed
-from langgraph_checkpoint_redis._storage.chunking import Chunks, references
-from langgraph_checkpoint_redis._storage.codec import Value
-from langgraph_checkpoint_redis._storage.encryption import PlaintextFound, reencrypted
+from langgraph_checkpoint_redis._storage.checks import check_id
+from langgraph_checkpoint_redis._storage.checksums import strip_checksum
+from langgraph_checkpoint_redis._storage.corruption import CorruptionContext
+from langgraph_checkpoint_redis._storage.encryption import PlaintextFound, reencrypt
 from langgraph_checkpoint_redis._storage.keys import ThreadKeys
+from langgraph_checkpoint_redis._storage.packing import pack, unpack_all
+from langgraph_checkpoint_redis._storage.tree import Chunks, split_digests
+from langgraph_checkpoint_redis._storage.values import Value, cut_value, load_entry, parse_chunks
 from langgraph_checkpoint_redis.errors import ConfigError
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class _ReencryptionOperations(Operations):
 
     def reencrypt(self, thread_id: str) -> Operation[None]:
         """Encrypt all that a thread has with the key that is used now."""
-        thread_id = arguments.identifier("thread_id", thread_id)
+        thread_id = check_id("thread_id", thread_id)
         if not isinstance(self.serde, EncryptedSerializer):
             raise ConfigError(
                 f"serde must be an EncryptedSerializer, not {type(self.serde).__name__}"
@@ -75,7 +76,7 @@ class _ReencryptionOperations(Operations):
         The one that replaced it may be met behind it.
         """
         keys = self._keys(thread_id)
-        with Reading(thread_id, row.key(keys), row.row):
+        with CorruptionContext(thread_id, row.key(keys), row.row):
             name, parts = row.parts()
             entries = row.entries(parts)
         if name in done:
@@ -84,11 +85,11 @@ class _ReencryptionOperations(Operations):
         stored = 0
         while not stored:  # what earlier rows share may be gone with them: then it is sent again
             values: list[Value] = []
-            with Reading(thread_id, row.key(keys), row.row):
+            with CorruptionContext(thread_id, row.key(keys), row.row):
                 for entry in entries:
                     self._renew(entry, chunks, anew, values)
                 content = b"\0".join([name, row.packed(parts, self._again, anew)])
-            levels = [level for entry in entries for level in anew[codec.pack(entry)][3:]]
+            levels = [level for entry in entries for level in anew[pack(entry)][3:]]
             told = (self.shared.token(thread_id), row.number, row.row, content)
             args, _ = self._with_new_chunks(None, told, values, levels)
             stored = yield REWRITE(keys, args, self.shared.options.confirm)
@@ -103,17 +104,17 @@ class _ReencryptionOperations(Operations):
         typed = type_.decode(), data
         if "+" not in typed[0] and not self.shared.options.allow_plaintext:
             raise PlaintextFound("is not encrypted, though the serializer encrypts")
-        return reencrypted(cast("EncryptedSerializer", self.serde), typed)
+        return reencrypt(cast("EncryptedSerializer", self.serde), typed)
 
     def _renew(
         self, entry: Entry, chunks: Chunks, anew: dict[bytes, Entry], values: list[Value]
     ) -> None:
         """Encrypt a value anew, if no row before had it."""
-        name = codec.pack(entry)
+        name = pack(entry)
         if name not in anew:
-            (type_, data), _ = codec.typed(entry, chunks)
+            (type_, data), _ = load_entry(entry, chunks)
             new_type, new_data = self._again(type_.encode(), data)
-            value = Value(new_type, codec.cut_of(new_type, new_data, None, {}))
+            value = Value(new_type, cut_value(new_type, new_data, None, {}))
             values.append(value)
             anew[name] = value.entry
 
@@ -122,18 +123,18 @@ class _ReencryptionOperations(Operations):
         wanted: dict[int, list[bytes]] = {}
         for entry in entries:
             for level, digests in enumerate(entry[3:]):
-                wanted.setdefault(level, []).extend(references(digests))
+                wanted.setdefault(level, []).extend(split_digests(digests))
         found: dict[bytes, bytes] = {}
         for level in range(max(wanted, default=-1), -1, -1):
             new = [*dict.fromkeys(wanted.get(level, []))]
             for start in range(0, len(new), AT_A_TIME):
                 digests = new[start : start + AT_A_TIME]
                 groups = yield Commands((("HMGET", keys.chunks, *digests),))
-                found.update(codec.chunks([b"".join(digests)], groups))
+                found.update(parse_chunks([b"".join(digests)], groups))
             if level:
                 nodes = [found[digest] for digest in new if digest in found]
                 wanted.setdefault(level - 1, []).extend(
-                    child for node in nodes for child in references(node)
+                    child for node in nodes for child in split_digests(node)
                 )
         return found
 
@@ -153,8 +154,8 @@ class _Row(NamedTuple):
 
     def parts(self) -> tuple[bytes, list[Any]]:
         """Its name, and the msgpack behind it."""
-        *names, data = unsealed(self.row).split(b"\0", self.number + 1)
-        return b"\0".join(names), codec.unpacked(data)
+        *names, data = strip_checksum(self.row).split(b"\0", self.number + 1)
+        return b"\0".join(names), unpack_all(data)
 
     def entries(self, parts: list[Any]) -> list[Entry]:
         """Its values."""
@@ -165,15 +166,15 @@ class _Row(NamedTuple):
         """The msgpack, with other values."""
 
         def renewed(flat: list[Any]) -> list[Any]:
-            entries = [entry and anew[codec.pack(entry)] for entry in flat[2::3]]
+            entries = [entry and anew[pack(entry)] for entry in flat[2::3]]
             return [*chain.from_iterable(zip(flat[::3], flat[1::3], entries, strict=True))]
 
         if self.number == 1:
             (*head, channels), (type_, data, metadata_type, metadata, own) = parts
             tail = [*again(type_, data), *again(metadata_type, metadata), own]
-            return codec.pack([*head, renewed(channels)]) + codec.pack(tail)
+            return pack([*head, renewed(channels)]) + pack(tail)
         [[format_, *groups]] = parts
-        return codec.pack([format_, *[[path, *renewed(flat)] for path, *flat in groups]])
+        return pack([format_, *[[path, *renewed(flat)] for path, *flat in groups]])
 
 
 # Methods

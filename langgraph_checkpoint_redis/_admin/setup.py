@@ -18,7 +18,7 @@ from langgraph_checkpoint_redis.errors import (
 OLDEST_SERVER = (6, 2)  # the first with COPY
 
 
-def check(options: Options) -> Operation[list[UserWarning]]:
+def check_server(options: Options) -> Operation[list[UserWarning]]:
     """Raise an error if the server cannot hold checkpoints; warnings, if it may lose them."""
     info = _info(*(yield CHECK(())))
     version = info.get("redis_version", "")

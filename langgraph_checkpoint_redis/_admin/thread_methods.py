@@ -22,7 +22,7 @@ from .threads import (
     Tally,
     ThreadInfo,
     ThreadOperations,
-    reporter,
+    make_reporter,
 )
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class ThreadMethods(Driver):
         Returns:
             The sums, with the threads that cannot be read in `damaged`.
         """
-        report, tally, number = reporter(progress), Tally(), 0
+        report, tally, number = make_reporter(progress), Tally(), 0
         for page in self._thread_pages():
             for thread_id, info in self._run_each(page, self._of_threads.info):
                 if isinstance(info, Exception):
@@ -104,7 +104,7 @@ class ThreadMethods(Driver):
                 damaged. `failures` has these, and `result` of how many others something was
                 deleted.
         """
-        limits, report = Limits.checked(prefix, idle, keep_last), reporter(progress)
+        limits, report = Limits.checked(prefix, idle, keep_last), make_reporter(progress)
         failures, pruned, number = Failures(), 0, 0
         for page in self._thread_pages():
             prune_to = partial(self._of_threads.prune_to, limits=limits)
@@ -188,7 +188,7 @@ class AsyncThreadMethods(AsyncDriver):
         Returns:
             The sums, with the threads that cannot be read in `damaged`.
         """
-        report, tally, number = reporter(progress), Tally(), 0
+        report, tally, number = make_reporter(progress), Tally(), 0
         async for page in self._thread_pages():
             async for thread_id, info in self._run_each(page, self._of_threads.info):
                 if isinstance(info, Exception):
@@ -222,7 +222,7 @@ class AsyncThreadMethods(AsyncDriver):
                 damaged. `failures` has these, and `result` of how many others something was
                 deleted.
         """
-        limits, report = Limits.checked(prefix, idle, keep_last), reporter(progress)
+        limits, report = Limits.checked(prefix, idle, keep_last), make_reporter(progress)
         failures, pruned, number = Failures(), 0, 0
         async for page in self._thread_pages():
             prune_to = partial(self._of_threads.prune_to, limits=limits)

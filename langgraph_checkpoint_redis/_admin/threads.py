@@ -18,11 +18,13 @@ from secrets import token_bytes
 from typing import NamedTuple
 from uuid import UUID
 
-from langgraph_checkpoint_redis._core import arguments
 from langgraph_checkpoint_redis._core.operations import Operations
+from langgraph_checkpoint_redis._core.options import check_keep_last
+from langgraph_checkpoint_redis._protocol.durations import to_milliseconds
 from langgraph_checkpoint_redis._protocol.requests import Operation
 from langgraph_checkpoint_redis._protocol.resp import Argument
 from langgraph_checkpoint_redis._scripts.calls import DELETE_UNUSED, INFO, NAMESPACES, PRUNE
+from langgraph_checkpoint_redis._storage.checks import check_id, check_text
 from langgraph_checkpoint_redis._storage.keys import ThreadKeys
 from langgraph_checkpoint_redis.errors import ConfigError
 
@@ -182,8 +184,8 @@ class Choice(NamedTuple):
     @classmethod
     def checked(cls, prefix: str, idle: Idle) -> Choice:
         """Of arguments as callers pass them."""
-        seconds = None if idle is None else arguments.milliseconds("idle", idle) / 1000
-        return cls(arguments.text("prefix", prefix, empty=True), seconds)
+        seconds = None if idle is None else to_milliseconds("idle", idle) / 1000
+        return cls(check_text("prefix", prefix, empty=True), seconds)
 
     def is_idle(self, last: datetime | None) -> bool:
         """Whether a thread with such a last checkpoint is idle; unknown times are not."""
@@ -208,10 +210,10 @@ class Limits(NamedTuple):
         """Of arguments as callers pass them."""
         if idle is None and keep_last is None:
             raise ConfigError("prune_threads must be told what to keep: keep_last, idle or both")
-        return cls(Choice.checked(prefix, idle), arguments.keep_last(keep_last))
+        return cls(Choice.checked(prefix, idle), check_keep_last(keep_last))
 
 
-def reporter(progress: Progress) -> Callable[[int], object]:
+def make_reporter(progress: Progress) -> Callable[[int], object]:
     """What to call after each thread."""
     if progress is None:
         return lambda _: None
@@ -227,7 +229,7 @@ _LOW_BITS = 12  # of the time in an id, which come behind its version
 _START_OF_TICKS = datetime(1582, 10, 15, tzinfo=timezone.utc)
 
 
-def _time(checkpoint_id: bytes) -> datetime | None:
+def parse_time(checkpoint_id: bytes) -> datetime | None:
     """When a checkpoint was made, if its id says so; those of other kinds than 6 do not sort."""
     try:
         number = UUID(checkpoint_id.decode()).int
@@ -239,13 +241,13 @@ def _time(checkpoint_id: bytes) -> datetime | None:
     return _START_OF_TICKS + timedelta(microseconds=ticks // _TICKS)
 
 
-def made_at(checkpoint_id: str) -> datetime | None:
+def time_of_id(checkpoint_id: str) -> datetime | None:
     """When a checkpoint was made, if its id is a UUID with a time in it, of version 1 or 6."""
     with suppress(ValueError):
         uuid = UUID(checkpoint_id)
         if uuid.version == 1:
             return _START_OF_TICKS + timedelta(microseconds=uuid.time // _TICKS)
-    return _time(checkpoint_id.encode())
+    return parse_time(checkpoint_id.encode())
 
 
 class _Namespace(NamedTuple):
@@ -263,7 +265,7 @@ class _Namespace(NamedTuple):
 def _span(namespaces: Sequence[_Namespace]) -> tuple[datetime | None, datetime | None]:
     """When the first checkpoint was made and the last, if all of these ids tell it."""
     ids = {id_ for namespace in namespaces for id_ in (namespace.oldest, namespace.newest)}
-    times = [_time(id_) for id_ in ids]
+    times = [parse_time(id_) for id_ in ids]
     known = [found for found in times if found]
     return (min(known), max(known)) if known and len(known) == len(ids) else (None, None)
 
@@ -302,7 +304,7 @@ class ThreadOperations(Operations):
 
     def info(self, thread_id: str) -> Operation[ThreadInfo | None]:
         """Look at all of a thread: at a few rows first, which are all that most threads have."""
-        thread_id = arguments.identifier("thread_id", thread_id)
+        thread_id = check_id("thread_id", thread_id)
         namespaces: dict[bytes, _Namespace] = {}
         stage, position, rows, sums = b"timeline", b"", FEW_ROWS, Counter[str]()
         while stage:

@@ -20,7 +20,6 @@ from hashlib import sha1
 from secrets import token_bytes
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from langgraph_checkpoint_redis._core import arguments
 from langgraph_checkpoint_redis._core.driving import AsyncDriver, Driver
 from langgraph_checkpoint_redis._core.operations import Operations
 from langgraph_checkpoint_redis._core.run_index import Trouble
@@ -28,13 +27,19 @@ from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
 from langgraph_checkpoint_redis._protocol.resp import Argument
 from langgraph_checkpoint_redis._runtime.interruptions import raise_interruption
 from langgraph_checkpoint_redis._scripts.calls import DELETE_RUNS, DROP, RECOUNT, SCAN, TRUST
-from langgraph_checkpoint_redis._storage import codec
-from langgraph_checkpoint_redis._storage.checksums import Reading, place_of
-from langgraph_checkpoint_redis._storage.chunking import DIGEST, check_levels, references
+from langgraph_checkpoint_redis._storage.checks import check_id
+from langgraph_checkpoint_redis._storage.corruption import CorruptionContext, parse_row_name
 from langgraph_checkpoint_redis._storage.keys import ThreadKeys
+from langgraph_checkpoint_redis._storage.records import (
+    CheckpointRow,
+    parse_checkpoint_row,
+    parse_writes_row,
+)
+from langgraph_checkpoint_redis._storage.tree import DIGEST, check_levels, split_digests
+from langgraph_checkpoint_redis._storage.values import check_chunk
 from langgraph_checkpoint_redis.errors import CorruptThreadError
 
-from .threads import made_at
+from .threads import time_of_id
 
 T = TypeVar("T")
 Thing = TypeVar("Thing")
@@ -112,7 +117,7 @@ class _Chunks:
     def add(self, digest: bytes, chunk: bytes, *, is_node: bool) -> None:
         """Compare a chunk with its name."""
         try:
-            content = codec.checked(digest, chunk)
+            content = check_chunk(digest, chunk)
         except ValueError as error:
             raise_interruption(error)
             self.damaged[digest] = sha1(chunk, usedforsecurity=False).hexdigest().encode()
@@ -128,19 +133,19 @@ class _Chunks:
         found = set[bytes]()
         for digest in digests:
             if (level, digest) not in self.whole and digest in self.nodes:
-                found.update(references(self.nodes[digest]))
+                found.update(split_digests(self.nodes[digest]))
         return found
 
     def lacking(self, entry: Sequence[Any]) -> frozenset[bytes]:
         """The chunks that a value lacks; raises `LookupError` if it is wrong in another way."""
-        _, literal, *rope = entry
-        if not rope:
+        _, inline, *tree = entry
+        if not tree:
             return frozenset()
-        size, *levels = rope
+        size, *levels = tree
         check_levels(levels)
-        found, lost = len(literal), set[bytes]()
+        found, lost = len(inline), set[bytes]()
         for level, digests in enumerate(levels):
-            found += self._size(level, references(digests), lost)
+            found += self._size(level, split_digests(digests), lost)
         if not lost and found != size:
             raise LookupError(f"a value of {size} bytes reads as {found} bytes")
         return frozenset(lost)
@@ -171,7 +176,7 @@ class _Chunks:
             return self.whole[level, digest]
         if digest not in self.nodes:
             return None
-        return sum(below[child] for child in references(self.nodes[digest]))
+        return sum(below[child] for child in split_digests(self.nodes[digest]))
 
     def place_of(self, digest: bytes) -> bytes:
         """What drop.lua is told of a chunk that is lacking."""
@@ -208,7 +213,7 @@ class _Runs:
         self._seen: list[_Facts] = []
         self.time = datetime.now(timezone.utc)  # that of the server, once it has told it
 
-    def add(self, record: codec.Record | None) -> None:
+    def add(self, record: CheckpointRow | None) -> None:
         """Count a checkpoint, or note that there is one that cannot be read."""
         if record is None:
             self._is_known = False
@@ -265,13 +270,13 @@ class _Look:
 
     def _entries(self, key: bytes, row: bytes) -> list[list[Any]] | None:
         try:
-            with Reading(self.thread_id, key, row):
+            with CorruptionContext(self.thread_id, key, row):
                 if key == self.keys.writes:
-                    entries = [write.entry for write in codec.stored_writes(row)]
+                    entries = [write.entry for write in parse_writes_row(row)]
                 else:
                     entries = self._entries_of_checkpoint(row)
                 for entry in entries:
-                    [references(digests) for digests in entry[3:]]
+                    [split_digests(digests) for digests in entry[3:]]
                 return entries
         except CorruptThreadError as error:
             self.found("lost", key, row, error.reason)
@@ -280,7 +285,7 @@ class _Look:
             return None
 
     def _entries_of_checkpoint(self, row: bytes) -> list[list[Any]]:
-        record = codec.record(row)
+        record = parse_checkpoint_row(row)
         stored = dict(record.entries())
         versions = record.versions()
         place = record.namespace, record.checkpoint_id
@@ -305,7 +310,7 @@ class _Look:
         lacking: Iterable[bytes] = (),
     ) -> None:
         """Note a problem with a row."""
-        problem = Problem(kind, *place_of(row), key.decode(), reason)
+        problem = Problem(kind, *parse_row_name(row), key.decode(), reason)
         number = TIMELINE if key == self.keys.timeline else WRITES
         weight = len(row) + sum(self.chunks.lengths.get(digest, 0) for digest in lacking)
         self.findings.append(_Finding(problem, number, row, why, weight))
@@ -314,7 +319,7 @@ class _Look:
         """Note rows that lack chunks."""
         for row, entries in rows.items():
             try:
-                with Reading(self.thread_id, key, row):
+                with CorruptionContext(self.thread_id, key, row):
                     lost = sorted(frozenset[bytes]().union(*map(self.chunks.lacking, entries)))
             except CorruptThreadError as error:
                 self.found("lost", key, row, error.reason)
@@ -335,8 +340,8 @@ class _Look:
         """
         before = self.runs.time - YOUNG
         for row in rows:
-            namespace, checkpoint_id = place = place_of(row)
-            time = made_at(checkpoint_id)
+            namespace, checkpoint_id = place = parse_row_name(row)
+            time = time_of_id(checkpoint_id)
             if (
                 place not in self.checkpoints
                 and checkpoint_id < self.newest.get(namespace, "")
@@ -402,14 +407,14 @@ class _IntegrityOperations(Operations):
 
     def verify(self, thread_id: str) -> Operation[list[Problem]]:
         """Everything that is wrong with a thread."""
-        thread_id = arguments.identifier("thread_id", thread_id)
+        thread_id = check_id("thread_id", thread_id)
         findings, others = yield from self._examine(thread_id)
         troubles = yield from self._runs.troubles(thread_id)
         return [*[finding.problem for finding in findings], *others, *map(_of_index, troubles)]
 
     def repair(self, thread_id: str) -> Operation[list[Problem]]:
         """Remove what is lost and what is garbage; what was removed."""
-        thread_id = arguments.identifier("thread_id", thread_id)
+        thread_id = check_id("thread_id", thread_id)
         token = self.shared.token(thread_id)
         watched_by = yield from self._watch(thread_id, token)
         findings, others = yield from self._examine(thread_id)
@@ -484,7 +489,7 @@ class _IntegrityOperations(Operations):
         chunks, levels = look.chunks, dict[int, set[bytes]]()
         for entry in entries:
             for level, digests in enumerate(entry[3:]):
-                levels.setdefault(level, set()).update(references(digests))
+                levels.setdefault(level, set()).update(split_digests(digests))
         for level in range(max(levels, default=-1), -1, -1):
             digests = levels.get(level, set())
             chunks.unused -= digests

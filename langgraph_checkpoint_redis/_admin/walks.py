@@ -41,7 +41,7 @@ from langgraph_checkpoint_redis._protocol.requests import (
     Script,
 )
 from langgraph_checkpoint_redis._protocol.resp import Command
-from langgraph_checkpoint_redis._storage.keys import Keyspace, ThreadKeys, starts_of, thread_id
+from langgraph_checkpoint_redis._storage.keys import Keyspace, ThreadKeys, list_starts, thread_id_of
 from langgraph_checkpoint_redis._transport.clients import is_unknown_script
 from langgraph_checkpoint_redis.errors import UnsupportedServerError
 
@@ -95,16 +95,16 @@ class Walk(ABC):
             self._with_chunks -= self._seen
             return (yield from self._rest()) if self._with_chunks else None
         names = [key if isinstance(key, bytes) else key.encode() for key in keys]
-        starts = dict.fromkeys(starts_of(names, b"timeline"))
+        starts = dict.fromkeys(list_starts(names, b"timeline"))
         new = [start for start in starts if start not in self._seen]
         self._seen.update(new)
-        self._with_chunks.update({*starts_of(names, b"chunks")} - self._seen)
-        return [thread_id(start.decode()) for start in new]
+        self._with_chunks.update({*list_starts(names, b"chunks")} - self._seen)
+        return [thread_id_of(start.decode()) for start in new]
 
     def _rest(self) -> Operation[list[str]]:
         """Return some of the threads without a timeline, if they are there."""
         some = [*islice(self._with_chunks, ASKED)]
-        ids = [thread_id(start.decode()) for start in some]
+        ids = [thread_id_of(start.decode()) for start in some]
         asked = [traces(self._keyspace.thread(each)) for each in ids]
         found = yield Commands(tuple(chain.from_iterable(asked)), may_fail=True)
         replies = iter(found)
@@ -127,12 +127,12 @@ class Walk(ABC):
         return ("SCAN", cursor, "MATCH", self._keyspace.found(), "COUNT", SCANNED)
 
 
-def walk(keyspace: Keyspace, *, is_cluster: bool) -> Walk:
+def start_walk(keyspace: Keyspace, *, is_cluster: bool) -> Walk:
     """Return a new walk."""
     return ClusterWalk(keyspace) if is_cluster else ServerWalk(keyspace)
 
 
-def _answered(replies: Sequence[Any]) -> tuple[bool, Any]:
+def _answer(replies: Sequence[Any]) -> tuple[bool, Any]:
     """Whether the server is the same, and its other reply; both came over one connection."""
     mark, reply = replies
     is_same = not is_unknown_script(mark)
@@ -154,9 +154,9 @@ class ServerWalk(Walk):
         if self._is_done:
             return None
         mark = self._mark(())  # the server is taught it at the start
-        first = mark.commands() if self._cursor else mark.teaching_commands()
+        first = mark.commands() if self._cursor else mark.eval_commands()
         replies = yield Commands((*first, self._scan(self._cursor)), may_fail=True)
-        is_same, (cursor, keys) = _answered(replies)
+        is_same, (cursor, keys) = _answer(replies)
         if is_same:
             self._cursor = int(cursor)
             self._is_done = self._cursor == 0
@@ -207,7 +207,7 @@ def node_state(nodes: Any, *, is_same: bool) -> NodeState:
     return NodeState(node_id, is_same, epoch, frozenset(slots), open_slots)
 
 
-def settled(
+def list_settled(
     before: Mapping[str, NodeState], after: Mapping[str, NodeState], scanned: Iterable[str]
 ) -> set[int]:
     """Return the slots none of whose keys can have been missed between two looks at nodes.
@@ -293,7 +293,7 @@ class ClusterWalk(Walk):
         nodes = yield Primaries(fresh=self._asks_anew)
         handles, states = {}, {}
         for node in nodes:
-            state = yield from self._state(node, self._mark(()).teaching_commands())
+            state = yield from self._state(node, self._mark(()).eval_commands())
             handles[state.node_id], states[state.node_id] = node, state
         owned = frozenset[int]().union(*[state.slots for state in states.values()])
         if not self._pending <= owned:
@@ -321,7 +321,7 @@ class ClusterWalk(Walk):
 
     def _state(self, node: Any, mark: tuple[Command, ...]) -> Operation[NodeState]:
         replies = yield AtNode((*mark, ("CLUSTER", "NODES")), may_fail=True, node=node)
-        is_same, nodes = _answered(replies)
+        is_same, nodes = _answer(replies)
         return node_state(nodes, is_same=is_same)
 
     def _scanned(self, this: _Pass) -> Operation[Sequence[bytes | str]]:
@@ -329,7 +329,7 @@ class ClusterWalk(Walk):
         node_id = this.left[0]
         commands = (*self._mark(()).commands(), self._scan(this.cursor))
         replies = yield AtNode(commands, may_fail=True, node=this.nodes[node_id])
-        is_same, (cursor, keys) = _answered(replies)
+        is_same, (cursor, keys) = _answer(replies)
         this.cursor = int(cursor)
         # A process that took over does not know the cursor; the next pass asks it from the start.
         if this.cursor == 0 or not is_same:
@@ -344,7 +344,7 @@ class ClusterWalk(Walk):
         for node_id, node in this.nodes.items():
             state = yield from self._state(node, self._mark(()).commands())
             after[node_id] = state
-        done = settled(this.before, after, this.scanned)
+        done = list_settled(this.before, after, this.scanned)
         is_stuck = after == this.before and done.isdisjoint(self._pending)
         self._pending -= done
         self._pass, self._asks_anew = None, True

@@ -2,7 +2,7 @@
 
 Chunks are named by their content, so what is known of one never becomes wrong; whether the server
 still has it may (another process pruned, the thread expired, a failover lost writes). A put leaves
-out known chunks, and its script says when one is missing after all. A read names the ropes that are
+out known chunks, and its script says when one is missing after all. A read names the trees that are
 known, and the server leaves out their chunks.
 """
 
@@ -14,64 +14,63 @@ from threading import Lock
 from typing import Any
 
 from langgraph_checkpoint_redis._runtime.forks import reset_in_children
-from langgraph_checkpoint_redis._storage.chunking import Chunks, Rope, pack_ropes
+from langgraph_checkpoint_redis._storage.refs import CheckpointRef
+from langgraph_checkpoint_redis._storage.tree import Chunks, ChunkTree, pack_trees
 
-from .arguments import Place
-
-# Bytes that things take in memory, roughly: a thread, a chunk beside its content, a rope, an id.
-THREAD, CHUNK, ROPE, ID = 1000, 150, 500, 150
+# Bytes that things take in memory, roughly: a thread, a chunk beside its content, a tree, an id.
+THREAD, CHUNK, TREE, ID = 1000, 150, 500, 150
 
 ADDRESSED = 10_000  # checkpoints that were read by their id
 
 
-def written(channel: str) -> str:
+def written_name(channel: str) -> str:
     """What stands for the writes to a channel, where there is something of each channel."""
     return f"\0{channel}"
 
 
-class Known:
+class ThreadCache:
     """What is known of one thread.
 
-    `chunks` has chunks by digest; `ropes` the last value seen of each channel, by namespace, and
+    `chunks` has chunks by digest; `trees` the last value seen of each channel, by namespace, and
     the last large one that a task has `written` to it, whose chunks are all known; the same are
     `packed`; `runs` the runs that the index of runs leads to the thread from. `before` has, by
     namespace, the newest checkpoint that this process has put, or read the history of: most chunks
     of its ancestors are known.
     """
 
-    __slots__ = ("before", "chunks", "packed", "ropes", "runs", "size")
+    __slots__ = ("before", "chunks", "packed", "runs", "size", "trees")
 
     def __init__(self) -> None:
         self.chunks: dict[bytes, bytes] = {}
-        self.ropes: dict[str, dict[str, Rope]] = {}
+        self.trees: dict[str, dict[str, ChunkTree]] = {}
         self.packed: dict[str, bytes] = {}
         self.runs: set[str] = set()
         self.before: dict[str, str] = {}
         self.size = 0
 
-    def ropes_of(self, namespace: str) -> Mapping[str, Rope]:
+    def trees_of(self, namespace: str) -> Mapping[str, ChunkTree]:
         """The last value seen of each channel of a namespace."""
-        return self.ropes.get(namespace, {})
+        return self.trees.get(namespace, {})
 
-    def packed_ropes(self, namespace: str) -> bytes:
+    def packed_trees(self, namespace: str) -> bytes:
         """Those values, packed for scripts to leave out."""
         packed = self.packed.get(namespace)
         if packed is None:
-            ropes = [*self.ropes_of(namespace).values()]
-            packed = self.packed[namespace] = pack_ropes([rope.levels for rope in ropes])
+            trees = [*self.trees_of(namespace).values()]
+            packed = self.packed[namespace] = pack_trees([tree.levels for tree in trees])
         return packed
 
     def missing(self, chunks: Chunks) -> dict[bytes, bytes]:
         """Those of some chunks that are not known."""
-        known = self.chunks
-        return {digest: chunks[digest] for digest in chunks if digest not in known}
+        cache = self.chunks
+        return {digest: chunks[digest] for digest in chunks if digest not in cache}
 
 
-def _size(rope: Rope | None) -> int:
-    return ROPE + len(rope.data) if rope else 0
+def _size(tree: ChunkTree | None) -> int:
+    return TREE + len(tree.data) if tree else 0
 
 
-class KnownThreads:
+class ThreadCaches:
     """What is known of all threads, in at most `capacity` bytes.
 
     Beyond them the thread that was used least recently is forgotten. Shared by all copies of a
@@ -92,8 +91,8 @@ class KnownThreads:
     def after_fork(self) -> None:
         """Know nothing: another thread may have been about to change what was known."""
         self._size = 0
-        self._threads: OrderedDict[str, Known] = OrderedDict()
-        self._addressed: OrderedDict[Place, None] = OrderedDict()
+        self._threads: OrderedDict[str, ThreadCache] = OrderedDict()
+        self._addressed: OrderedDict[CheckpointRef, None] = OrderedDict()
         self._lock = Lock()
         self.refused = self.sent_whole = 0
 
@@ -105,83 +104,83 @@ class KnownThreads:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Begin with nothing known in another process."""
-        return KnownThreads, (self._capacity,)
+        return ThreadCaches, (self._capacity,)
 
-    def of(self, thread_id: str) -> Known:
+    def of(self, thread_id: str) -> ThreadCache:
         """What is known of a thread."""
         with self._lock:
-            known = self._threads.get(thread_id)
-            if known is None:
-                known = self._threads[thread_id] = Known()
-                self._grow(thread_id, known, THREAD)
+            cache = self._threads.get(thread_id)
+            if cache is None:
+                cache = self._threads[thread_id] = ThreadCache()
+                self._grow(thread_id, cache, THREAD)
             else:
                 self._threads.move_to_end(thread_id)
-            return known
+            return cache
 
-    def learn(self, thread_id: str, known: Known, chunks: Chunks) -> None:
+    def learn(self, thread_id: str, cache: ThreadCache, chunks: Chunks) -> None:
         """Remember chunks that a thread has."""
         if not chunks:
             return
         with self._lock:
-            new = known.missing(chunks)
-            self._grow(thread_id, known, sum(map(len, new.values())) + CHUNK * len(new))
-            known.chunks.update(new)
+            new = cache.missing(chunks)
+            self._grow(thread_id, cache, sum(map(len, new.values())) + CHUNK * len(new))
+            cache.chunks.update(new)
 
-    def learn_ropes(
-        self, thread_id: str, known: Known, namespace: str, ropes: Mapping[str, Rope]
+    def learn_trees(
+        self, thread_id: str, cache: ThreadCache, namespace: str, trees: Mapping[str, ChunkTree]
     ) -> None:
         """Remember the last values of channels, whose chunks are known."""
         with self._lock:
-            last = known.ropes.setdefault(namespace, {})
-            new = {name: rope for name, rope in ropes.items() if last.get(name) is not rope}
+            last = cache.trees.setdefault(namespace, {})
+            new = {name: tree for name, tree in trees.items() if last.get(name) is not tree}
             if new:
                 grown = sum(_size(new[name]) - _size(last.get(name)) for name in new)
-                self._grow(thread_id, known, grown)
+                self._grow(thread_id, cache, grown)
                 last.update(new)
-                known.packed.pop(namespace, None)
+                cache.packed.pop(namespace, None)
 
     def learn_before(
-        self, thread_id: str, known: Known, namespace: str, checkpoint_id: str
+        self, thread_id: str, cache: ThreadCache, namespace: str, checkpoint_id: str
     ) -> None:
         """Remember that most chunks of the ancestors of a checkpoint are known."""
-        if known.before.get(namespace, "") < checkpoint_id:
+        if cache.before.get(namespace, "") < checkpoint_id:
             with self._lock:
-                if namespace not in known.before:
-                    self._grow(thread_id, known, ID)
-                known.before[namespace] = checkpoint_id
+                if namespace not in cache.before:
+                    self._grow(thread_id, cache, ID)
+                cache.before[namespace] = checkpoint_id
 
     def learn_runs(self, thread_id: str, runs: Iterable[str]) -> None:
         """Remember that the index of runs leads to a thread from these."""
-        known = self.of(thread_id)
+        cache = self.of(thread_id)
         with self._lock:
-            new = {*runs} - known.runs
-            self._grow(thread_id, known, ID * len(new))
-            known.runs |= new
+            new = {*runs} - cache.runs
+            self._grow(thread_id, cache, ID * len(new))
+            cache.runs |= new
 
-    def address(self, place: Place) -> None:
+    def address(self, ref: CheckpointRef) -> None:
         """Remember that a checkpoint was read by its id."""
         with self._lock:
-            self._addressed[place] = None
-            self._addressed.move_to_end(place)
+            self._addressed[ref] = None
+            self._addressed.move_to_end(ref)
             if len(self._addressed) > ADDRESSED:
                 self._addressed.popitem(last=False)
 
-    def was_addressed(self, place: Place) -> bool:
+    def was_addressed(self, ref: CheckpointRef) -> bool:
         """Whether a checkpoint was read by its id."""
-        return place in self._addressed
+        return ref in self._addressed
 
     def forget(self, thread_id: str) -> None:
         """Know nothing of a thread any more."""
         with self._lock:
-            if known := self._threads.pop(thread_id, None):
-                self._size -= known.size
+            if cache := self._threads.pop(thread_id, None):
+                self._size -= cache.size
 
-    def _grow(self, thread_id: str, known: Known, size: int) -> None:
+    def _grow(self, thread_id: str, cache: ThreadCache, size: int) -> None:
         # If an exception of a signal handler strikes here, too much is counted, never too little,
         # and only until nothing is left.
-        if self._threads.get(thread_id) is known:
+        if self._threads.get(thread_id) is cache:
             self._size += size
-        known.size += size
+        cache.size += size
         while self._size > self._capacity and self._threads:
             self._size -= self._threads.popitem(last=False)[1].size
         if not self._threads:

@@ -15,10 +15,10 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_checkpoint_redis._protocol.requests import Call, Operation, Request, Together
 from langgraph_checkpoint_redis._runtime.log import report_skipped
-from langgraph_checkpoint_redis._transport.clients import is_of_thread
+from langgraph_checkpoint_redis._scripts.refusals import is_of_thread
 from langgraph_checkpoint_redis.errors import ThreadsError
 
-from .options import Shared
+from .options import SaverState
 
 T = TypeVar("T")
 
@@ -96,9 +96,9 @@ class Done(Generic[T]):
 def _after(operation: Operation[T], call: Call, reply: Any) -> Done[T] | Operation[T]:
     """What became of an operation; where its first request failed among others, it asks again."""
     if isinstance(reply, Exception):
-        return _rest(operation, call)
+        return _continue(operation, call)
     try:
-        return _rest(operation, operation.send(reply))
+        return _continue(operation, operation.send(reply))
     except StopIteration as done:
         return Done(done.value)
     except Exception as error:
@@ -107,7 +107,7 @@ def _after(operation: Operation[T], call: Call, reply: Any) -> Done[T] | Operati
         raise
 
 
-def _rest(operation: Operation[T], request: Request) -> Operation[T]:
+def _continue(operation: Operation[T], request: Request) -> Operation[T]:
     """The rest of an operation, from a request on."""
     while True:
         reply = yield request
@@ -118,7 +118,9 @@ def _rest(operation: Operation[T], request: Request) -> Operation[T]:
             return result
 
 
-def batches(thread_ids: Sequence[str], begin: Callable[[str], Operation[T]]) -> Iterator[Batch[T]]:
+def make_batches(
+    thread_ids: Sequence[str], begin: Callable[[str], Operation[T]]
+) -> Iterator[Batch[T]]:
     """Operations on these threads, some at a time."""
     for start in range(0, len(thread_ids), TOGETHER):
         yield Batch(thread_ids[start : start + TOGETHER], begin)
@@ -128,7 +130,7 @@ class Driver(ABC):
     """The synchronous saver."""
 
     serde: SerializerProtocol
-    _shared: Shared
+    _shared: SaverState
 
     @abstractmethod
     def _run(self, operation: Operation[T]) -> T: ...
@@ -140,7 +142,7 @@ class Driver(ABC):
         self, thread_ids: Sequence[str], begin: Callable[[str], Operation[T]]
     ) -> Iterator[tuple[str, T | Exception]]:
         """Drive an operation for each thread; return its result, or the error of the thread."""
-        for batch in batches(thread_ids, begin):
+        for batch in make_batches(thread_ids, begin):
             rests = self._run(batch.first())
             for thread_id, rest in zip(batch.thread_ids, rests, strict=True):
                 if isinstance(rest, Done):
@@ -161,7 +163,7 @@ class AsyncDriver(ABC):
     """The asynchronous saver, which also waits for its own coroutines in other threads."""
 
     serde: SerializerProtocol
-    _shared: Shared
+    _shared: SaverState
 
     @abstractmethod
     async def _run(self, operation: Operation[T]) -> T: ...
@@ -176,7 +178,7 @@ class AsyncDriver(ABC):
         self, thread_ids: Sequence[str], begin: Callable[[str], Operation[T]]
     ) -> AsyncIterator[tuple[str, T | Exception]]:
         """Drive an operation for each thread; return its result, or the error of the thread."""
-        for batch in batches(thread_ids, begin):
+        for batch in make_batches(thread_ids, begin):
             rests = await self._run(batch.first())
             for thread_id, rest in zip(batch.thread_ids, rests, strict=True):
                 if isinstance(rest, Done):

@@ -9,10 +9,10 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
 from langgraph_checkpoint_redis._protocol.resp import Argument
-from langgraph_checkpoint_redis._storage.codec import Record
+from langgraph_checkpoint_redis._storage.records import CheckpointRow
 
-from . import arguments
-from .cache import Known
+from .arguments import check_filter, check_limit, parse_before, parse_scope
+from .cache import ThreadCache
 
 TOGETHER = 50  # namespaces whose rows one call brings into order
 LAST = b"\xff"  # sorts behind all ids and namespaces, which are UTF-8
@@ -33,10 +33,10 @@ class Cursor(NamedTuple):
     left: int | None
     after: tuple[Argument, Argument]
     more: bool
-    known: Known | None = None
+    cache: ThreadCache | None = None
     heads: Mapping[bytes, bytes] | None = None
 
-    def wants(self, record: Record) -> bool:
+    def wants(self, record: CheckpointRow) -> bool:
         """Whether a checkpoint has the id that was asked for."""
         return self.only_id in ("", record.checkpoint_id)
 
@@ -55,13 +55,17 @@ class Cursor(NamedTuple):
         return [name for name, _ in ordered[:TOGETHER]], others[0][::-1] if others else (b"", b"")
 
     def moved(
-        self, rows: Rows, records: Sequence[Record], taken: int, known: Known | None = None
+        self,
+        rows: Rows,
+        records: Sequence[CheckpointRow],
+        taken: int,
+        cache: ThreadCache | None = None,
     ) -> Cursor:
         """Behind these checkpoints of a page, of which so many were given."""
         heads = rows.heads_behind(len(records))
         more = bool(heads) or rows.more or len(records) < len(rows.rows)
         left = None if self.left is None else self.left - taken
-        moved = self._replace(left=left, more=more and left != 0, known=known, heads=heads)
+        moved = self._replace(left=left, more=more and left != 0, cache=cache, heads=heads)
         if not records:
             return moved
         last = records[-1]
@@ -92,21 +96,19 @@ class Rows(NamedTuple):
         return heads
 
 
-def cursor(
+def make_cursor(
     config: RunnableConfig | None,
     filter: Mapping[str, Any] | None,
     before: Mapping[str, Any] | None,
     limit: int | None,
 ) -> Cursor:
     """The beginning of a listing, in any thread."""
-    namespace, only_id = arguments.scope(config)
-    start = arguments.before_id(before)
+    namespace, only_id = parse_scope(config)
+    start = parse_before(before)
     if only_id and not (start and start <= only_id):
         start = only_id + "\1"  # right behind that id
-    left = arguments.limit(limit)
-    return Cursor(
-        namespace, only_id, arguments.filters(filter), left, (start or LAST, LAST), left != 0
-    )
+    left = check_limit(limit)
+    return Cursor(namespace, only_id, check_filter(filter), left, (start or LAST, LAST), left != 0)
 
 
 class Page(NamedTuple):

@@ -22,8 +22,10 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from redis.crc import key_slot
 
-from langgraph_checkpoint_redis._protocol.confirm import Confirm, own_confirm
+from langgraph_checkpoint_redis._protocol.confirm import Confirm, parse_own_confirm
+from langgraph_checkpoint_redis._protocol.durations import Duration, to_milliseconds
 from langgraph_checkpoint_redis._protocol.requests import Commands, Operation, Script
 from langgraph_checkpoint_redis._protocol.resp import Argument
 from langgraph_checkpoint_redis._runtime.log import report_clock
@@ -47,21 +49,37 @@ from langgraph_checkpoint_redis._scripts.calls import (
     RUNS,
     SET_LIFE,
 )
-from langgraph_checkpoint_redis._scripts.refusals import lost_key
-from langgraph_checkpoint_redis._scripts.transactions import with_large_chunks
-from langgraph_checkpoint_redis._storage import codec
-from langgraph_checkpoint_redis._storage.checksums import Reading
-from langgraph_checkpoint_redis._storage.chunking import (
-    DEEP,
-    PACKED_RATE,
-    TEXT_RATE,
-    named_beside,
-    small_pieces,
+from langgraph_checkpoint_redis._scripts.refusals import lost_key_error
+from langgraph_checkpoint_redis._scripts.transactions import mark_large_chunks
+from langgraph_checkpoint_redis._storage.checks import (
+    check_checkpoint,
+    check_id,
+    check_ids,
+    check_text,
+    check_texts,
+    check_writes,
 )
-from langgraph_checkpoint_redis._storage.codec import Record, Value
-from langgraph_checkpoint_redis._storage.compression import stored
-from langgraph_checkpoint_redis._storage.encryption import reading
-from langgraph_checkpoint_redis._storage.keys import ThreadKeys, same_slot
+from langgraph_checkpoint_redis._storage.chunking import DEEP, PACKED_RATE, TEXT_RATE
+from langgraph_checkpoint_redis._storage.compression import compress_chunk
+from langgraph_checkpoint_redis._storage.corruption import CorruptionContext
+from langgraph_checkpoint_redis._storage.encryption import with_decryption
+from langgraph_checkpoint_redis._storage.keys import ThreadKeys
+from langgraph_checkpoint_redis._storage.packing import pack
+from langgraph_checkpoint_redis._storage.records import (
+    CheckpointRow,
+    Draft,
+    pack_head,
+    pack_tail,
+    pack_writes_row,
+)
+from langgraph_checkpoint_redis._storage.refs import CheckpointRef
+from langgraph_checkpoint_redis._storage.tree import list_named, pick_small_pieces
+from langgraph_checkpoint_redis._storage.values import (
+    Value,
+    encode_value,
+    list_children,
+    parse_chunks,
+)
 from langgraph_checkpoint_redis.errors import (
     ClockError,
     ClockWarning,
@@ -76,13 +94,13 @@ from langgraph_checkpoint_redis.errors import (
 )
 
 from . import arguments, clock
-from .arguments import Duration, Place
-from .cache import Known, written
+from .arguments import parse_own_ttl, parse_ref, parse_run_id, parse_thread_id, parse_written_ref
+from .cache import ThreadCache, written_name
 from .listing import Cursor, Page, Rows
 from .new_chunks import NewChunks
-from .options import Shared
+from .options import SaverState
 from .replies import Found, History, Reply, add_ancestor
-from .run_index import RunIndex, names_of
+from .run_index import RunIndex, list_names
 from .sending import Sending
 
 PAGE = 100  # checkpoints in a page of `list`
@@ -103,7 +121,7 @@ class Operations(NamedTuple):
     """The operations of a saver: made anew for each call, as the serializer may be swapped."""
 
     serde: SerializerProtocol
-    shared: Shared
+    shared: SaverState
 
     def _keys(self, thread_id: str) -> ThreadKeys:
         return self.shared.keyspace.thread(thread_id)
@@ -114,11 +132,11 @@ class Operations(NamedTuple):
 
     def _confirm(self, config: RunnableConfig) -> Confirm | None:
         options = self.shared.options
-        return own_confirm(config, options.confirm, options.socket_timeout)
+        return parse_own_confirm(config, options.confirm, options.socket_timeout)
 
     @property
     def _reading_serde(self) -> SerializerProtocol:
-        return reading(self.serde, allow_plaintext=self.shared.options.allow_plaintext)
+        return with_decryption(self.serde, allow_plaintext=self.shared.options.allow_plaintext)
 
     # Writing
 
@@ -130,31 +148,31 @@ class Operations(NamedTuple):
         new_versions: ChannelVersions,
     ) -> Operation[RunnableConfig]:
         """Store a checkpoint; the one that `config` names is its parent."""
-        parent = arguments.place(config)
-        checkpoint_id = arguments.checkpoint_id(checkpoint, metadata, new_versions)
+        parent = parse_ref(config)
+        checkpoint_id = check_checkpoint(checkpoint, metadata, new_versions)
         metadata = get_checkpoint_metadata(config, metadata)
-        run = arguments.run_id(metadata)
-        own_ttl = arguments.own_ttl(config)
+        run = parse_run_id(metadata)
+        own_ttl = parse_own_ttl(config)
         confirm = self._confirm(config)
-        draft = codec.Draft(parent, checkpoint, metadata, run, new_versions)
-        tail = codec.tail(self.serde, draft)
+        draft = Draft(parent, checkpoint, metadata, run, new_versions)
+        tail = pack_tail(self.serde, draft)
         self._check_clock(parent, checkpoint_id)
         keep_last = self.shared.options.keep_last or 0
         refuses = int(self._refuses_conflict(parent, config, metadata))
-        token, *life = self._terms(config, own_ttl)
-        terms = (tail, keep_last, token, *life, refuses, "")
+        token, *expiry = self._terms(config, own_ttl)
+        terms = (tail, keep_last, token, *expiry, refuses, "")
         # The index comes first, so that no crash leaves a checkpoint that it does not lead to.
-        lifetime = self.shared.options.life.index_ttl(own_ttl)
+        lifetime = self.shared.options.expiry.index_ttl(own_ttl)
         registration = yield from self._runs.register(parent.thread_id, run, lifetime, confirm)
-        keys, threads = self._keys(parent.thread_id), self.shared.threads
+        keys, threads = self._keys(parent.thread_id), self.shared.caches
         script = PUT_LAST if keep_last else PUT
         sending = Sending(threads, parent.thread_id, parent.namespace)
         while True:
             channels = {**checkpoint["channel_values"]} if sending.sends_all else new_versions
             values = self._encoded(
-                checkpoint, {**channels, **sending.channels}, sending.known, parent.namespace
+                checkpoint, {**channels, **sending.channels}, sending.cache, parent.namespace
             )
-            head = codec.head(draft, values)
+            head = pack_head(draft, values)
             args, new = yield from self._with_chunks_ahead(
                 sending,
                 [parent.namespace, checkpoint_id, head, *terms],
@@ -162,18 +180,18 @@ class Operations(NamedTuple):
                 keys,
                 token,
             )
-            call = with_large_chunks(script(keys, args, confirm), CHUNKS_OF_PUT)
+            call = mark_large_chunks(script(keys, args, confirm), CHUNKS_OF_PUT)
             is_stored, *told = yield from self._runs.put(registration, call)
             if is_stored:
                 break
             if not sending.refused(*told):
                 raise self._unkept(parent, told[1])
-        known = sending.learning()
-        ropes = {channel: value.cut.rope for channel, value in values.items()}
-        threads.learn(parent.thread_id, known, new)
-        threads.learn_ropes(parent.thread_id, known, parent.namespace, ropes)
-        if parent.namespace in known.before or not parent.checkpoint_id:
-            threads.learn_before(parent.thread_id, known, parent.namespace, checkpoint_id)
+        cache = sending.learning()
+        trees = {channel: value.cut.tree for channel, value in values.items()}
+        threads.learn(parent.thread_id, cache, new)
+        threads.learn_trees(parent.thread_id, cache, parent.namespace, trees)
+        if parent.namespace in cache.before or not parent.checkpoint_id:
+            threads.learn_before(parent.thread_id, cache, parent.namespace, checkpoint_id)
         clock.see(checkpoint_id)
         yield from self._runs.keep(registration, told)
         return parent.config(checkpoint_id)
@@ -186,45 +204,45 @@ class Operations(NamedTuple):
         task_path: str,
     ) -> Operation[None]:
         """Store writes of a task."""
-        place = arguments.written_place(config)
-        task_id = arguments.text("task_id", task_id)
-        task_path = arguments.text("task_path", task_path, empty=True)
-        own_ttl = arguments.own_ttl(config)
+        ref = parse_written_ref(config)
+        task_id = check_text("task_id", task_id)
+        task_path = check_text("task_path", task_path, empty=True)
+        own_ttl = parse_own_ttl(config)
         confirm = self._confirm(config)
-        writes = arguments.writes(writes)
+        writes = check_writes(writes)
         if not writes:
             return
-        name = f"{place.namespace}\0{place.checkpoint_id}\0{task_id}".encode()
-        keys, threads = self._keys(place.thread_id), self.shared.threads
+        name = f"{ref.namespace}\0{ref.checkpoint_id}\0{task_id}".encode()
+        keys, threads = self._keys(ref.thread_id), self.shared.caches
         channels = [channel for channel, _ in writes]
-        sending = Sending(threads, place.thread_id, place.namespace)
+        sending = Sending(threads, ref.thread_id, ref.namespace)
         trims = int(self.shared.options.keep_last is not None)
-        token, *life = self._terms(config, own_ttl)
-        terms = (trims, token, *life)
+        token, *expiry = self._terms(config, own_ttl)
+        terms = (trims, token, *expiry)
         while True:
-            known = sending.known
-            ropes = known.ropes_of(place.namespace)
+            cache = sending.cache
+            trees = cache.trees_of(ref.namespace)
             values = [
-                codec.encode(self.serde, value, ropes.get(channel), known.chunks, rate=self._rate)
+                encode_value(self.serde, value, trees.get(channel), cache.chunks, rate=self._rate)
                 for channel, value in writes
             ]
-            row = codec.writes_row(name, task_path, channels, values)
+            row = pack_writes_row(name, task_path, channels, values)
             args, new = yield from self._with_chunks_ahead(
                 sending, [name, row, *terms], values, keys, token
             )
             call = PUT_WRITES(keys, args, confirm)
-            is_stored, *told = yield with_large_chunks(call, CHUNKS_OF_WRITES)
+            is_stored, *told = yield mark_large_chunks(call, CHUNKS_OF_WRITES)
             if is_stored:
                 break
             if not sending.refused(*told):
-                raise self._unkept(place, [])
-        known = sending.learning()
-        threads.learn(place.thread_id, known, new)
-        self._learn_written(place, known, dict(zip(channels, values, strict=True)))
+                raise self._unkept(ref, [])
+        cache = sending.learning()
+        threads.learn(ref.thread_id, cache, new)
+        self._learn_written(ref, cache, dict(zip(channels, values, strict=True)))
         runs, lifetime = told
-        yield from self._runs.renew(place.thread_id, runs, lifetime)
+        yield from self._runs.renew(ref.thread_id, runs, lifetime)
 
-    def _check_clock(self, parent: Place, checkpoint_id: str) -> None:
+    def _check_clock(self, parent: CheckpointRef, checkpoint_id: str) -> None:
         """Raise or warn if a checkpoint would sort before its parent."""
         if not clock.is_backwards(checkpoint_id, parent.checkpoint_id):
             return
@@ -241,31 +259,33 @@ class Operations(NamedTuple):
             stacklevel=2,
         )
 
-    def _unkept(self, place: Place, channels: Sequence[bytes]) -> CorruptThreadError:
+    def _unkept(self, ref: CheckpointRef, channels: Sequence[bytes]) -> CorruptThreadError:
         """Return the error for a write that keeps what is stored already, and no longer is."""
         names = ", ".join(repr(channel.decode()) for channel in channels)
         reason = f"what it keeps is missing ({names or 'earlier writes of its task'})"
-        chunks = self._keys(place.thread_id).chunks.decode()
-        return CorruptThreadError(*place, chunks, f"{reason}: nothing was written")
+        chunks = self._keys(ref.thread_id).chunks.decode()
+        return CorruptThreadError(*ref, chunks, f"{reason}: nothing was written")
 
-    def _learn_written(self, place: Place, known: Known, values: Mapping[str, Value]) -> None:
+    def _learn_written(
+        self, ref: CheckpointRef, cache: ThreadCache, values: Mapping[str, Value]
+    ) -> None:
         """Remember large writes as they were cut: many become the values of their channels."""
-        ropes = {
-            written(channel): value.cut.rope
+        trees = {
+            written_name(channel): value.cut.tree
             for channel, value in values.items()
-            if len(value.cut.rope.data) >= DEEP
+            if len(value.cut.tree.data) >= DEEP
         }
-        if ropes:
-            self.shared.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
+        if trees:
+            self.shared.caches.learn_trees(ref.thread_id, cache, ref.namespace, trees)
 
     def _terms(self, config: RunnableConfig, own_ttl: int | None) -> tuple[bytes, int, Argument]:
         """What write scripts are told of a thread's lease and of how long it lives."""
         own = "" if own_ttl is None else own_ttl
-        token = self.shared.token(arguments.thread_id(config), config)
-        return token, self.shared.options.life.ttl, own
+        token = self.shared.token(parse_thread_id(config), config)
+        return token, self.shared.options.expiry.ttl, own
 
     def _refuses_conflict(
-        self, parent: Place, config: RunnableConfig, metadata: CheckpointMetadata
+        self, parent: CheckpointRef, config: RunnableConfig, metadata: CheckpointMetadata
     ) -> bool:
         """Return whether to refuse a checkpoint whose namespace has moved on past its parent.
 
@@ -273,7 +293,7 @@ class Operations(NamedTuple):
         """
         if not self.shared.options.refuses_conflicts or arguments.means_to_fork(config, metadata):
             return False
-        return not self.shared.threads.was_addressed(parent)
+        return not self.shared.caches.was_addressed(parent)
 
     @property
     def _rate(self) -> int:
@@ -281,17 +301,17 @@ class Operations(NamedTuple):
         return PACKED_RATE if self.shared.options.compression else TEXT_RATE
 
     def _encoded(
-        self, checkpoint: Checkpoint, channels: Iterable[str], known: Known, namespace: str
+        self, checkpoint: Checkpoint, channels: Iterable[str], cache: ThreadCache, namespace: str
     ) -> dict[str, Value]:
         values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
-        ropes, chunks, rate = known.ropes_of(namespace), known.chunks, self._rate
+        trees, chunks, rate = cache.trees_of(namespace), cache.chunks, self._rate
         return {
-            channel: codec.encode(
+            channel: encode_value(
                 self.serde,
                 values[channel],
-                ropes.get(channel),
+                trees.get(channel),
                 chunks,
-                ropes.get(written(channel)),
+                trees.get(written_name(channel)),
                 rate=rate,
             )
             for channel in channels
@@ -333,25 +353,25 @@ class Operations(NamedTuple):
     def _send_ahead(self, keys: ThreadKeys, token: bytes, new: NewChunks) -> Operation[bool]:
         """Store chunks, a part at a time; False if they have to come with the row after all."""
         for part in new.parts():
-            named = b"".join(named_beside((), part.nodes, {}))
+            named = b"".join(list_named((), part.nodes, {}))
             if not (yield PUT_CHUNKS(keys, [token, AHEAD, named, *self._pairs(part)])):
                 return False
         return True
 
     def _new_chunks(self, sending: Sending | None, values: Collection[Value]) -> NewChunks:
         """The chunks of values that the server may not have."""
-        known = sending.known if sending else Known()
+        cache = sending.cache if sending else ThreadCache()
         nodes: dict[bytes, bytes] = {}
         pieces: dict[bytes, bytes] = {}
         if sending and sending.again:  # these first: new nodes may refer to them
             for _, cut in values:
-                lower, *upper = cut.rope.rows or ((),)
+                lower, *upper = cut.tree.rows or ((),)
                 nodes |= sending.missed(chain.from_iterable(upper))
                 pieces |= sending.missed(lower)
         for _, cut in values:
             if cut.nodes or cut.pieces:
-                nodes |= known.missing(cut.nodes)
-                pieces |= known.missing(cut.pieces)
+                nodes |= cache.missing(cut.nodes)
+                pieces |= cache.missing(cut.pieces)
         return NewChunks(nodes, pieces)
 
     def _with_chunks(
@@ -363,10 +383,10 @@ class Operations(NamedTuple):
         levels: Sequence[bytes] = (),
     ) -> tuple[Argument, ...]:
         """The arguments, with the names of what is there already, and with these chunks."""
-        known = sending.known if sending else Known()
-        levels = [*levels, *[level for _, cut in values for level in cut.rope.levels]]
-        named = named_beside(levels, *new)
-        if small := small_pieces(named, known.chunks):
+        cache = sending.cache if sending else ThreadCache()
+        levels = [*levels, *[level for _, cut in values for level in cut.tree.levels]]
+        named = list_named(levels, *new)
+        if small := pick_small_pieces(named, cache.chunks):
             new = NewChunks(new.nodes, {**new.pieces, **small})
             named = [name for name in named if name not in small]
         return (*args, b"".join(named), *self._pairs(new))
@@ -375,50 +395,50 @@ class Operations(NamedTuple):
         """Chunks as scripts take them: name and content of each."""
         pairs: list[Argument] = []
         for digest, content in new.nodes.items():
-            pairs += digest, stored(content, None)
+            pairs += digest, compress_chunk(content, None)
         for digest, content in new.pieces.items():
-            pairs += digest, stored(content, self.shared.options.compression)
+            pairs += digest, compress_chunk(content, self.shared.options.compression)
         return pairs
 
     # Reading
 
     def get_tuple(self, config: RunnableConfig) -> Operation[CheckpointTuple | None]:
         """Read the checkpoint that a config names, or the latest."""
-        place = arguments.place(config)
-        known = self.shared.threads.of(place.thread_id)
-        if place.checkpoint_id and self.shared.options.refuses_conflicts:
-            self.shared.threads.address(place)
-        found, is_left, reply = yield from self._get(place, known, may_leave=1)
+        ref = parse_ref(config)
+        cache = self.shared.caches.of(ref.thread_id)
+        if ref.checkpoint_id and self.shared.options.refuses_conflicts:
+            self.shared.caches.address(ref)
+        found, truncated, reply = yield from self._get(ref, cache, allow_truncation=1)
         # Many chunks, or large ones, come by commands, since a script takes far longer for them;
         # unless the thread has changed in between, or is damaged: one call sees it as it is.
-        if found and is_left and not (yield from self._bring(reply, reply.digests([found]))):
-            found, _, reply = yield from self._get(place, known, may_leave=0)
+        if found and truncated and not (yield from self._bring(reply, reply.digests([found]))):
+            found, _, reply = yield from self._get(ref, cache, allow_truncation=0)
         if not found:
             return None
-        whole, ropes = reply.tuple_and_ropes(found)
-        self.shared.threads.learn_ropes(place.thread_id, known, place.namespace, ropes)
+        whole, trees = reply.tuple_and_trees(found)
+        self.shared.caches.learn_trees(ref.thread_id, cache, ref.namespace, trees)
         return whole
 
     def _get(
-        self, place: Place, known: Known, *, may_leave: int
+        self, ref: CheckpointRef, cache: ThreadCache, *, allow_truncation: int
     ) -> Operation[tuple[Found | None, int, Reply]]:
         """A checkpoint, if it is there, and whether pieces of it were left out."""
-        keys, life = self._keys(place.thread_id), self.shared.options.life
-        ropes, wanted = known.packed_ropes(place.namespace), (place.namespace, place.checkpoint_id)
-        if life.refresh_on_read and life.ttl:
-            args: list[Argument] = [ropes, may_leave, life.ttl, *wanted]
-            _, rows, is_left, *chunks, runs, lifetime = yield GET_AND_REFRESH(keys, args)
-            yield from self._runs.renew(place.thread_id, runs, lifetime)
+        keys, expiry = self._keys(ref.thread_id), self.shared.options.expiry
+        trees, wanted = cache.packed_trees(ref.namespace), (ref.namespace, ref.checkpoint_id)
+        if expiry.refresh_on_read and expiry.ttl:
+            args: list[Argument] = [trees, allow_truncation, expiry.ttl, *wanted]
+            _, rows, truncated, *chunks, runs, lifetime = yield GET_AND_REFRESH(keys, args)
+            yield from self._runs.renew(ref.thread_id, runs, lifetime)
         else:
-            _, rows, is_left, *chunks = yield GET(keys, [ropes, may_leave, *wanted])
-        reply = self._reply(place.thread_id, known, *chunks)
-        return (reply.found(rows[0]) if rows else None), is_left, reply
+            _, rows, truncated, *chunks = yield GET(keys, [trees, allow_truncation, *wanted])
+        reply = self._reply(ref.thread_id, cache, *chunks)
+        return (reply.found(rows[0]) if rows else None), truncated, reply
 
     def page(self, thread_id: str, cursor: Cursor) -> Operation[Page]:
         """Read the next checkpoints of a listing: their rows, then what is new of their values."""
         rows = yield from self.rows(thread_id, cursor, whole=not cursor.filter)
-        known = cursor.known or self.shared.threads.of(thread_id)
-        reply = self._reply(thread_id, known, (), ())
+        cache = cursor.cache or self.shared.caches.of(thread_id)
+        reply = self._reply(thread_id, cache, (), ())
         page = [reply.found(row) for row in rows.rows]
         if cursor.filter:
             wanted = [one for one in page if self._matches(one.record, thread_id, cursor)]
@@ -429,20 +449,20 @@ class Operations(NamedTuple):
             listed = page[: page.index(chosen[-1]) + 1]
         tuples: Iterator[CheckpointTuple]
         if cursor.filter:
-            tuples = yield from self._matching(thread_id, known, [one.record for one in chosen])
+            tuples = yield from self._matching(thread_id, cache, [one.record for one in chosen])
         else:
             tuples = yield from self._filled(reply, chosen)
             self._learn_listed(reply, chosen)
-        if known.size > KEPT:
-            known = Known()  # the pieces of all that was listed would be in memory in the end
+        if cache.size > KEPT:
+            cache = ThreadCache()  # the pieces of all that was listed would be in memory in the end
         records = [found.record for found in listed]
-        return Page(tuples, cursor.moved(rows, records, len(chosen), known))
+        return Page(tuples, cursor.moved(rows, records, len(chosen), cache))
 
     def rows(self, thread_id: str, cursor: Cursor, *, whole: bool) -> Operation[Rows]:
         """Read the rows of the next checkpoints, with their writes if they are to be `whole`."""
         group, end = cursor.group()
         count = PAGE if cursor.left is None or not whole else min(PAGE, cursor.left)
-        names = codec.pack(group) if group else b""
+        names = pack(group) if group else b""
         args = [names, *cursor.after, *end, count, int(whole)]
         more, rows, heads = yield LIST(self._keys(thread_id), args)
         if more < 0:
@@ -474,7 +494,7 @@ class Operations(NamedTuple):
         tuples: list[Iterator[CheckpointTuple]] = []
         for one in page:
             if reply.lacks(one):
-                tuples.append((yield from self._whole(reply.thread_id, reply.known, [one.record])))
+                tuples.append((yield from self._whole(reply.thread_id, reply.cache, [one.record])))
             else:
                 tuples.append(map(reply.checkpoint_tuple, [one]))
         return chain.from_iterable(tuples)
@@ -485,58 +505,58 @@ class Operations(NamedTuple):
         for namespace, checkpoint_id in (found.record.place for found in page):
             newest.setdefault(namespace, checkpoint_id)
         for namespace, checkpoint_id in newest.items():
-            self.shared.threads.learn_before(reply.thread_id, reply.known, namespace, checkpoint_id)
+            self.shared.caches.learn_before(reply.thread_id, reply.cache, namespace, checkpoint_id)
 
     def _bring(self, reply: Reply, wanted: dict[int, dict[bytes, None]]) -> Operation[bool]:
         """Ask for what is not known of chunks and all below them; return whether it is there."""
-        known, chunks = reply.known, reply.keys.chunks
+        cache, chunks = reply.cache, reply.keys.chunks
         is_there = True
         for level in range(max(wanted, default=-1), -1, -1):
-            new = [one for one in wanted.get(level, ()) if one not in known.chunks]
+            new = [one for one in wanted.get(level, ()) if one not in cache.chunks]
             parts = [new[start : start + FETCHED] for start in range(0, len(new), FETCHED)]
             if parts:
                 groups = yield Commands(tuple(("HMGET", chunks, *part) for part in parts))
-                self.shared.threads.learn(reply.thread_id, known, codec.chunks(new, groups))
-                is_there = is_there and known.chunks.keys() >= {*new}
+                self.shared.caches.learn(reply.thread_id, cache, parse_chunks(new, groups))
+                is_there = is_there and cache.chunks.keys() >= {*new}
             if level:
                 below = wanted.setdefault(level - 1, {})
-                below.update(codec.children(wanted.get(level, ()), known.chunks))
+                below.update(list_children(wanted.get(level, ()), cache.chunks))
         return is_there
 
-    def _matches(self, record: Record, thread_id: str, cursor: Cursor) -> bool:
-        with Reading(thread_id, self._keys(thread_id).timeline, record.place):
+    def _matches(self, record: CheckpointRow, thread_id: str, cursor: Cursor) -> bool:
+        with CorruptionContext(thread_id, self._keys(thread_id).timeline, record.place):
             metadata = record.metadata(self._reading_serde, thread_id)
         return cursor.wants(record) and all(
             metadata.get(name) == value for name, value in cursor.filter.items()
         )
 
     def _matching(
-        self, thread_id: str, known: Known, records: Sequence[Record]
+        self, thread_id: str, cache: ThreadCache, records: Sequence[CheckpointRow]
     ) -> Operation[Iterator[CheckpointTuple]]:
         """The checkpoints of rows that came without values: a second call, for matches only."""
         found: list[Iterator[CheckpointTuple]] = []
         while records:
             ids = [arg for record in records for arg in record.place]
             done, rows, _, *chunks = yield GET(
-                self._keys(thread_id), [known.packed_ropes(records[0].namespace), 1, *ids]
+                self._keys(thread_id), [cache.packed_trees(records[0].namespace), 1, *ids]
             )
-            reply = self._reply(thread_id, known, *chunks)
+            reply = self._reply(thread_id, cache, *chunks)
             page = [reply.found(row) for row in rows]
             found.append((yield from self._filled(reply, page)))
             records = records[done:]
         return chain.from_iterable(found)
 
     def _whole(
-        self, thread_id: str, known: Known, records: Sequence[Record]
+        self, thread_id: str, cache: ThreadCache, records: Sequence[CheckpointRow]
     ) -> Operation[Iterator[CheckpointTuple]]:
         """Checkpoints that lack something, as one call sees them."""
         found: list[Iterator[CheckpointTuple]] = []
         while records:
             ids = [arg for record in records for arg in record.place]
             done, rows, _, *chunks = yield GET(
-                self._keys(thread_id), [known.packed_ropes(records[0].namespace), 0, *ids]
+                self._keys(thread_id), [cache.packed_trees(records[0].namespace), 0, *ids]
             )
-            reply = self._reply(thread_id, known, *chunks)
+            reply = self._reply(thread_id, cache, *chunks)
             found.append(map(reply.checkpoint_tuple, map(reply.found, rows)))
             records = records[done:]
         return chain.from_iterable(found)
@@ -545,18 +565,18 @@ class Operations(NamedTuple):
         self, config: RunnableConfig, channels: Sequence[str]
     ) -> Operation[dict[str, DeltaChannelHistory]]:
         """Read what channels wrote since their last stored value, on the way to a checkpoint."""
-        place = arguments.place(config)
-        histories = {channel: History() for channel in arguments.texts("channels", channels)}
-        known = self.shared.threads.of(place.thread_id)
-        start: Argument = place.checkpoint_id
-        keys, skip, visited = self._keys(place.thread_id), 1, set[Argument]()
+        ref = parse_ref(config)
+        histories = {channel: History() for channel in check_texts("channels", channels)}
+        cache = self.shared.caches.of(ref.thread_id)
+        start: Argument = ref.checkpoint_id
+        keys, skip, visited = self._keys(ref.thread_id), 1, set[Argument]()
         rebuilt: set[str] = set()  # channels that the checkpoint needs older ancestors for
-        known_before = known.before.get(place.namespace, "")
+        known_before = cache.before.get(ref.namespace, "")
         while searched := [name for name, history in histories.items() if not history.seeded]:
-            ropes = known.packed_ropes(place.namespace)
-            args = [place.namespace, start, skip, ANCESTORS, ropes, known_before, *searched]
+            trees = cache.packed_trees(ref.namespace)
+            args = [ref.namespace, start, skip, ANCESTORS, trees, known_before, *searched]
             found, next_id, gone, delta, begun, *chunks = yield HISTORY(keys, args)
-            reply = self._reply(place.thread_id, known, *chunks)
+            reply = self._reply(ref.thread_id, cache, *chunks)
             ancestors = [reply.ancestor(writes, seeds, searched) for writes, seeds in found]
             # Another process may have written to those ancestors. If the chunks are not there, the
             # thread has changed since the call, or is damaged: one call sees it as it is.
@@ -564,34 +584,34 @@ class Operations(NamedTuple):
                 known_before = ""
                 continue
             for ancestor in ancestors:
-                add_ancestor(histories, reply, place, ancestor)
-            with Reading(place.thread_id, reply.keys.timeline, place[1:]):
+                add_ancestor(histories, reply, ref, ancestor)
+            with CorruptionContext(ref.thread_id, reply.keys.timeline, ref[1:]):
                 rebuilt.update(_decoded(delta))
                 rebuilt.difference_update(_decoded(begun))
                 gone_id = gone.decode()
             is_short = any(not histories[name].seeded for name in rebuilt & {*searched})
-            if gone_id and (is_short or gone_id == place.checkpoint_id):
-                raise MissingAncestorError(*place, reply.keys.timeline.decode(), gone_id)
+            if gone_id and (is_short or gone_id == ref.checkpoint_id):
+                raise MissingAncestorError(*ref, reply.keys.timeline.decode(), gone_id)
             if not next_id or next_id in visited:  # the beginning, or a loop
                 break
             visited.add(next_id)
             start, skip = next_id, 0
-        threads = self.shared.threads
-        threads.learn_before(place.thread_id, known, place.namespace, place.checkpoint_id)
+        threads = self.shared.caches
+        threads.learn_before(ref.thread_id, cache, ref.namespace, ref.checkpoint_id)
         return {channel: history.result() for channel, history in histories.items()}
 
     def _reply(
-        self, thread_id: str, known: Known, digests: Sequence[bytes], groups: Sequence[Any]
+        self, thread_id: str, cache: ThreadCache, digests: Sequence[bytes], groups: Sequence[Any]
     ) -> Reply:
-        self.shared.threads.learn(thread_id, known, codec.chunks(digests, groups))
+        self.shared.caches.learn(thread_id, cache, parse_chunks(digests, groups))
         keys = self._keys(thread_id)
-        return Reply(self._reading_serde, thread_id, keys, known, self.shared.threads)
+        return Reply(self._reading_serde, thread_id, keys, cache, self.shared.caches)
 
     # Deleting and copying
 
     def delete_thread(self, thread_id: str) -> Operation[None]:
         """Delete all of a thread."""
-        thread_id = arguments.identifier("thread_id", thread_id)
+        thread_id = check_id("thread_id", thread_id)
         args: list[Argument] = [self.shared.token(thread_id), self.shared.options.tombstone]
         runs = yield DELETE(self._keys(thread_id), args, self.shared.options.confirm)
         yield from self._removed(thread_id, runs)
@@ -606,7 +626,7 @@ class Operations(NamedTuple):
 
     def threads_of_runs(self, run_ids: Sequence[str]) -> Operation[dict[str, list[str]]]:
         """The threads that have checkpoints of runs, each with those runs."""
-        runs = list(dict.fromkeys(arguments.identifiers("run_ids", run_ids)))
+        runs = list(dict.fromkeys(check_ids("run_ids", run_ids)))
         return (yield from self._runs.threads(runs))
 
     def delete_runs(self, thread_id: str, run_ids: Sequence[str]) -> Operation[None]:
@@ -639,20 +659,20 @@ class Operations(NamedTuple):
         return gone
 
     def _removed(self, thread_id: str, runs: Collection[bytes]) -> Operation[None]:
-        self.shared.threads.forget(thread_id)
+        self.shared.caches.forget(thread_id)
         yield from self._runs.unindex(thread_id, runs)
 
     def copy_thread(self, source: str, target: str) -> Operation[None]:
         """Copy all of a thread to one that has nothing yet."""
-        source = arguments.identifier("source_thread_id", source)
-        target = arguments.identifier("target_thread_id", target)
+        source = check_id("source_thread_id", source)
+        target = check_id("target_thread_id", target)
         in_parts = yield from self._crosses_slots(source, target)
         mark, outcome, begun = token_bytes(16), b"CHANGED", 0
         while outcome == b"CHANGED" and begun < COPIES:
             # The entries of the index of runs come before the copy, as in `put`.
             runs, _, span, now = yield RUNS(self._keys(source))
             token, score = yield from self._runs.lead(target, runs, span, now)
-            led: list[Argument] = [token, score, *names_of(runs)]
+            led: list[Argument] = [token, score, *list_names(runs)]
             outcome = b"LARGE"
             if not in_parts:
                 outcome = yield from self._copy_at_once(source, target, mark, led)
@@ -668,7 +688,7 @@ class Operations(NamedTuple):
     def _crosses_slots(self, source: str, target: str) -> Operation[bool]:
         """Return whether a server refuses a call with the keys of both threads."""
         key, target_key = self._keys(source).timeline, self._keys(target).timeline
-        if same_slot(key, target_key):
+        if is_same_slot(key, target_key):
             return False
         if self.shared.is_cluster:
             return True
@@ -719,15 +739,15 @@ class Operations(NamedTuple):
 
     def set_ttl(self, thread_id: str, ttl: Duration | None) -> Operation[None]:
         """Give a thread a time to live of its own, or take it back."""
-        return self._set_life(thread_id, "" if ttl is None else arguments.milliseconds("ttl", ttl))
+        return self._set_life(thread_id, "" if ttl is None else to_milliseconds("ttl", ttl))
 
     def pin(self, thread_id: str) -> Operation[None]:
         """Let a thread live for ever."""
         return self._set_life(thread_id, 0)
 
     def _set_life(self, thread_id: str, own: Argument) -> Operation[None]:
-        thread_id = arguments.identifier("thread_id", thread_id)
-        ttl = self.shared.options.life.ttl
+        thread_id = check_id("thread_id", thread_id)
+        ttl = self.shared.options.expiry.ttl
         found, runs, lifetime = ENDING, (), 0
         while found == ENDING:  # then what leads to the thread has to stay for as long, first
             stay = yield from self._runs.keep_for_ever(thread_id, runs)
@@ -761,7 +781,7 @@ def _copy_error(outcome: bytes, source: str, target: str) -> RedisSaverError:
     if outcome == b"CHANGED":
         return ThreadChangedError(source)
     if outcome.startswith(b"LOST "):
-        return lost_key(outcome.removeprefix(b"LOST "))
+        return lost_key_error(outcome.removeprefix(b"LOST "))
     refusals: dict[bytes, type[ThreadExistsError | ThreadLeasedError | LeaseLostError]] = {
         b"EXISTS": ThreadExistsError,
         b"LEASED": ThreadLeasedError,
@@ -772,3 +792,8 @@ def _copy_error(outcome: bytes, source: str, target: str) -> RedisSaverError:
 
 def _decoded(names: Iterable[bytes]) -> list[str]:
     return sorted(name.decode() for name in names)
+
+
+def is_same_slot(one: bytes, other: bytes) -> bool:
+    """Whether a cluster keeps both keys in one slot."""
+    return bool(key_slot(one) == key_slot(other))

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_checkpoint_redis._protocol.confirm import Confirm
-from langgraph_checkpoint_redis._protocol.confirm import confirm as checked_confirm
-from langgraph_checkpoint_redis._serde.caching import Messages
-from langgraph_checkpoint_redis._storage.compression import Compression, check
+from langgraph_checkpoint_redis._protocol.confirm import check_confirm as checked_confirm
+from langgraph_checkpoint_redis._protocol.durations import Duration, to_milliseconds
+from langgraph_checkpoint_redis._serde.caching import MessageCache
+from langgraph_checkpoint_redis._storage.checks import check_text
+from langgraph_checkpoint_redis._storage.compression import Compression, check_compression
 from langgraph_checkpoint_redis._storage.keys import Keyspace
+from langgraph_checkpoint_redis.errors import ConfigError, describe
 
-from . import arguments
-from .arguments import Duration, Life
-from .cache import KnownThreads
+from .cache import ThreadCaches
 from .lease import Holding, shown_by
 
 KNOWN_BYTES = 32 * 2**20  # memory for what is known of threads
@@ -27,7 +29,7 @@ class Options(NamedTuple):
 
     keep_last: int | None
     compression: Compression | None
-    life: Life
+    expiry: Expiry
     tombstone: int
     refuses_conflicts: bool
     confirm: Confirm | None
@@ -51,35 +53,35 @@ class Options(NamedTuple):
         on_clock_skew: str,
     ) -> Options:
         """These options, unless one of them is wrong."""
-        check(compression)
+        check_compression(compression)
         return cls(
-            arguments.keep_last(keep_last),
+            check_keep_last(keep_last),
             compression,
-            arguments.life(ttl, refresh_on_read),
-            0 if tombstone is None else arguments.milliseconds("tombstone", tombstone),
-            arguments.on_conflict(on_conflict),
+            parse_expiry(ttl, refresh_on_read),
+            0 if tombstone is None else to_milliseconds("tombstone", tombstone),
+            check_on_conflict(on_conflict),
             checked_confirm("confirm", confirm, socket_timeout),
             socket_timeout,
-            arguments.flag("allow_plaintext", allow_plaintext),
-            arguments.on_clock_skew(on_clock_skew),
+            check_flag("allow_plaintext", allow_plaintext),
+            check_on_clock_skew(on_clock_skew),
         )
 
 
-class Shared(NamedTuple):
+class SaverState(NamedTuple):
     """What all copies of a saver share: where and how it stores, and what it knows of threads."""
 
     keyspace: Keyspace
     is_cluster: bool
     options: Options
-    threads: KnownThreads
-    messages: Messages
+    caches: ThreadCaches
+    messages: MessageCache
     tokens: tuple[tuple[str, bytes], ...] = ()  # of leases, by their names
 
     def lease_name(self, thread_id: str) -> str:
         """Return what names the lease of a thread: the key that it is stored in."""
         return self.keyspace.thread(thread_id).control.decode()
 
-    def with_token(self, lease: Holding) -> Shared:
+    def with_token(self, lease: Holding) -> SaverState:
         """Return the same for a copy of the saver that shows the token of a lease."""
         return self._replace(tokens=(*self.tokens, (lease.name, lease.token)))
 
@@ -87,11 +89,97 @@ class Shared(NamedTuple):
         """Return the token of the lease that the caller has of a thread, empty for none."""
         name = self.lease_name(thread_id)
         shown = shown_by(config, name) if config else b""
-        return shown or dict(self.tokens).get(name) or Holding.here(self.threads, name)
+        return shown or dict(self.tokens).get(name) or Holding.here(self.caches, name)
 
 
-def shared(prefix: str, options: Options, *, is_cluster: bool) -> Shared:
+def make_state(prefix: str, options: Options, *, is_cluster: bool) -> SaverState:
     """The beginning of a saver, which knows nothing yet."""
-    keyspace = Keyspace(arguments.prefix(prefix))
-    known, messages = KnownThreads(KNOWN_BYTES), Messages(MESSAGES_BYTES)
-    return Shared(keyspace, is_cluster, options, known, messages)
+    keyspace = Keyspace(check_prefix(prefix))
+    cache, messages = ThreadCaches(KNOWN_BYTES), MessageCache(MESSAGES_BYTES)
+    return SaverState(keyspace, is_cluster, options, cache, messages)
+
+
+MOST_KEPT = 10**9  # checkpoints; scripts count in doubles, and ZRANGE in 64 bits
+IGNORED = ("sweep_interval_minutes", "sweep_limit", "strategy")  # Redis expires keys by itself
+
+
+class Expiry(NamedTuple):
+    """How long threads live after they were used last, in milliseconds; 0 for ever."""
+
+    ttl: int
+    refresh_on_read: bool
+
+    def index_ttl(self, own_ttl: int | None = None) -> int:
+        """How long the index of runs lives: longer than the thread it leads to, see life.lua."""
+        return 3 * (self.ttl if own_ttl is None else own_ttl)
+
+
+def check_prefix(value: object) -> str:
+    """A key prefix: no braces, which would move a thread's keys to different cluster slots."""
+    checked = check_text("prefix", value)
+    if "{" in checked or "}" in checked:
+        raise ConfigError(f"prefix must not contain braces: {checked!r}")
+    return checked
+
+
+def check_keep_last(value: int | None) -> int | None:
+    """How many checkpoints of a namespace to keep; `None` for all."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_KEPT:
+        raise ConfigError(
+            f"keep_last must be an int from 1 to {MOST_KEPT}, or None for all, "
+            f"not {describe(value)}"
+        )
+    return value
+
+
+def parse_expiry(value: Duration | Mapping[str, Any] | None, refresh_on_read: object) -> Expiry:
+    """How long threads live; LangGraph's own dictionary says it in minutes."""
+    if isinstance(value, Mapping):
+        if unknown := value.keys() - {"default_ttl", "refresh_on_read", *IGNORED}:
+            raise ConfigError(f"ttl must not have {sorted(unknown)}")
+        minutes = value.get("default_ttl")
+        if refresh_on_read is None:
+            refresh_on_read = value.get("refresh_on_read")
+        value = None if minutes is None else _minutes(minutes)
+    if not isinstance(refresh_on_read, bool | None):
+        raise ConfigError(f"refresh_on_read must be a bool, not {refresh_on_read!r:.200}")
+    return Expiry(0 if value is None else to_milliseconds("ttl", value), bool(refresh_on_read))
+
+
+def _minutes(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f'ttl["default_ttl"] must be minutes, a number, not {value!r:.200}')
+    return value * 60
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Whether an option is on."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be a bool, not {value!r:.200}")
+    return value
+
+
+def check_on_conflict(value: str) -> bool:
+    """Whether a checkpoint is refused when its namespace has moved on past its parent."""
+    if value not in ("fork", "error"):
+        raise ConfigError(f'on_conflict must be "fork" or "error", not {value!r:.200}')
+    return value == "error"
+
+
+def check_on_clock_skew(value: str) -> bool:
+    """Whether a checkpoint is refused that sorts before its parent."""
+    if value not in ("warn", "error"):
+        raise ConfigError(f'on_clock_skew must be "warn" or "error", not {value!r:.200}')
+    return value == "error"
+
+
+def check_serializer(value: SerializerProtocol | None) -> SerializerProtocol | None:
+    """Return a serializer, or None for LangGraph's own."""
+    if value is None or (hasattr(value, "dumps_typed") and hasattr(value, "loads_typed")):
+        return value
+    raise ConfigError(
+        "serde must be a serializer with dumps_typed and loads_typed, or None for LangGraph's own, "
+        f"not {describe(value)}"
+    )

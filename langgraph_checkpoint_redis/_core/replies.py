@@ -10,23 +10,28 @@ from langgraph.checkpoint.base import CheckpointTuple, DeltaChannelHistory, Pend
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_checkpoint_redis._runtime.interruptions import DECODING, raise_interruption
-from langgraph_checkpoint_redis._storage import codec
-from langgraph_checkpoint_redis._storage.checksums import Reading, tell_damage
-from langgraph_checkpoint_redis._storage.chunking import Rope, references
-from langgraph_checkpoint_redis._storage.codec import Record, Write
-from langgraph_checkpoint_redis._storage.encryption import loaded
+from langgraph_checkpoint_redis._storage.corruption import CorruptionContext, raise_corruption
+from langgraph_checkpoint_redis._storage.encryption import load_value
 from langgraph_checkpoint_redis._storage.keys import ThreadKeys
+from langgraph_checkpoint_redis._storage.records import (
+    CheckpointRow,
+    Write,
+    parse_checkpoint_row,
+    parse_writes_row,
+)
+from langgraph_checkpoint_redis._storage.refs import CheckpointRef
+from langgraph_checkpoint_redis._storage.tree import ChunkTree, split_digests
+from langgraph_checkpoint_redis._storage.values import list_pieces, load_entry, unpack_entry
 from langgraph_checkpoint_redis.errors import CorruptThreadError
 
 from . import clock
-from .arguments import Place
-from .cache import Known, KnownThreads
+from .cache import ThreadCache, ThreadCaches
 
 
 class Found(NamedTuple):
     """A checkpoint of a reply: whether its parent is there, and the rows of its writes."""
 
-    record: Record
+    record: CheckpointRow
     has_parent: int
     writes: Sequence[bytes]
 
@@ -44,61 +49,61 @@ class Reply(NamedTuple):
     serde: SerializerProtocol
     thread_id: str
     keys: ThreadKeys
-    known: Known
-    threads: KnownThreads
+    cache: ThreadCache
+    threads: ThreadCaches
 
     def value(self, namespace: str, checkpoint_id: str, entry: Sequence[Any]) -> Any:
-        return self._value_and_rope(namespace, checkpoint_id, entry)[0]
+        return self._value_and_tree(namespace, checkpoint_id, entry)[0]
 
     def found(self, row: Sequence[Any]) -> Found:
         """A row of the reply, of which only the serialized parts are not yet read."""
         timeline_row, has_parent, writes = row
-        with Reading(self.thread_id, self.keys.timeline, timeline_row):
-            return Found(codec.record(timeline_row), has_parent, writes)
+        with CorruptionContext(self.thread_id, self.keys.timeline, timeline_row):
+            return Found(parse_checkpoint_row(timeline_row), has_parent, writes)
 
     def checkpoint_tuple(self, found: Found) -> CheckpointTuple:
-        return self.tuple_and_ropes(found)[0]
+        return self.tuple_and_trees(found)[0]
 
-    def tuple_and_ropes(self, found: Found) -> tuple[CheckpointTuple, dict[str, Rope]]:
-        with Reading(self.thread_id, self.keys.timeline, found.record.place):
-            return self._tuple_and_ropes(*found)
+    def tuple_and_trees(self, found: Found) -> tuple[CheckpointTuple, dict[str, ChunkTree]]:
+        with CorruptionContext(self.thread_id, self.keys.timeline, found.record.place):
+            return self._tuple_and_trees(*found)
 
-    def _tuple_and_ropes(
-        self, record: Record, has_parent: int, writes: Sequence[bytes]
-    ) -> tuple[CheckpointTuple, dict[str, Rope]]:
+    def _tuple_and_trees(
+        self, record: CheckpointRow, has_parent: int, writes: Sequence[bytes]
+    ) -> tuple[CheckpointTuple, dict[str, ChunkTree]]:
         namespace, checkpoint_id = record.place
-        place = Place(self.thread_id, namespace, checkpoint_id)
+        ref = CheckpointRef(self.thread_id, namespace, checkpoint_id)
         clock.see(checkpoint_id)
         values: dict[str, Any] = {}
-        ropes: dict[str, Rope] = {}
-        before = self.known.ropes_of(namespace)
+        trees: dict[str, ChunkTree] = {}
+        before = self.cache.trees_of(namespace)
         for channel, entry in record.entries():
-            values[channel], rope = self._value_and_rope(
+            values[channel], tree = self._value_and_tree(
                 namespace, checkpoint_id, entry, before.get(channel)
             )
-            if rope:
-                ropes[channel] = rope
+            if tree:
+                trees[channel] = tree
         found = CheckpointTuple(
-            place.config(checkpoint_id),
+            ref.config(checkpoint_id),
             record.checkpoint(self.serde, values),
             record.metadata(self.serde, self.thread_id),
-            place.config(record.parent_id) if has_parent else None,
+            ref.config(record.parent_id) if has_parent else None,
             [
                 (write.task_id, write.channel, self.value(namespace, checkpoint_id, write.entry))
                 for write in self.writes(writes)
             ],
         )
-        return found, ropes
+        return found, trees
 
     def lacks(self, found: Found) -> bool:
         """Whether some chunk of a checkpoint is not known."""
         for entry in self._entries(found):
             try:
-                pieces = codec.pieces_of(entry, self.known.chunks)
+                pieces = list_pieces(entry, self.cache.chunks)
             except DECODING as error:
                 raise_interruption(error)
                 return True
-            if not self.known.chunks.keys() >= {*pieces}:
+            if not self.cache.chunks.keys() >= {*pieces}:
                 return True
         return False
 
@@ -113,7 +118,7 @@ class Reply(NamedTuple):
         return Ancestor(
             [write for write in self.writes(writes) if write.channel in searched],
             [
-                (channel.decode(), codec.entry_of(entry))
+                (channel.decode(), unpack_entry(entry))
                 for channel, entry in zip(seeds[::2], seeds[1::2], strict=True)
             ],
         )
@@ -124,16 +129,18 @@ class Reply(NamedTuple):
         for writes, seeds in ancestors:
             entries += [write.entry for write in writes]
             entries += [entry for _, entry in seeds]
-        with Reading(self.thread_id, self.keys.writes, b""):  # what is forged may be no digests
+        with CorruptionContext(
+            self.thread_id, self.keys.writes, b""
+        ):  # what is forged may be no digests
             return _by_level(entries)
 
     def up_to(self, most: int, page: Sequence[Found]) -> Sequence[Found]:
         """The first of some checkpoints, at least one, with about so many bytes that are new."""
         seen, total = set[bytes](), 0.0
         for number, found in enumerate(page):
-            for _, _, size, *levels in filter(_is_rope, self._entries(found)):
-                digests = references(b"".join(levels))
-                new = [one for one in digests if one not in self.known.chunks and one not in seen]
+            for _, _, size, *levels in filter(_is_tree, self._entries(found)):
+                digests = split_digests(b"".join(levels))
+                new = [one for one in digests if one not in self.cache.chunks and one not in seen]
                 seen.update(new)
                 total += size * len(new) / max(len(digests), 1)
             if number and total > most:
@@ -143,11 +150,11 @@ class Reply(NamedTuple):
     def _entries(self, found: Found) -> list[list[Any]]:
         """The values of a checkpoint and of its writes; none, if reading them raises an error."""
         try:
-            with Reading(self.thread_id, self.keys.timeline, found.record.place):
+            with CorruptionContext(self.thread_id, self.keys.timeline, found.record.place):
                 entries = [entry for _, entry in found.record.entries()]
                 entries += [write.entry for write in self.writes(found.writes)]
                 for entry in entries:
-                    references(b"".join(entry[3:]))
+                    split_digests(b"".join(entry[3:]))
         except CorruptThreadError:  # told by whoever reads the checkpoint
             return []
         return entries
@@ -156,21 +163,27 @@ class Reply(NamedTuple):
         """The writes of some rows, in order."""
         found: list[Write] = []
         for row in rows:
-            with Reading(self.thread_id, self.keys.writes, row):
-                found += codec.stored_writes(row)
-        with Reading(self.thread_id, self.keys.writes, b""):  # what is forged may have no order
+            with CorruptionContext(self.thread_id, self.keys.writes, row):
+                found += parse_writes_row(row)
+        with CorruptionContext(
+            self.thread_id, self.keys.writes, b""
+        ):  # what is forged may have no order
             return sorted(found)
 
-    def _value_and_rope(
-        self, namespace: str, checkpoint_id: str, entry: Sequence[Any], before: Rope | None = None
-    ) -> tuple[Any, Rope | None]:
+    def _value_and_tree(
+        self,
+        namespace: str,
+        checkpoint_id: str,
+        entry: Sequence[Any],
+        before: ChunkTree | None = None,
+    ) -> tuple[Any, ChunkTree | None]:
         try:
-            typed, rope = codec.typed(entry, self.known.chunks, before)
-            return loaded(self.serde, typed), rope
+            typed, tree = load_entry(entry, self.cache.chunks, before)
+            return load_value(self.serde, typed), tree
         except Exception as error:  # a block of `Reading` takes longer
             if isinstance(error, LookupError):
                 self.threads.forget(self.thread_id)  # so that it is read anew when it is repaired
-            tell_damage(error, self.thread_id, self.keys.chunks, (namespace, checkpoint_id))
+            raise_corruption(error, self.thread_id, self.keys.chunks, (namespace, checkpoint_id))
             raise
 
 
@@ -179,11 +192,11 @@ def _by_level(entries: Iterable[Sequence[Any]]) -> dict[int, dict[bytes, None]]:
     found: dict[int, dict[bytes, None]] = {}
     for entry in entries:
         for level, digests in enumerate(entry[3:]):
-            found.setdefault(level, {}).update(dict.fromkeys(references(digests)))
+            found.setdefault(level, {}).update(dict.fromkeys(split_digests(digests)))
     return found
 
 
-def _is_rope(entry: Sequence[Any]) -> bool:
+def _is_tree(entry: Sequence[Any]) -> bool:
     return len(entry) > 3  # noqa: PLR2004 - type, literal, size, levels
 
 
@@ -203,15 +216,15 @@ class History:
 
 
 def add_ancestor(
-    histories: Mapping[str, History], reply: Reply, place: Place, ancestor: Ancestor
+    histories: Mapping[str, History], reply: Reply, ref: CheckpointRef, ancestor: Ancestor
 ) -> None:
     """Add what an ancestor has: its writes, which come before the values that end the search."""
     for write in reversed(ancestor.writes):
         history = histories[write.channel]
         if not history.seeded:
-            value = reply.value(place.namespace, place.checkpoint_id, write.entry)
+            value = reply.value(ref.namespace, ref.checkpoint_id, write.entry)
             history.writes.append((write.task_id, write.channel, value))
     for channel, entry in ancestor.seeds:
         history = histories[channel]
         history.seeded = True
-        history.seed = reply.value(place.namespace, place.checkpoint_id, entry)
+        history.seed = reply.value(ref.namespace, ref.checkpoint_id, entry)

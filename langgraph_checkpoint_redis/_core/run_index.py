@@ -52,7 +52,7 @@ from langgraph_checkpoint_redis._scripts.calls import (
     UNHELD,
 )
 
-from .options import Shared
+from .options import SaverState
 
 FAR = 10**15  # the scores of entries that never expire begin here
 STALE_AFTER = 24 * 60 * 60 * 1000  # milliseconds; runs.lua accepts a registration for half of that
@@ -96,7 +96,7 @@ class Trouble(NamedTuple):
 class RunIndex(NamedTuple):
     """The operations on the index of runs, and on what threads know of it."""
 
-    shared: Shared
+    shared: SaverState
 
     def _key(self, run: str) -> bytes:
         return self.shared.keyspace.run(run)
@@ -108,7 +108,7 @@ class RunIndex(NamedTuple):
     ) -> Operation[Registration]:
         """Make an entry for a run, unless this process has put a checkpoint of it here before."""
         registration = Registration(thread_id, run, confirm)
-        if run and run not in self.shared.threads.of(thread_id).runs:
+        if run and run not in self.shared.caches.of(thread_id).runs:
             yield from self._make_entry(registration, lifetime)
         return registration
 
@@ -141,7 +141,7 @@ class RunIndex(NamedTuple):
         thread_id = registration.thread_id
         unused, runs, lifetime, gone = told
         if registration.run:
-            self.shared.threads.learn_runs(thread_id, [registration.run])
+            self.shared.caches.learn_runs(thread_id, [registration.run])
         yield from self.renew(thread_id, runs, lifetime)
         yield from self.unindex(thread_id, [*unused, *gone])
 
@@ -191,7 +191,7 @@ class RunIndex(NamedTuple):
         """Make entries for a copy that comes next; their token and their score."""
         token = _new_token()
         entry = _entry(thread_id, token)
-        names = names_of(runs)
+        names = list_names(runs)
         if not span:
             return token, (yield from self._never_expire({run: [entry] for run in names}, now))
         score = now + 3 * span
@@ -201,7 +201,7 @@ class RunIndex(NamedTuple):
 
     def lead_no_more(self, thread_id: str, runs: Collection[bytes], token: str) -> Operation[None]:
         """Remove the entries for a copy that was not made."""
-        names = names_of(runs)
+        names = list_names(runs)
         yield from self._remove_entries(thread_id, [f"{run}\0 {token}" for run in names])
 
     def _never_expire(self, entries: Mapping[str, Sequence[bytes]], now: int) -> Operation[int]:
@@ -333,7 +333,7 @@ def _text(registration: Registration) -> str:
     return f"{registration.run}\0 {registration.token}"
 
 
-def names_of(runs: Iterable[bytes | str]) -> list[str]:
+def list_names(runs: Iterable[bytes | str]) -> list[str]:
     """The ids of runs that come with tokens or without."""
     return [_run_and_tokens(text)[0] for text in _decoded(runs)]
 

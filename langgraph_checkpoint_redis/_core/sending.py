@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from itertools import chain, count
 
 from langgraph_checkpoint_redis._runtime.log import report_resend
-from langgraph_checkpoint_redis._storage.chunking import references, with_all_below
+from langgraph_checkpoint_redis._storage.tree import split_digests, with_all_below
 
-from .cache import Known, KnownThreads
+from .cache import ThreadCache, ThreadCaches
 
 TRIES = 6  # that leave something out: a sweep may take more away between one and the next
 
@@ -23,7 +23,7 @@ class Sending:
     """One write to a namespace of a thread, from its first try on.
 
     Attributes:
-        known: What this try may leave out.
+        cache: What this try may leave out.
         again: Chunks that the server has said it lacks.
         channels: Unchanged channels of which it has said that it lacks the value.
         sends_all: Whether this is the last try.
@@ -36,16 +36,16 @@ class Sending:
         "_threads",
         "_tries",
         "again",
+        "cache",
         "channels",
-        "known",
         "sends_all",
     )
 
-    def __init__(self, threads: KnownThreads, thread_id: str, namespace: str) -> None:
+    def __init__(self, threads: ThreadCaches, thread_id: str, namespace: str) -> None:
         self._threads, self._thread_id, self._namespace = threads, thread_id, namespace
         self._tries = count(1)
         self._is_own = False
-        self.known = threads.of(thread_id)
+        self.cache = threads.of(thread_id)
         self.again: dict[bytes, None] = {}
         self.channels: dict[str, None] = {}
         self.sends_all = False
@@ -54,10 +54,10 @@ class Sending:
         """Prepare the next try by what the server lacks; return False after the last one."""
         if self.sends_all:
             return False
-        digests, names = references(missing), [channel.decode() for channel in channels]
+        digests, names = split_digests(missing), [channel.decode() for channel in channels]
         is_news = any(digest not in self.again for digest in digests)
         is_news = is_news or any(name not in self.channels for name in names)
-        is_known = all(digest in self.known.chunks for digest in digests)
+        is_known = all(digest in self.cache.chunks for digest in digests)
         self.channels.update(dict.fromkeys(names))
         report_resend(self._thread_id, f"{len(digests)} chunks and {len(names)} values")
         if next(self._tries) >= TRIES or not is_news:
@@ -71,24 +71,24 @@ class Sending:
     def _forget(self) -> None:
         """Leave nothing out. What other worker threads learn meanwhile does not change that."""
         self._threads.forget(self._thread_id)
-        self.known, self.again, self._is_own = Known(), {}, True
+        self.cache, self.again, self._is_own = ThreadCache(), {}, True
 
     def _repeat(self, digests: Iterable[bytes], channels: Iterable[str]) -> bool:
         """Send what is missing as well, unless that is much of what is known of the thread."""
-        chunks, ropes = self.known.chunks, self.known.ropes_of(self._namespace)
+        chunks, trees = self.cache.chunks, self.cache.trees_of(self._namespace)
         # Where a node is gone, most of what it refers to is, too.
         self.again.update(with_all_below(digests, chunks))
         for channel in channels:
-            if channel in ropes:
-                self.again.update(dict.fromkeys(chain.from_iterable(ropes[channel].rows)))
+            if channel in trees:
+                self.again.update(dict.fromkeys(chain.from_iterable(trees[channel].rows)))
         missing = sum(len(chunks.get(digest, b"")) for digest in self.again)
         return 4 * missing < sum(map(len, chunks.values()))
 
     def missed(self, digests: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the chunks, of these, that the server has said it lacks."""
-        chunks, again = self.known.chunks, self.again
+        chunks, again = self.cache.chunks, self.again
         return {name: chunks[name] for name in digests if name in again and name in chunks}
 
-    def learning(self) -> Known:
+    def learning(self) -> ThreadCache:
         """Return what is to learn of the write once it is stored."""
-        return self._threads.of(self._thread_id) if self._is_own else self.known
+        return self._threads.of(self._thread_id) if self._is_own else self.cache

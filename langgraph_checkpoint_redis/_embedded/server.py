@@ -19,9 +19,9 @@ from threading import Lock
 from typing import IO
 from urllib.parse import quote
 
-from langgraph_checkpoint_redis._core.arguments import home_expanded
 from langgraph_checkpoint_redis._runtime.forks import reset_in_children
 from langgraph_checkpoint_redis._transport import sockets
+from langgraph_checkpoint_redis._transport.urls import expand_home
 from langgraph_checkpoint_redis.errors import ConfigError, EmbeddedServerError, MissingLibraryError
 
 from . import supervisor
@@ -47,7 +47,7 @@ class EmbeddedServer:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._directory = checked_directory(path)
+        self._directory = check_directory(path)
         self._way = _Way(self._directory)
         self._socket = str(self._way.directory / supervisor.SOCKET)
         self._users: IO[bytes] | None = None
@@ -263,7 +263,7 @@ def _is_plain(path: Path) -> bool:
         return False
 
 
-def checked_directory(path: str | os.PathLike[str]) -> Path:
+def check_directory(path: str | os.PathLike[str]) -> Path:
     """The absolute path of a directory that there is, or may be made."""
     if sys.platform == "win32":
         raise EmbeddedServerError(
@@ -276,7 +276,7 @@ def checked_directory(path: str | os.PathLike[str]) -> Path:
         os.fsencode(name)
     except UnicodeEncodeError as error:
         raise ConfigError(f"path {name!r:.200} cannot be a name on this system") from error
-    directory = home_expanded("path", name).absolute()
+    directory = expand_home("path", name).absolute()
     if directory.exists() and not directory.is_dir():
         raise ConfigError(f"path must be that of a directory: {str(directory)!r} is none")
     return directory

@@ -13,9 +13,9 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
-from langgraph_checkpoint_redis._core.arguments import milliseconds
 from langgraph_checkpoint_redis.errors import ConfigError, UnconfirmedError
 
+from .durations import to_milliseconds
 from .resp import Command
 
 
@@ -46,11 +46,11 @@ class Confirm:
             raise ConfigError(f"confirm: replicas must be an int, not {self.replicas!r:.200}")
         if self.replicas < 0 or not (self.disk or self.replicas):
             raise ConfigError("confirm: needs disk=True, or a number of replicas of at least 1")
-        milliseconds("confirm: timeout", self.timeout)
+        to_milliseconds("confirm: timeout", self.timeout)
 
     def commands(self) -> tuple[Command, ...]:
         """What is sent behind a script."""
-        timeout = milliseconds("timeout", self.timeout)
+        timeout = to_milliseconds("timeout", self.timeout)
         return (
             *([("WAIT", self.replicas, timeout)] if self.replicas else []),
             *([("WAITAOF", 1, 0, timeout)] if self.disk else []),
@@ -74,7 +74,7 @@ class Confirm:
         return f"within {self.timeout} s it was {' and '.join([*disk, *others])}"
 
 
-def confirm(name: str, value: object, socket_timeout: float | None) -> Confirm | None:
+def check_confirm(name: str, value: object, socket_timeout: float | None) -> Confirm | None:
     """What to wait for, as callers say it: a `Confirm`, a mapping of its attributes, or nothing."""
     if value is None or value is False:
         return None
@@ -84,7 +84,7 @@ def confirm(name: str, value: object, socket_timeout: float | None) -> Confirm |
         raise ConfigError(
             f"{name} must be a Confirm, a dict of its attributes, or None, not {value!r:.200}"
         )
-    if socket_timeout and milliseconds(name, value.timeout) >= socket_timeout * 1000:
+    if socket_timeout and to_milliseconds(name, value.timeout) >= socket_timeout * 1000:
         raise ConfigError(
             f"{name}: timeout must be less than the socket_timeout of the client, which is "
             f"{socket_timeout:g} seconds, not {value.timeout!r}"
@@ -92,7 +92,7 @@ def confirm(name: str, value: object, socket_timeout: float | None) -> Confirm |
     return value
 
 
-def own_confirm(
+def parse_own_confirm(
     config: RunnableConfig, default: Confirm | None, socket_timeout: float | None
 ) -> Confirm | None:
     """What a config, which `place` has seen, wants to wait for.
@@ -102,4 +102,4 @@ def own_confirm(
     value = config["configurable"].get("confirm")
     if value is None:
         return default
-    return confirm('config["configurable"]["confirm"]', value, socket_timeout)
+    return check_confirm('config["configurable"]["confirm"]', value, socket_timeout)

@@ -77,7 +77,7 @@ class Call(NamedTuple):
         """What is sent to a server that knows the script."""
         return self._with(("EVALSHA", self.script.sha))
 
-    def teaching_commands(self) -> tuple[Command, ...]:
+    def eval_commands(self) -> tuple[Command, ...]:
         """The same for a server that does not, which knows it from then on."""
         return self._with(("EVAL", self.script.source))
 
@@ -114,7 +114,7 @@ class Commands:
         """What is sent."""
         return self.each
 
-    teaching_commands = commands
+    eval_commands = commands
 
     def again(self) -> Commands:
         """Return the commands to send when the answer to these was lost."""
@@ -140,9 +140,9 @@ class Together(Commands):
         each = tuple(command for call in calls for command in call.commands())
         return cls(each, may_fail=True, calls=tuple(calls))
 
-    def teaching_commands(self) -> tuple[Command, ...]:
+    def eval_commands(self) -> tuple[Command, ...]:
         """The same, whose first call has the source of the script."""
-        return (*self.calls[0].teaching_commands(), *self.each[1:])
+        return (*self.calls[0].eval_commands(), *self.each[1:])
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,6 @@ T = TypeVar("T")
 Operation: TypeAlias = Generator[Request, Any, T]
 
 
-def asked(request: Request) -> Operation[Any]:
+def ask(request: Request) -> Operation[Any]:
     """The operation that asks for this and returns the reply."""
     return (yield request)

@@ -34,23 +34,23 @@ def _error(text: str) -> RedisError:
     return error
 
 
-def packed(commands: Sequence[Command]) -> bytes:
+def pack_commands(commands: Sequence[Command]) -> bytes:
     """Commands as they are sent."""
     if len(commands) == 1:
-        return _packed(commands[0])
-    return b"".join([_packed(command) for command in commands])
+        return _pack_with_hiredis(commands[0])
+    return b"".join([_pack_with_hiredis(command) for command in commands])
 
 
-def _packed(command: Command) -> bytes:
+def _pack_with_hiredis(command: Command) -> bytes:
     # Only bytes: of numbers and text hiredis makes objects, and while it does, a signal handler
     # that raises makes it crash.
     parts = [part if type(part) is bytes else _bytes(part) for part in command]
     if _pack and sum(map(len, parts)) < LARGE:
         return _pack(tuple(parts))
-    return _packed_here(parts)
+    return _pack_here(parts)
 
 
-def _packed_here(parts: Sequence[bytes]) -> bytes:
+def _pack_here(parts: Sequence[bytes]) -> bytes:
     packed = [b"*%d\r\n" % len(parts)]
     for part in parts:
         packed += b"$%d\r\n" % len(part), part, b"\r\n"
@@ -63,7 +63,7 @@ def _bytes(argument: Argument) -> bytes:
     return b"%d" % argument if isinstance(argument, int) else bytes(argument)
 
 
-def in_bytes(command: Command) -> Command:
+def encode_command(command: Command) -> Command:
     """Return a command for a client library, which knows it by its name; all else is bytes."""
     return command[0], *[part if type(part) is bytes else _bytes(part) for part in command[1:]]
 
@@ -153,12 +153,12 @@ class _HiredisReplies:
         return found
 
 
-def replies() -> Replies | _HiredisReplies:
+def make_parser() -> Replies | _HiredisReplies:
     """For a connection that begins."""
     return _HiredisReplies() if hiredis else Replies()
 
 
-def in_resp2(settings: dict[str, Any]) -> dict[str, Any]:
+def force_resp2(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of a connection that speaks RESP2, whatever a URL or redis-py prefers.
 
     In RESP3, a server may send what is no reply: from redis-py 8 on, it is asked to.

@@ -1,11 +1,11 @@
 -- Reads as get.lua does, and makes the thread live on.
 --
 -- KEYS     timeline, writes, chunks, runs, live, control of the thread
--- ARGV[1]  the levels of ropes whose chunks the caller knows
+-- ARGV[1]  the levels of trees whose chunks the caller knows
 -- ARGV[2]  1 if pieces may be left to the caller, 0 if not
 -- ARGV[3]  milliseconds that the thread lives on
 -- ARGV[4...] namespace and checkpoint id of each; an empty id is the latest
--- Returns  {done, rows, is_left, digests, groups, runs, lifetime}: as get.lua; then the runs whose index has
+-- Returns  {done, rows, truncated, digests, groups, runs, lifetime}: as get.lua; then the runs whose index has
 --          to be renewed, and for how many milliseconds
 
 -- include rows
@@ -19,7 +19,7 @@
 -- include life
 
 leave_out(ARGV[1])
-may_leave = ARGV[2] == '1'
+allow_truncation = ARGV[2] == '1'
 local done, rows = find(4)
-local runs, lifetime = live_on(ARGV[3])
-return {done, rows, is_left, digests, groups, runs, lifetime}
+local runs, lifetime = extend_expiry(ARGV[3])
+return {done, rows, truncated, digests, groups, runs, lifetime}

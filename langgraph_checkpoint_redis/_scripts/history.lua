@@ -5,7 +5,7 @@
 -- ARGV[2]  checkpoint id; empty is the latest
 -- ARGV[3]  1 to begin at the checkpoint's parent, 0 to begin at the checkpoint itself
 -- ARGV[4]  how many ancestors to visit at most
--- ARGV[5]  the levels of ropes whose chunks the caller knows
+-- ARGV[5]  the levels of trees whose chunks the caller knows
 -- ARGV[6]  the caller knows most chunks of ancestors before this checkpoint id, and asks for the others itself;
 --          empty if it knows none
 -- ARGV[7...] channels

@@ -25,7 +25,7 @@
 -- include whole
 -- include runs
 -- include runs
--- include care
+-- include guards
 -- include chunks
 -- include store
 

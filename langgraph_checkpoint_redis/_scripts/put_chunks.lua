@@ -13,16 +13,16 @@
 -- include rows
 -- include whole
 -- include runs
--- include care
+-- include guards
 -- include chunks
 
-local care = care_for(ARGV[1], '0', '')
+local guards = care_for(ARGV[1], '0', '')
 local fields = fields_to_write_by()
-if care then
-  care.check_lease(ARGV[1])
+if guards then
+  guards.check_lease(ARGV[1])
 end
 local was_deleted = redis.call('HEXISTS', KEYS[6], 'deleted') == 1 -- then the row may be refused
-if was_deleted or fields.may_lack or care and care.is_being_swept() or absent(ARGV[3]) ~= '' then
+if was_deleted or fields.may_lack or guards and guards.is_being_swept() or absent(ARGV[3]) ~= '' then
   return 0
 end
 store_chunks(4)

@@ -25,7 +25,7 @@
 -- include rows
 -- include whole
 -- include runs
--- include care
+-- include guards
 -- include slices
 -- include closure
 -- include live

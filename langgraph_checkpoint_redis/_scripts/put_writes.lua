@@ -2,7 +2,7 @@
 --
 -- KEYS     timeline, writes, chunks, runs, live, control of the thread; none or, if chunks came ahead, chunks again
 -- ARGV[1]  namespace NUL checkpoint id NUL task id
--- ARGV[2]  the row, sealed; its groups are {format, {path, index, channel, entry, index, channel, entry, ...}}
+-- ARGV[2]  the row with its checksum; its groups are {format, {path, index, channel, entry, index, channel, entry, ...}}
 -- ARGV[3]  1 if old checkpoints are trimmed: then late writes to one of them are dropped
 -- ARGV[4]  the token of the caller's lease, or empty
 -- ARGV[5]  milliseconds that the thread lives on, 0 if the caller does not say
@@ -15,19 +15,19 @@
 -- include rows
 -- include whole
 -- include runs
--- include care
+-- include guards
 -- include chunks
 
 local FIRST_CHUNK = 8
 local place, row = ARGV[1], ARGV[2]
 local fields = fields_to_write_by()
-local care = care_for(ARGV[4], ARGV[5], ARGV[6], fields.ttl)
+local guards = care_for(ARGV[4], ARGV[5], ARGV[6], fields.ttl)
 
 -- include trimmed
 
-if care then
-  care.check_lease(ARGV[4])
-  care.check_writes(place_of(row))
+if guards then
+  guards.check_lease(ARGV[4])
+  guards.check_writes(place_of(row))
 end
 if ARGV[3] == '1' and was_trimmed(place_of(row)) then
   return {1, {}, 0}
@@ -39,7 +39,7 @@ if old_row then
   -- include merge
   row = merged_row(place, old_row, row)
 end
-if fields.may_lack or care and care.is_being_swept() or absent(ARGV[7]) ~= '' then
+if fields.may_lack or guards and guards.is_being_swept() or absent(ARGV[7]) ~= '' then
   local missing = lacking(each_write, groups_of(row), FIRST_CHUNK)
   if missing ~= '' then
     return {0, missing}
@@ -48,15 +48,15 @@ end
 note_rows('writes', fields)
 store_chunks(FIRST_CHUNK)
 keep_chunks(fields)
-if care then
-  care.mark(each_write, groups_of(row))
+if guards then
+  guards.mark(each_write, groups_of(row))
 end
 if old_row then
   redis.call('ZREM', WRITES, old_row)
 end
 redis.call('ZADD', WRITES, 0, row)
 settle_chunks()
-if not care then
+if not guards then
   return {1, {}, 0}
 end
-return {1, care.live_on_by(ARGV[5], ARGV[6])}
+return {1, guards.extend_expiry_by(ARGV[5], ARGV[6])}

@@ -4,7 +4,7 @@
 -- ARGV[1]  the token of the caller's lease, or empty
 -- ARGV[2]  1 for the timeline or 2 for the writes
 -- ARGV[3]  the row
--- ARGV[4]  the other one, without its seal
+-- ARGV[4]  the other one, without its checksum
 -- ARGV[5]  digests of chunks, in one string, that must be there and do not come along
 -- ARGV[6...] digest and content of each chunk
 -- Returns  1; -1 when the row is gone, and not by this call; 0 when something that the other one
@@ -22,7 +22,7 @@
 local FIRST_CHUNK = 6
 
 check_lease(ARGV[1])
-local key, row, new_row = KEYS[tonumber(ARGV[2])], ARGV[3], sealed(ARGV[4])
+local key, row, new_row = KEYS[tonumber(ARGV[2])], ARGV[3], with_checksum(ARGV[4])
 
 local function is_there(some_row)
   return redis.call('ZLEXCOUNT', key, '[' .. some_row, '[' .. some_row) == 1

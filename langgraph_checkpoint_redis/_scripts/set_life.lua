@@ -36,7 +36,7 @@ check_lease(ARGV[1])
 local own = ARGV[2] ~= '' and ARGV[2] or nil
 if tonumber(own or ARGV[3]) > 0 then
   set_own_ttl(own)
-  return {1, live_on(ARGV[3])}
+  return {1, extend_expiry(ARGV[3])}
 elseif control.indexed and not all_stay() then
   return {2, runs_here(true), 0}
 end

@@ -25,13 +25,13 @@ PROBE: tuple[Command, ...] = (MULTI, ("DISCARD",))  # what a server must allow
 LENGTH = 6  # commands of a transaction
 
 
-def with_large_chunks(call: Call, first: int) -> Call:
+def mark_large_chunks(call: Call, first: int) -> Call:
     """Return the call, marked if its chunks, pairs from the argument `first` on, are large."""
     sizes = [len(content) for content in call.args[first + 1 :: 2] if isinstance(content, bytes)]
     return call._replace(first_chunk=first) if sum(sizes) >= LARGE else call
 
 
-def transaction(call: Call, first: int) -> tuple[Command, ...]:
+def build_transaction(call: Call, first: int) -> tuple[Command, ...]:
     """Return the commands for a call whose chunks begin with its argument `first`."""
     pairs = call.args[first:]
     names = b"".join(name for name in pairs[::2] if isinstance(name, bytes))
@@ -50,7 +50,7 @@ def transaction(call: Call, first: int) -> tuple[Command, ...]:
     )
 
 
-def replies_to_call(replies: Sequence[Any]) -> Sequence[Any]:
+def read_transaction(replies: Sequence[Any]) -> Sequence[Any]:
     """Return the replies that the call alone would have; none if the transaction has failed.
 
     Then nothing was stored, and the call itself has the reason for its reply.

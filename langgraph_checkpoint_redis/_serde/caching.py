@@ -25,7 +25,16 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_checkpoint_redis._runtime.interruptions import raise_interruption
 
-from .shapes import MESSAGES, Template, copied, fields_of, is_made_of, key_of, made, shape
+from .shapes import (
+    MESSAGES,
+    Template,
+    build_message,
+    copy_message,
+    fields_of,
+    is_made_of,
+    key_of,
+    shape_of,
+)
 
 PYDANTIC = 5  # the extension of msgpack that the serializer writes messages as
 
@@ -45,7 +54,7 @@ Hook: TypeAlias = Callable[[int, bytes], Any]
 Item = TypeVar("Item")
 
 
-class Remembered(dict[bytes, Item]):
+class Recent(dict[bytes, Item]):
     """Items by bytes, in about `capacity` bytes at most: beyond them, all is forgotten.
 
     Each takes about twice what its key does, and some bytes `beside`. What is in use is soon here
@@ -80,14 +89,14 @@ class Remembered(dict[bytes, Item]):
         return False
 
 
-class Messages:
+class MessageCache:
     """What is remembered of messages, for all copies of a saver, in about `capacity` bytes."""
 
     def __init__(self, capacity: int) -> None:
         share = capacity // 8
-        self.written: Remembered[bytes] = Remembered(4 * share, WRITTEN)  # by their keys
-        self.read: Remembered[Template] = Remembered(3 * share, READ)  # by bytes
-        self.shapes: Remembered[type[BaseMessage]] = Remembered(share, SHAPE)  # and their classes
+        self.written: Recent[bytes] = Recent(4 * share, WRITTEN)  # by their keys
+        self.read: Recent[Template] = Recent(3 * share, READ)  # by bytes
+        self.shapes: Recent[type[BaseMessage]] = Recent(share, SHAPE)  # and their classes
         self._serializers: dict[JsonPlusSerializer, SerializerProtocol] = {}
 
     def remembered_by(self, serde: SerializerProtocol) -> SerializerProtocol:
@@ -99,7 +108,7 @@ class Messages:
             if len(self._serializers) >= SERIALIZERS:
                 self._serializers.clear()
             hook = _reading_hook(serde)
-            found = RememberingSerializer(serde, hook, self) if hook else serde
+            found = CachingSerializer(serde, hook, self) if hook else serde
             self._serializers[serde] = found
         return found
 
@@ -110,10 +119,10 @@ def _reading_hook(serde: JsonPlusSerializer) -> Hook | None:
     return None if is_own else getattr(serde, "_unpack_ext_hook", None)
 
 
-class RememberingSerializer(SerializerProtocol):
+class CachingSerializer(SerializerProtocol):
     """Writes and reads what LangGraph's serializer does, and remembers messages."""
 
-    def __init__(self, serde: JsonPlusSerializer, hook: Hook, messages: Messages) -> None:
+    def __init__(self, serde: JsonPlusSerializer, hook: Hook, messages: MessageCache) -> None:
         self._serde, self._original = serde, hook
         self._written, self._read, self._shapes = messages.written, messages.read, messages.shapes
         self._reader = JsonPlusSerializer(__unpack_ext_hook__=self._extension)
@@ -148,7 +157,7 @@ class RememberingSerializer(SerializerProtocol):
         What is remembered is what the serializer writes for a copy, which is what the key says and
         stays so, whatever another thread does to the message.
         """
-        copy = copied(key) if key and self._written.is_met_again(key) else None
+        copy = copy_message(key) if key and self._written.is_met_again(key) else None
         type_, data = self._serde.dumps_typed(copy or message)
         if type_ != "msgpack":
             return b""
@@ -186,7 +195,7 @@ class RememberingSerializer(SerializerProtocol):
         found = fields_of(data)
         if not found:
             return self._original(PYDANTIC, data)
-        key, fields = shape(*found), found[1]
+        key, fields = shape_of(*found), found[1]
         kind = self._shapes.get(key)
         if not kind:
             return self._of_new_shape(data, key, fields)
@@ -194,7 +203,7 @@ class RememberingSerializer(SerializerProtocol):
             template = Template.of(kind, fields)
             if template.mutable:
                 self._read.keep(data, template)
-        return made(kind, fields)
+        return build_message(kind, fields)
 
     def _of_new_shape(self, data: bytes, key: bytes, fields: dict[str, Any]) -> Any:
         message = self._original(PYDANTIC, data)

@@ -109,7 +109,7 @@ def fields_of(data: bytes) -> tuple[str, dict[str, Any]] | None:
     return (name, fields) if type(fields) is dict else None
 
 
-def shape(name: str, fields: dict[str, Any]) -> bytes:
+def shape_of(name: str, fields: dict[str, Any]) -> bytes:
     """A class, and fields but for what they say."""
     found = {**fields}
     for field in TEXTS:
@@ -161,7 +161,7 @@ _new = object.__new__
 _set = object.__setattr__  # Pydantic's own refuses most names
 
 
-def made(kind: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
+def build_message(kind: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
     """A message that consists of these very fields, all of which were given."""
     message = _new(kind)
     _set(message, "__dict__", fields)
@@ -174,7 +174,7 @@ def made(kind: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
 _KINDS = [*MESSAGES]
 
 
-def copied(key: bytes) -> BaseMessage | None:
+def copy_message(key: bytes) -> BaseMessage | None:
     """Return a message of the class and the fields that a key says, if all of them are plain.
 
     The key is that of the class's number, its fields and its extra fields.
@@ -182,7 +182,7 @@ def copied(key: bytes) -> BaseMessage | None:
     number, fields, extra = marshal.loads(key)  # noqa: S302 - it was made here
     if not (is_plain(fields) and is_plain(extra)):
         return None  # bytes, say, which other objects have the same key as
-    message = made(_KINDS[number], fields)
+    message = build_message(_KINDS[number], fields)
     _set(message, "__pydantic_extra__", extra)
     return message
 
@@ -207,4 +207,4 @@ class Template(NamedTuple):
 
     def made(self) -> BaseMessage:
         """A message that shares nothing with others that can be changed."""
-        return made(self.kind, {**self.fields, **marshal.loads(self.mutable)})  # noqa: S302 - it was made here
+        return build_message(self.kind, {**self.fields, **marshal.loads(self.mutable)})  # noqa: S302 - it was made here

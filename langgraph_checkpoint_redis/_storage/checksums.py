@@ -1,84 +1,24 @@
-"""How damage is noticed, and told.
+"""The checksum that a row ends with. It detects accidents.
 
-A row ends with its seal, a checksum of all that is before it; a chunk is named by its content. So
-whatever is altered is noticed where it is read, on the server before a script goes by it, and here
-before anything is made of it. These are checksums, against accidents: who may write to the server
-can make new ones.
+Scripts check it before they use a row, and this package before it decodes one. It does not stop an
+attacker who can write to the server, as anyone can compute it.
 """
 
 from __future__ import annotations
 
 from hashlib import sha1
-from types import TracebackType
 
-from langgraph_checkpoint_redis._runtime.interruptions import is_of_decoding, raise_interruption
-from langgraph_checkpoint_redis.errors import (
-    CorruptThreadError,
-    EncryptedThreadError,
-    UnencryptedError,
-)
-
-from .encryption import CiphertextFound, PlaintextFound
-
-SEAL = 4  # bytes
-
-# Errors whose messages say it all; those of their subclasses do not.
-_OURS = (ValueError, LookupError, PlaintextFound, CiphertextFound)
+SIZE = 4  # bytes
 
 
-def seal_of(content: bytes) -> bytes:
+def checksum_of(content: bytes) -> bytes:
     """What a row with this content ends with: the first bytes of its SHA-1, which scripts know."""
-    return sha1(content, usedforsecurity=False).digest()[:SEAL]
+    return sha1(content, usedforsecurity=False).digest()[:SIZE]
 
 
-def unsealed(row: bytes) -> bytes:
-    """A row without its seal; raises `ValueError` if it is not as it was stored."""
-    content = row[:-SEAL]
-    if seal_of(content) != row[-SEAL:]:
+def strip_checksum(row: bytes) -> bytes:
+    """A row without its checksum; raises `ValueError` if it is not as it was stored."""
+    content = row[:-SIZE]
+    if checksum_of(content) != row[-SIZE:]:
         raise ValueError("the row is damaged")
     return content
-
-
-def place_of(row: bytes) -> tuple[str, str]:
-    """The namespace and the checkpoint id that a row seems to be of, damaged or not."""
-    namespace, checkpoint_id, *_ = *row.split(b"\0", 2)[:2], b"", b""
-    return namespace.decode(errors="replace"), checkpoint_id.decode(errors="replace")
-
-
-def tell_damage(
-    error: BaseException | None, thread_id: str, key: bytes, at: bytes | tuple[str, str]
-) -> None:
-    """Raise an error of ours for one that reading raised, unless it says nothing of the thread.
-
-    What a signal handler raised passes. `at` is the row that was read, or the namespace and the
-    checkpoint id.
-    """
-    if error is None or not is_of_decoding(error):
-        return
-    raise_interruption(error)
-    place = place_of(at) if isinstance(at, bytes) else at
-    reason = str(error) if type(error) in _OURS else f"{type(error).__name__}: {error}"
-    raise _kind_of(error)(thread_id, *place, key.decode(), reason) from error
-
-
-def _kind_of(error: BaseException) -> type[CorruptThreadError]:
-    if isinstance(error, CiphertextFound):
-        return EncryptedThreadError
-    return UnencryptedError if isinstance(error, PlaintextFound) else CorruptThreadError
-
-
-class Reading:
-    """A block in which errors of decoding become errors of ours, which name what was being read."""
-
-    __slots__ = ("key", "place", "thread_id")
-
-    def __init__(self, thread_id: str, key: bytes, row: bytes | tuple[str, str]) -> None:
-        self.thread_id, self.key, self.place = thread_id, key, row
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
-    ) -> None:
-        tell_damage(error, self.thread_id, self.key, self.place)

@@ -1,40 +1,34 @@
-"""Values as ropes: long byte strings, cut into chunks that are shared by their content.
+"""Where values are cut into pieces, so that an edit anywhere changes the pieces around it only.
 
 LangGraph stores the whole list of messages again at every step. Here the bytes of a value are cut
-where the items of its msgpack containers begin, and each piece is stored once in a thread, under a
-digest of its content. Joining the pieces gives back the very same bytes, so nothing here depends on
-what the bytes mean: a wrong cut costs sharing, never correctness.
+where the items of its msgpack containers begin. Nothing depends on what the bytes mean: a wrong cut
+costs sharing, never correctness.
 
 Long texts, bytes, and containers of many tiny items are cut at places that their content decides
 (`boundaries.py`). A message is an exception: it is never edited in place, so its texts are not cut.
 
-The list of a rope's digests would grow with the conversation, too. It is therefore grouped into
-nodes (chunks that hold digests), and those into nodes of a higher level. All boundaries depend on
-content only, so that an edit anywhere changes the pieces and nodes around it and no others.
-
-This module knows bytes and digests; not serializers, records or Redis.
+All boundaries depend on content only, those of nodes as well. `tree.py` knows how a value is put
+together again.
 """
 
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import blake2b
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 from zlib import crc32
 
-from msgpack import Unpacker, packb
+from msgpack import Unpacker
 from msgpack.exceptions import UnpackException
 
 from .boundaries import places
+from .tree import DIGEST, NODE_MAX, NODE_MIN, Chunks, ChunkTree, digest_of, name_piece
 
 LITERAL = 64  # bytes: up to this a value stands in its row, which costs less than a chunk
 PIECE = 512  # bytes: an item of this size is a piece of its own, smaller ones go together
 DEEP = 8192  # bytes: items of this size are cut inside, as are containers that are most of a value
 DEPTH = 8  # containers within containers that are cut inside
-SENT = 128  # bytes: a piece below this is always sent
 TINY = 24  # bytes: containers whose items are smaller on average are a run, cut as a text is
 RUN = 1024  # bytes: a run of this size is cut if it is most of what it is in
 INNER_RUN = 16384  # bytes: other runs are cut from here on; most vectors are smaller
@@ -43,98 +37,29 @@ PACKED_RATE = 1024  # the same where pieces are compressed, as larger ones pack 
 RUN_RATE = 128
 PLACES = 4096  # a text or a run has so many at most, roughly: a larger one gets larger pieces
 SOME = 1000  # items, of which any may be smaller
-NODE_MIN, NODE_MAX = 4, 12  # references in a node
-DIGEST = 16  # bytes
 
-_NODE_SIZES = range(NODE_MIN * DIGEST, NODE_MAX * DIGEST + 1, DIGEST)
 
-# What a value may ask for before it is joined. A value may be FEW pieces and SMALL bytes long,
-# whatever it is made of; a larger one at most REPEATED times what is stored of it.
-LEVELS = 32
-FEW = 2**18
-SMALL = 2**26  # bytes
-REPEATED = 16
-
-Chunks = Mapping[bytes, bytes]
 _NONE: Chunks = {}
 
 
-class Rope(NamedTuple):
-    """A value, `data`, and how it is put together.
-
-    It reads as a literal, its first `start` bytes, followed by what the levels refer to, from the
-    highest down to level 0. A level is a string of digests: of pieces in level 0, of nodes in the
-    others. `rows` have all digests of each level, in order, also those that its nodes refer to.
-    """
-
-    data: bytes
-    start: int
-    levels: Sequence[bytes]
-    rows: Sequence[Sequence[bytes]]
-
-    @property
-    def pieces(self) -> Sequence[bytes]:
-        """The digests of all its pieces, in order."""
-        return self.rows[0] if self.rows else ()
-
-    @property
-    def literal(self) -> bytes:
-        """What it begins with."""
-        return self.data[: self.start]
-
-
 class Cut(NamedTuple):
-    """A rope, with those of its nodes and pieces that are not of the rope before."""
+    """A tree, with those of its nodes and pieces that are not of the tree before."""
 
-    rope: Rope
+    tree: ChunkTree
     nodes: Chunks
     pieces: Chunks
 
 
-def digest_of(content: bytes) -> bytes:
-    """Return the 16-byte name of a node, and of most pieces: BLAKE2b-128 of the content."""
-    return blake2b(content, digest_size=DIGEST).digest()
-
-
-def piece_name(content: bytes) -> bytes:
-    """Return the 16-byte name of a piece.
-
-    A piece as long as a node may be has a name of another kind. Otherwise bytes of a user's that
-    equal a node would keep its name in use when all that the node refers to is freed.
-    """
-    if len(content) in _NODE_SIZES:
-        return blake2b(content, digest_size=DIGEST, person=b"piece").digest()
-    return digest_of(content)
-
-
-def with_all_below(digests: Iterable[bytes], known: Chunks) -> dict[bytes, None]:
-    """Return chunks with what those that are nodes refer to, as far as it is known."""
-    found: dict[bytes, None] = {}
-    left = [*digests]
-    while left:
-        digest = left.pop()
-        content = known.get(digest, b"")
-        if digest not in found and is_node(digest, content):
-            left += references(content)
-        found[digest] = None
-    return found
-
-
-def is_name_of(name: bytes, content: bytes) -> bool:
-    """Return whether a chunk with this content, piece or node, has this name."""
-    return name == digest_of(content) or name == piece_name(content)
-
-
-def cut(data: bytes, before: Rope | None, known: Chunks, rate: int = TEXT_RATE) -> Cut:
-    """Cut `data`. What is as in the rope `before` of `known` chunks is not cut again.
+def cut_msgpack(data: bytes, before: ChunkTree | None, known: Chunks, rate: int = TEXT_RATE) -> Cut:
+    """Cut `data`. What is as in the tree `before` of `known` chunks is not cut again.
 
     Texts have a place to cut at for each `rate` bytes.
     """
     if len(data) <= LITERAL:
-        return Cut(Rope(data, len(data), (), ()), {}, {})
+        return Cut(ChunkTree(data, len(data), (), ()), {}, {})
     if _is_short_write(data):
-        piece = piece_name(data[1:])
-        return Cut(Rope(data, 1, (piece,), ((piece,),)), {}, {piece: data[1:]})
+        piece = name_piece(data[1:])
+        return Cut(ChunkTree(data, 1, (piece,), ((piece,),)), {}, {piece: data[1:]})
     old: Sequence[bytes] = ()
     if before:
         start, end, old = _same_beginning(data, before, known)
@@ -143,7 +68,7 @@ def cut(data: bytes, before: Rope | None, known: Chunks, rate: int = TEXT_RATE) 
             items = _items_behind(data, before, piece, (start, end), rate)
             if items:
                 contents = _split(data, end, items)
-                return _rope(data, start, contents, before=before, old=old, known=known)
+                return _build_tree(data, start, contents, before=before, old=old, known=known)
     if not old:
         start = end = 0
     stop, rest = _same_end(data, before, len(old), end, known)
@@ -154,38 +79,38 @@ def cut(data: bytes, before: Rope | None, known: Chunks, rate: int = TEXT_RATE) 
     if not old:
         start = end = _literal_end(bounds)
     contents = _split(data, end, bounds, stop)
-    return _rope(data, start, contents, before=before, old=old, rest=rest, known=known)
+    return _build_tree(data, start, contents, before=before, old=old, rest=rest, known=known)
 
 
-def cut_text(data: bytes, before: Rope | None, known: Chunks, rate: int = TEXT_RATE) -> Cut:
+def cut_text(data: bytes, before: ChunkTree | None, known: Chunks, rate: int = TEXT_RATE) -> Cut:
     """Cut bytes that are no msgpack, as `cut` does a text within it."""
     if len(data) <= LITERAL:
-        return Cut(Rope(data, len(data), (), ()), {}, {})
+        return Cut(ChunkTree(data, len(data), (), ()), {}, {})
     if len(data) < DEEP:
-        return uncut(data)
+        return keep_whole(data)
     start, end, old = _same_beginning(data, before, known) if before else (0, 0, ())
     stop, rest = _same_end(data, before, len(old), end, known)
     bounds = [*places(data, end, stop, _rate(len(data), rate))]
     contents = _split(data, end, bounds, stop)
-    return _rope(data, start, contents, before=before, old=old, rest=rest, known=known)
+    return _build_tree(data, start, contents, before=before, old=old, rest=rest, known=known)
 
 
-def _rope(
+def _build_tree(
     data: bytes,
     start: int,
     contents: Sequence[bytes],
     *,
-    before: Rope | None,
+    before: ChunkTree | None,
     old: Sequence[bytes],
     rest: Sequence[bytes] = (),
     known: Chunks,
 ) -> Cut:
-    """Put a rope together: the first pieces as before, new ones, and the last ones as before."""
-    new = [piece_name(content) for content in contents]
+    """Put a tree together: the first pieces as before, new ones, and the last ones as before."""
+    new = [name_piece(content) for content in contents]
     digests = (*old, *new, *rest)
     levels, rows, nodes = _levels(digests, before if old else None, len(old), known)
-    rope = Rope(data, start, levels, rows)
-    return Cut(rope, nodes, dict(zip(new, contents, strict=True)))
+    tree = ChunkTree(data, start, levels, rows)
+    return Cut(tree, nodes, dict(zip(new, contents, strict=True)))
 
 
 def _is_short_write(data: bytes) -> bool:
@@ -193,102 +118,18 @@ def _is_short_write(data: bytes) -> bool:
     return PIECE <= len(data) < DEEP and data[0] == _ARRAY_OF_ONE and data[1] in _EXTENSIONS
 
 
-def join(size: int, literal: bytes, levels: Sequence[bytes], chunks: Chunks) -> Rope:
-    """The rope that reads so; `LookupError` says why it cannot be read."""
-    try:
-        rows = rows_of(levels, chunks)
-        contents = [literal, *[chunks[piece] for row in rows[:1] for piece in row]]
-    except KeyError as error:
-        raise LookupError(f"chunk {error.args[0].hex()} is missing or damaged") from error
-    except struct.error as error:
-        raise LookupError("a node is damaged") from error
-    if (found := sum(map(len, contents))) != size:
-        raise LookupError(f"a value of {size} bytes reads as {found} bytes")
-    if size > SMALL and size > REPEATED * _distinct(rows[0] if rows else (), chunks):
-        raise LookupError("a value repeats too few pieces")
-    return Rope(b"".join(contents), len(literal), tuple(levels), rows)
-
-
-def rows_of(levels: Sequence[bytes], chunks: Chunks) -> tuple[tuple[bytes, ...], ...]:
-    """Return all digests of each level of a rope, whose nodes are among `chunks`.
-
-    Raises `KeyError` for a node that is not, `LookupError` or `struct.error` for one that is wrong.
-    Nodes of nodes may grow without end, so each level is measured before it is put together.
-    """
-    check_levels(levels)
-    rows: list[tuple[bytes, ...]] = []
-    row: tuple[bytes, ...] = ()
-    for level in reversed(levels):
-        nodes = [chunks[node] for node in row]
-        length = sum(map(len, nodes))
-        if length > DIGEST * FEW and length > REPEATED * _distinct(row, chunks):
-            raise LookupError("a value repeats too few nodes")
-        row = references(b"".join([*nodes, level]))
-        rows.append(row)
-    return tuple(rows[::-1])
-
-
-def check_levels(levels: Sequence[bytes]) -> None:
-    """Raise `LookupError` for more levels of nodes than a value can have."""
-    if len(levels) > LEVELS:
-        raise LookupError(f"a value has {len(levels)} levels of nodes, more than {LEVELS}")
-
-
-def _distinct(digests: Iterable[bytes], chunks: Chunks) -> int:
-    """Return the length of some chunks, each counted once."""
-    return sum(len(chunks[digest]) for digest in {*digests})
-
-
-def references(digests: bytes) -> tuple[bytes, ...]:
-    """The digests in a level or a node; raises `struct.error` if it is cut short."""
-    return tuple([digest for (digest,) in struct.iter_unpack("16s", digests)])
-
-
-def named_beside(levels: Iterable[bytes], nodes: Chunks, pieces: Chunks) -> list[bytes]:
-    """Return the digests in levels and nodes that are of none of these chunks."""
-    named = dict.fromkeys(references(b"".join([*levels, *nodes.values()])))
-    return [name for name in named if name not in pieces and name not in nodes]
-
-
-def small_pieces(names: Iterable[bytes], known: Chunks) -> dict[bytes, bytes]:
-    """Return the known pieces, of these chunks, that are sent rather than named.
-
-    A small piece costs little, and a sweep frees it soon: the end of a message, say, as only the
-    input of a run has it. To name it would have most writes refused where old checkpoints go.
-    """
-    found: dict[bytes, bytes] = {}
-    for name in names:
-        content = known.get(name)
-        if content and len(content) < SENT and not is_node(name, content):
-            found[name] = content
-    return found
-
-
-def is_node(name: bytes, content: bytes) -> bool:
-    """Return whether a chunk is a node by its name, which tells it from a piece of its size."""
-    return len(content) in _NODE_SIZES and digest_of(content) == name
-
-
-def uncut(data: bytes) -> Cut:
-    """Return a rope of a single piece."""
-    piece = piece_name(data)
-    return Cut(Rope(data, 0, (piece,), ((piece,),)), {}, {piece: data})
-
-
-def is_large(rope: Rope) -> bool:
-    """Return whether a rope might ask for more than `join` gives."""
-    return len(rope.data) > SMALL or len(rope.pieces) > FEW
-
-
-def pack_ropes(ropes: Iterable[Sequence[bytes]]) -> bytes:
-    """Some ropes, each as its levels, as scripts take them."""
-    return packb([[*levels] for levels in ropes if levels], use_bin_type=False)
+def keep_whole(data: bytes) -> Cut:
+    """Return a tree of a single piece."""
+    piece = name_piece(data)
+    return Cut(ChunkTree(data, 0, (piece,), ((piece,),)), {}, {piece: data})
 
 
 # What is as before.
 
 
-def _same_beginning(data: bytes, before: Rope, known: Chunks) -> tuple[int, int, Sequence[bytes]]:
+def _same_beginning(
+    data: bytes, before: ChunkTree, known: Chunks
+) -> tuple[int, int, Sequence[bytes]]:
     """Where the literal ends, where the pieces that are as before end, and those pieces.
 
     The last piece is left out, since what follows may belong to it.
@@ -318,7 +159,7 @@ def _same_pieces(
 
 
 def _same_end(
-    data: bytes, before: Rope | None, same: int, end: int, known: Chunks
+    data: bytes, before: ChunkTree | None, same: int, end: int, known: Chunks
 ) -> tuple[int, Sequence[bytes]]:
     """Where the last pieces begin that are as before, and those pieces.
 
@@ -338,12 +179,12 @@ def _same_end(
 
 
 def _items_behind(
-    data: bytes, before: Rope, piece: bytes, same: tuple[int, int], rate: int
+    data: bytes, before: ChunkTree, piece: bytes, same: tuple[int, int], rate: int
 ) -> Sequence[int] | None:
     """Where items begin behind the `same` pieces; None if nothing tells.
 
-    The rope before has `piece` there. It may be a part of a text or of a run, and then no item
-    begins with it. But where that rope is a list that ends with the piece, and all that is within
+    The tree before has `piece` there. It may be a part of a text or of a run, and then no item
+    begins with it. But where that tree is a list that ends with the piece, and all that is within
     it is as before, an item begins behind the piece.
     """
     start, end = same
@@ -600,11 +441,11 @@ def _skip(unpacker: Unpacker) -> int:
 
 
 def _levels(
-    digests: Sequence[bytes], before: Rope | None = None, same: int = 0, known: Chunks = _NONE
+    digests: Sequence[bytes], before: ChunkTree | None = None, same: int = 0, known: Chunks = _NONE
 ) -> tuple[Sequence[bytes], Sequence[Sequence[bytes]], Chunks]:
-    """The levels of a rope, lowest first, with their rows, and the nodes that are new.
+    """The levels of a tree, lowest first, with their rows, and the nodes that are new.
 
-    The first `same` of its pieces are those of the rope `before`, and so are the nodes above them.
+    The first `same` of its pieces are those of the tree `before`, and so are the nodes above them.
     """
     levels: list[bytes] = []
     rows = [tuple(digests)]
@@ -623,9 +464,9 @@ def _levels(
 
 
 def _same_nodes(
-    before: Rope | None, level: int, same: int, known: Chunks
+    before: ChunkTree | None, level: int, same: int, known: Chunks
 ) -> tuple[int, Sequence[bytes]]:
-    """How many of the first `same` digests are in whole nodes of the rope before, and these."""
+    """How many of the first `same` digests are in whole nodes of the tree before, and these."""
     if not before or level + 1 >= len(before.rows):
         return 0, ()
     nodes = [*before.rows[level + 1]]

@@ -71,7 +71,7 @@ DICTIONARY = (
 )
 
 
-def check(compression: Compression | None) -> None:
+def check_compression(compression: Compression | None) -> None:
     """Raise an error for a compression that there is not, or whose library is not installed."""
     if compression not in (None, "zlib", "zstd"):
         raise ConfigError(f'compression must be None, "zlib" or "zstd", not {compression!r:.200}')
@@ -79,35 +79,35 @@ def check(compression: Compression | None) -> None:
         _Zstd()  # not the one that this worker thread may have already
 
 
-def stored(content: bytes, compression: Compression | None) -> bytes:
+def compress_chunk(content: bytes, compression: Compression | None) -> bytes:
     """A piece as it is stored."""
     if compression and SMALLEST <= len(content) <= LARGEST:
         packed = _PACK[compression](content)
         if len(content) > TIGHTEST * len(packed):
-            packed = _deflated(content)
+            packed = _deflate(content)
         if len(packed) <= len(content):
             return packed
     return PLAIN + content
 
 
-def content_of(chunk: bytes) -> bytes:
+def decompress_chunk(chunk: bytes) -> bytes:
     """The content of a stored chunk; raises `ValueError` if it cannot be read."""
     if chunk.startswith(PLAIN):
         return chunk[1:]
     codec, packed = chunk[:1], chunk[1:]
     if codec == ZLIB:
-        return _inflated(packed)
+        return _inflate(packed)
     if codec == ZSTD:
         return _zstd().decompress(packed)
     raise ValueError(f"chunk is stored in an unknown way: {codec!r}")
 
 
-def _deflated(content: bytes) -> bytes:
+def _deflate(content: bytes) -> bytes:
     deflate = zlib.compressobj(zdict=DICTIONARY)
     return ZLIB + deflate.compress(content) + deflate.flush()
 
 
-def _inflated(packed: bytes) -> bytes:
+def _inflate(packed: bytes) -> bytes:
     inflate = zlib.decompressobj(zdict=DICTIONARY)
     try:
         content = inflate.decompress(packed, 1 + min(LARGEST, TIGHTEST * (1 + len(packed))))
@@ -152,6 +152,6 @@ def _zstd() -> _Zstd:
 
 
 _PACK: dict[Compression, Callable[[bytes], bytes]] = {
-    "zlib": _deflated,
+    "zlib": _deflate,
     "zstd": lambda content: _zstd().compress(content),
 }

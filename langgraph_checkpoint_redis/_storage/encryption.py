@@ -52,13 +52,13 @@ class _Decrypting:
                 raise PlaintextFound("is not encrypted, though the serializer encrypts")
             return self._serde.loads_typed(data)
         if self._is_own:  # it may decrypt in another way
-            return _decrypted(data[0], self._serde.loads_typed, data)
+            return _decrypt(data[0], self._serde.loads_typed, data)
         kind, cipher_name = data[0].split("+", 1)
-        content = _decrypted(data[0], self._serde.cipher.decrypt, cipher_name, data[1])
+        content = _decrypt(data[0], self._serde.cipher.decrypt, cipher_name, data[1])
         return self._serde.serde.loads_typed((kind, content))
 
 
-def _decrypted(type_: str, decrypt: Callable[..., T], *args: Any) -> T:
+def _decrypt(type_: str, decrypt: Callable[..., T], *args: Any) -> T:
     """Call a function that decrypts."""
     try:
         return decrypt(*args)
@@ -68,7 +68,7 @@ def _decrypted(type_: str, decrypt: Callable[..., T], *args: Any) -> T:
         raise
 
 
-def reading(serde: SerializerProtocol, *, allow_plaintext: bool) -> SerializerProtocol:
+def with_decryption(serde: SerializerProtocol, *, allow_plaintext: bool) -> SerializerProtocol:
     """Return a serializer for what is stored."""
     # Not by `isinstance`, which is slow where a base is a protocol; this is asked for every reply.
     if EncryptedSerializer in type(serde).__mro__:
@@ -76,7 +76,7 @@ def reading(serde: SerializerProtocol, *, allow_plaintext: bool) -> SerializerPr
     return serde
 
 
-def loaded(serde: SerializerProtocol, typed: tuple[str, bytes]) -> Any:
+def load_value(serde: SerializerProtocol, typed: tuple[str, bytes]) -> Any:
     """Return what a serializer makes of bytes.
 
     A serializer that does not encrypt calls the type of what is encrypted unknown. And `ormsgpack`
@@ -98,12 +98,12 @@ def loaded(serde: SerializerProtocol, typed: tuple[str, bytes]) -> Any:
 HOOK_FAILED = "ext_hook failed"
 
 
-def reencrypted(serde: EncryptedSerializer, typed: tuple[str, bytes]) -> tuple[str, bytes]:
+def reencrypt(serde: EncryptedSerializer, typed: tuple[str, bytes]) -> tuple[str, bytes]:
     """What a serializer would store now in the place of what it did, which is not looked into."""
     type_, data = typed
     kind, _, cipher_name = type_.partition("+")
     if cipher_name:
-        data = _decrypted(type_, serde.cipher.decrypt, cipher_name, data)
+        data = _decrypt(type_, serde.cipher.decrypt, cipher_name, data)
     new_name, ciphertext = serde.cipher.encrypt(data)
     return f"{kind}+{new_name}", ciphertext
 

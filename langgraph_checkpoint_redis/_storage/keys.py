@@ -25,8 +25,6 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from redis.crc import key_slot
-
 # Braces would end the hash tag, `%` starts an escape, control characters spoil every tool's output.
 _UNSAFE = re.compile(r"[{}%\x00-\x1f\x7f]")
 _GLOB = re.compile(r"([\\*?\[\]])")
@@ -87,17 +85,12 @@ def _thread_keys(prefix: str, thread_id: str) -> ThreadKeys:
     return ThreadKeys._make([start + part for part in _PARTS])
 
 
-def thread_id(key: str) -> str:
+def thread_id_of(key: str) -> str:
     """The thread that a key belongs to; no prefix has braces, and no tag."""
     return unquote(key[key.index("{") + 1 : key.index("}")])
 
 
-def starts_of(keys: Iterable[bytes], part: bytes) -> list[bytes]:
+def list_starts(keys: Iterable[bytes], part: bytes) -> list[bytes]:
     """Return what those keys that are this part of a thread begin with, as all of its keys do."""
     end = b":" + part
     return [key[: -len(end)] for key in keys if key.endswith(end)]
-
-
-def same_slot(one: bytes, other: bytes) -> bool:
-    """Whether a cluster keeps both keys in one slot."""
-    return bool(key_slot(one) == key_slot(other))

@@ -18,9 +18,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from langgraph_checkpoint_redis._protocol.requests import AtNode, Call, Primaries, Request
-from langgraph_checkpoint_redis._protocol.resp import Command, in_bytes, packed
+from langgraph_checkpoint_redis._protocol.resp import Command, encode_command, pack_commands
 from langgraph_checkpoint_redis._runtime.log import report_failover
-from langgraph_checkpoint_redis._scripts.transactions import PROBE, replies_to_call, transaction
+from langgraph_checkpoint_redis._scripts.transactions import (
+    PROBE,
+    build_transaction,
+    read_transaction,
+)
 
 from .clients import (
     CONNECTIONS,
@@ -38,7 +42,7 @@ from .clients import (
 )
 from .permits import AsyncPermits, async_permits_of
 from .shared import Lines, finish
-from .sync import ASKING, READWRITE, REDIRECTIONS, cannot_confirm, key_of, known
+from .sync import ASKING, READWRITE, REDIRECTIONS, cannot_confirm, check_node_known, key_of
 from .urls import Url
 
 SHARED = 4  # lines that calls share
@@ -60,7 +64,7 @@ class AsyncLink(ABC):
         if not replies:
             replies = await ask(request.commands())
             if is_unknown_script(replies[0]):
-                replies = await ask(request.teaching_commands())
+                replies = await ask(request.eval_commands())
         return request.result(replies)
 
     async def _ask_ahead(self, call: Call, first: int, ask: Ask) -> Sequence[Any]:
@@ -120,7 +124,7 @@ class AsyncClientLink(AsyncLink):
 
     async def _ask_one(self, command: Command) -> Any:
         try:
-            return await self._client.execute_command(*in_bytes(command), **RAW)
+            return await self._client.execute_command(*encode_command(command), **RAW)
         except Exception as error:
             if is_error(error, "ResponseError"):
                 return error
@@ -132,7 +136,7 @@ class AsyncClientLink(AsyncLink):
     async def _ask_together(self, commands: Sequence[Command]) -> Sequence[Any]:
         async with self._client.pipeline(transaction=False) as pipeline:
             for command in commands:
-                pipeline.execute_command(*in_bytes(command), **RAW)
+                pipeline.execute_command(*encode_command(command), **RAW)
             replies: list[Any] = await pipeline.execute(raise_on_error=False)
             return replies
 
@@ -226,7 +230,7 @@ class AsyncClusterLink(AsyncClientLink):
             replies = await self._ask_node(node, commands, asking=asking)
             asking = is_error(replies[0], "AskError") and not is_error(replies[0], "MovedError")
             if asking:
-                node = known(client.get_node(replies[0].host, replies[0].port))
+                node = check_node_known(client.get_node(replies[0].host, replies[0].port))
             elif is_error(replies[0], "MovedError"):
                 await client.nodes_manager.initialize()
                 node = client.get_node_from_key(key)
@@ -239,7 +243,7 @@ class AsyncClusterLink(AsyncClientLink):
     ) -> Sequence[Any]:
         before = [*([READWRITE] if reads_from_replicas(self._client) else [])]
         before += [ASKING] if asking else []
-        data = packed([*before, *commands])
+        data = pack_commands([*before, *commands])
         replies = await self._lines_to(node).ask(data, len(before) + len(commands))
         return replies[len(before) :]
 
@@ -284,7 +288,7 @@ class AsyncOwnLink(AsyncLink):
             self._has_transactions = not any(isinstance(each, Exception) for each in replies)
         if not self._has_transactions:
             return []
-        return replies_to_call(await ask(transaction(call, first)))
+        return read_transaction(await ask(build_transaction(call, first)))
 
     @property
     def was_reached(self) -> bool:
@@ -292,12 +296,12 @@ class AsyncOwnLink(AsyncLink):
         return self._shared.was_reached or self._lone.was_reached
 
     def _ask(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:
-        data = packed(commands)
+        data = pack_commands(commands)
         lines = self._lone if len(data) > LARGE else self._shared
         return lines.ask(data, len(commands))
 
     def _ask_and_wait(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:
-        return self._lone.ask(packed(commands), len(commands))
+        return self._lone.ask(pack_commands(commands), len(commands))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -384,7 +388,7 @@ class AsyncSentinelLink(AsyncOwnLink):
             await sentinel.connection_pool.disconnect(inuse_connections=False)
 
 
-def async_link(redis: Any) -> AsyncLink:
+def make_async_link(redis: Any) -> AsyncLink:
     """The link of a saver that was made from a client or a URL, in the running event loop."""
     if is_cluster(redis):
         return AsyncClusterLink(redis)

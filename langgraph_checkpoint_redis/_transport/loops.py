@@ -22,9 +22,9 @@ from weakref import WeakKeyDictionary, WeakSet, finalize
 from langgraph_checkpoint_redis._runtime.forks import reset_in_children
 from langgraph_checkpoint_redis.errors import EventLoopError
 
-from .async_ import AsyncLink, async_link
-from .clients import SECONDS_TO_RECOVER
+from .async_ import AsyncLink, make_async_link
 from .inherited import start_afresh
+from .retry import SECONDS_TO_RECOVER
 from .urls import Url
 
 T = TypeVar("T")
@@ -88,7 +88,7 @@ class Connections:
         links = _links_in(loop)
         kept = links.get(self)
         if kept is None:
-            link = async_link(self.redis)
+            link = make_async_link(self.redis)
             kept = Kept(link, _keep(link, self._reached))
             with self._lock:
                 self._forget_closed_loops()
@@ -171,7 +171,7 @@ class Connections:
             if loop is asyncio.get_running_loop():
                 await kept.keeper.aclose()
             elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(_closed(kept.keeper), loop)
+                closing = asyncio.run_coroutine_threadsafe(_close(kept.keeper), loop)
                 await asyncio.wrap_future(closing)
         if own_loop is not None:
             own_loop.call_soon_threadsafe(own_loop.stop)
@@ -186,7 +186,7 @@ def _links_in(loop: AbstractEventLoop) -> MutableMapping[Connections, Kept]:
     return links
 
 
-async def _closed(keeper: AsyncGenerator[None, None]) -> None:
+async def _close(keeper: AsyncGenerator[None, None]) -> None:
     await keeper.aclose()
 
 

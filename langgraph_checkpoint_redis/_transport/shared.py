@@ -21,14 +21,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from langgraph_checkpoint_redis._protocol.resp import in_resp2, packed, replies
+from langgraph_checkpoint_redis._protocol.resp import force_resp2, make_parser, pack_commands
 from langgraph_checkpoint_redis._runtime.log import report_lost, report_reconnect
 
-from .clients import is_last_word, must_leave
+from .clients import is_last_word
+from .retry import must_leave
 
 PATIENCE = 0.005  # seconds that a shared line may take for an answer before another is opened
 IDLE = -1.0  # instead of such seconds: the clock of some event loops stands still within a step
-PING = packed([("PING",)])
+PING = pack_commands([("PING",)])
 SECONDS_TO_FINISH = 1.0  # that a cancelled call waits for what it has sent
 
 
@@ -91,7 +92,7 @@ class Line(asyncio.Protocol):
         self._connection = connection
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
-        self._replies = replies()
+        self._replies = make_parser()
         self._answers: deque[Answer] = deque()
         self._unsent: list[bytes] = []
         self._heard, self._unheard_bytes = self._loop.time(), 0
@@ -276,7 +277,7 @@ class Lines:
 
     async def _opened(self) -> Line:
         self._refuse_if_closed()
-        connection = self._source.connection_class(**in_resp2(self._source.connection_kwargs))
+        connection = self._source.connection_class(**force_resp2(self._source.connection_kwargs))
         try:
             await connection.connect()
             if self._check:

@@ -38,7 +38,7 @@ def remove_reviver(path: str, revive: Revive) -> None:
         _revivers.pop(path, None)
 
 
-def _revived(path: str) -> bool:
+def _revive(path: str) -> bool:
     """Revive the server at a socket; return whether something here can do that."""
     revivers = _revivers.get(path)
     if not revivers:
@@ -54,7 +54,7 @@ class SocketConnection(UnixDomainSocketConnection):
         try:
             return super()._connect()  # type: ignore[no-untyped-call]
         except _ABSENT:
-            if not _revived(self.path):
+            if not _revive(self.path):
                 raise
             return super()._connect()  # type: ignore[no-untyped-call]
 
@@ -75,11 +75,11 @@ class AsyncSocketConnection(AsyncUnixDomainSocketConnection):
         try:
             await super()._connect()  # type: ignore[no-untyped-call]
         except _ABSENT:
-            if not await asyncio.to_thread(_revived, self.path):
+            if not await asyncio.to_thread(_revive, self.path):
                 raise
             await super()._connect()  # type: ignore[no-untyped-call]
 
 
-def class_for(of: ModuleType) -> type:
+def connection_class(of: ModuleType) -> type:
     """Return the class of connections for `redis` or for `redis.asyncio`."""
     return AsyncSocketConnection if of.__name__.endswith("asyncio") else SocketConnection

@@ -28,11 +28,21 @@ from redis.exceptions import InvalidResponse, RedisError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from langgraph_checkpoint_redis._protocol.requests import AtNode, Call, Primaries, Request
-from langgraph_checkpoint_redis._protocol.resp import Argument, Command, in_bytes, in_resp2, packed
-from langgraph_checkpoint_redis._protocol.resp import replies as new_replies
+from langgraph_checkpoint_redis._protocol.resp import (
+    Argument,
+    Command,
+    encode_command,
+    force_resp2,
+    pack_commands,
+)
+from langgraph_checkpoint_redis._protocol.resp import make_parser as new_replies
 from langgraph_checkpoint_redis._runtime.forks import reset_in_children
 from langgraph_checkpoint_redis._runtime.log import report_failover, report_lost, report_reconnect
-from langgraph_checkpoint_redis._scripts.transactions import PROBE, replies_to_call, transaction
+from langgraph_checkpoint_redis._scripts.transactions import (
+    PROBE,
+    build_transaction,
+    read_transaction,
+)
 from langgraph_checkpoint_redis.errors import ConfigError
 
 from .clients import (
@@ -45,13 +55,13 @@ from .clients import (
     is_error,
     is_last_word,
     is_unknown_script,
-    must_leave,
     named_primary,
     reads_from_replicas,
     sentinels,
 )
 from .inherited import start_afresh
 from .permits import Permits, permits_of
+from .retry import must_leave
 from .urls import Url
 
 SOME, MORE = 2**16, 2**18  # bytes to take from a connection: at first, and where that is not all
@@ -72,7 +82,7 @@ def key_of(command: Command) -> Argument:
     return command[1]
 
 
-def known(node: Any) -> Any:
+def check_node_known(node: Any) -> Any:
     """A node that a slot is moving to; one that is new is known once it has a slot."""
     if node is None:
         raise TryAgainError("a slot is moving to a node that is not known yet")
@@ -100,7 +110,7 @@ class Link(ABC):
             if not replies:
                 replies = ask(request.commands())
                 if is_unknown_script(replies[0]):
-                    replies = ask(request.teaching_commands())
+                    replies = ask(request.eval_commands())
         finally:
             queue.pop(turn, None)  # first, and in one step: see `Permits`
             if len(queue) >= limit:
@@ -174,7 +184,7 @@ class ClientLink(Link):
 
     def _ask_one(self, command: Command) -> Any:
         try:
-            return self.client.execute_command(*in_bytes(command), **RAW)
+            return self.client.execute_command(*encode_command(command), **RAW)
         except Exception as error:
             if is_error(error, "ResponseError"):
                 return error
@@ -213,7 +223,7 @@ def cannot_confirm(client: Any) -> ConfigError:
 def _pipelined(client: Any, commands: Sequence[Command]) -> Sequence[Any]:
     with client.pipeline(transaction=False) as pipeline:
         for command in commands:
-            pipeline.execute_command(*in_bytes(command), **RAW)
+            pipeline.execute_command(*encode_command(command), **RAW)
         replies: list[Any] = pipeline.execute(raise_on_error=False)
         return replies
 
@@ -260,7 +270,7 @@ class ClusterLink(ClientLink):
             replies = self._ask_node(node, commands, asking=asking)
             asking = is_error(replies[0], "AskError") and not is_error(replies[0], "MovedError")
             if asking:
-                node = known(client.get_node(replies[0].host, replies[0].port))
+                node = check_node_known(client.get_node(replies[0].host, replies[0].port))
             elif is_error(replies[0], "MovedError"):
                 client.nodes_manager.initialize()
                 node = client.get_node_from_key(key)
@@ -308,7 +318,7 @@ class OwnLink(Link):
         idle = self._idle  # a connection made before others were left does not join later ones
         wire = self._wire(idle)
         try:
-            replies = wire.ask(packed(commands), len(commands))
+            replies = wire.ask(pack_commands(commands), len(commands))
         except BaseException as error:
             wire.close()  # what it may still receive belongs to nobody,
             self._close_idle()  # and those that are as old may have had the same fate
@@ -322,7 +332,9 @@ class OwnLink(Link):
     def _ask_ahead(self, call: Call, first: int, ask: Ask) -> Sequence[Any]:
         if self._has_transactions is None:
             self._has_transactions = not any(isinstance(each, Exception) for each in ask(PROBE))
-        return replies_to_call(ask(transaction(call, first))) if self._has_transactions else []
+        return (
+            read_transaction(ask(build_transaction(call, first))) if self._has_transactions else []
+        )
 
     def _wire(self, idle: deque[_Wire]) -> _Wire:
         try:
@@ -422,7 +434,7 @@ class SentinelLink(OwnLink):
 
     def _check(self, wire: _Wire) -> None:
         try:
-            check_role(wire.ask(packed([("ROLE",)]), 1)[0])
+            check_role(wire.ask(pack_commands([("ROLE",)]), 1)[0])
         except BaseException:
             wire.close()
             raise
@@ -444,7 +456,7 @@ class _Wire:
 
     def __init__(self, pool: Any) -> None:
         """Connect, with the settings of a pool."""
-        self._connection = pool.connection_class(**in_resp2(pool.connection_kwargs))
+        self._connection = pool.connection_class(**force_resp2(pool.connection_kwargs))
         self._connection.connect()
         self._replies = new_replies()
         reset_in_children(self)
@@ -526,7 +538,7 @@ class _Wire:
         self._connection.disconnect()
 
 
-def link(redis: Any) -> Link:
+def make_link(redis: Any) -> Link:
     """The link of a saver that was made from a client or a URL."""
     if is_cluster(redis):
         return ClusterLink(redis)

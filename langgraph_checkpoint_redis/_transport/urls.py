@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from socket import timeout as socket_timeout
 from types import ModuleType
 from typing import Any
@@ -22,10 +23,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from langgraph_checkpoint_redis import __version__
+from langgraph_checkpoint_redis._version import __version__
 from langgraph_checkpoint_redis.errors import ConfigError
 
-from .sockets import class_for
+from .sockets import connection_class
 
 NAME = "langgraph-checkpoint-redis-core"
 SECONDS_TO_ANSWER = 5.0  # for each connecting, sending and receiving, unless the URL says otherwise
@@ -105,7 +106,7 @@ class Url:
             return self._sentinel(of, retry).master_for(self.service)
         client = of.Redis.from_url(self.plain, retry=retry, **_OPENED)
         if self.plain.startswith("unix"):
-            client.connection_pool.connection_class = class_for(of)
+            client.connection_pool.connection_class = connection_class(of)
         return client
 
     def _sentinel(self, of: ModuleType, retry: Any) -> Any:
@@ -122,7 +123,7 @@ class Url:
         return of.Sentinel(self.hosts, sentinel_kwargs=for_sentinels, retry=retry, **options)
 
 
-def parsed(text: str) -> Url:
+def read_url(text: str) -> Url:
     """What a URL says, all of it checked; errors show no part that could be of a password."""
     match = _URL.fullmatch(text)
     if not match:
@@ -221,3 +222,13 @@ _FIT: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "encoding": (_keeps_ascii, "one that keeps ASCII, such as utf-8"),
 }
+
+
+def expand_home(name: str, path: str) -> Path:
+    """Return a path, with the home directory for `~`: settings and URLs never saw a shell."""
+    try:
+        return Path(path).expanduser() if path.startswith("~") else Path(path)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{name} {path!r:.200} names a home directory that is not known"
+        ) from error

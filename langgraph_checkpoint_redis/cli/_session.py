@@ -18,10 +18,10 @@ import redis as redis_py
 import typer
 from redis.exceptions import NoPermissionError
 
-from langgraph_checkpoint_redis._admin.threads import ThreadInfo, _time
+from langgraph_checkpoint_redis._admin.threads import ThreadInfo, parse_time
 from langgraph_checkpoint_redis._admin.walks import traces
-from langgraph_checkpoint_redis._protocol.requests import Commands, Operation, asked
-from langgraph_checkpoint_redis._transport.urls import parsed
+from langgraph_checkpoint_redis._protocol.requests import Commands, Operation, ask
+from langgraph_checkpoint_redis._transport.urls import read_url
 from langgraph_checkpoint_redis.errors import CorruptThreadError, ThreadNotFoundError
 from langgraph_checkpoint_redis.moving import opened
 from langgraph_checkpoint_redis.saver import RedisSaver
@@ -96,7 +96,7 @@ class Session:
     @contextmanager
     def client(self) -> Iterator[Any]:
         """A client of redis-py, once the server has answered."""
-        with closing(parsed(self.url).client(redis_py)) as client:
+        with closing(read_url(self.url).client(redis_py)) as client:
             with suppress(NoPermissionError):  # that is an answer, too
                 client.ping()
             yield client
@@ -172,7 +172,7 @@ def check_there(saver: RedisSaver, thread_id: str) -> None:
     """Raise an error if there is no such thread; a damaged one is there."""
     keys = saver._shared.keyspace.thread(thread_id)
     commands = (("EXISTS", keys.writes), *traces(keys))
-    if not any(saver._run(asked(Commands(commands)))):
+    if not any(saver._run(ask(Commands(commands)))):
         raise ThreadNotFoundError(thread_id)
 
 
@@ -233,4 +233,4 @@ def existing(saver: RedisSaver, thread_id: str) -> ThreadInfo:
 
 def made_at(checkpoint_id: str) -> datetime | None:
     """When a checkpoint was made, if its id tells."""
-    return _time(checkpoint_id.encode())
+    return parse_time(checkpoint_id.encode())

@@ -14,12 +14,16 @@ from typing import Any
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
 
-from langgraph_checkpoint_redis._core.arguments import Place
-from langgraph_checkpoint_redis._core.listing import cursor
+from langgraph_checkpoint_redis._core.listing import make_cursor
 from langgraph_checkpoint_redis._core.operations import Operations
 from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
-from langgraph_checkpoint_redis._storage import codec
-from langgraph_checkpoint_redis._storage.codec import Record, Write
+from langgraph_checkpoint_redis._storage.records import (
+    CheckpointRow,
+    Write,
+    parse_checkpoint_row,
+    parse_writes_row,
+)
+from langgraph_checkpoint_redis._storage.refs import CheckpointRef
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._reading import Unreadable
@@ -67,7 +71,9 @@ class Step:
 class _Timeline(Operations):
     __slots__ = ()
 
-    def writes(self, thread_id: str, records: Sequence[Record]) -> Operation[list[list[Write]]]:
+    def writes(
+        self, thread_id: str, records: Sequence[CheckpointRow]
+    ) -> Operation[list[list[Write]]]:
         """What tasks wrote on top of each of some checkpoints."""
         key = self._keys(thread_id).writes
         replies = yield Commands(
@@ -76,7 +82,7 @@ class _Timeline(Operations):
                 for place in (f"{record.namespace}\0{record.checkpoint_id}" for record in records)
             )
         )
-        return [[w for row in rows for w in codec.stored_writes(row)] for rows in replies]
+        return [[w for row in rows for w in parse_writes_row(row)] for rows in replies]
 
 
 def _operations(saver: RedisSaver) -> _Timeline:
@@ -85,12 +91,12 @@ def _operations(saver: RedisSaver) -> _Timeline:
 
 def records(
     saver: RedisSaver, thread_id: str, namespace: str | None = None
-) -> Iterator[list[Record]]:
+) -> Iterator[list[CheckpointRow]]:
     """Pages of a thread's checkpoints, newest first, of all namespaces or of one."""
-    position = cursor(None, None, None, None)._replace(namespace=namespace)
+    position = make_cursor(None, None, None, None)._replace(namespace=namespace)
     while position.more:
         rows = saver._run(_operations(saver).rows(thread_id, position, whole=False))
-        page = [codec.record(row[0]) for row in rows.rows]
+        page = [parse_checkpoint_row(row[0]) for row in rows.rows]
         position = position.moved(rows, page, len(page))
         yield page
 
@@ -104,7 +110,9 @@ def steps(saver: RedisSaver, thread_id: str, namespace: str | None = None) -> It
                 yield _step(saver, thread_id, record, of_tasks)
 
 
-def _step(saver: RedisSaver, thread_id: str, record: Record, writes: Sequence[Write]) -> Step:
+def _step(
+    saver: RedisSaver, thread_id: str, record: CheckpointRow, writes: Sequence[Write]
+) -> Step:
     found = _read(saver, thread_id, *record.place) if _is_telling(record, writes) else None
     channels = {channel for channel, _ in record.entries()}
     tasks = _tasks(found, writes) if found else {}
@@ -132,7 +140,7 @@ def _step(saver: RedisSaver, thread_id: str, record: Record, writes: Sequence[Wr
     )
 
 
-def _is_telling(record: Record, writes: Sequence[Write]) -> bool:
+def _is_telling(record: CheckpointRow, writes: Sequence[Write]) -> bool:
     """Whether values of a checkpoint, or of writes to it, say what it waits for."""
     asked = any(write.channel in (INTERRUPT, ERROR) for write in writes)
     return asked or any(
@@ -147,8 +155,8 @@ def _is_deferred(name: str, entry: Sequence[Any]) -> bool:
 
 
 def _size(entry: Sequence[Any]) -> int:
-    _, literal, *rope = entry
-    return int(rope[0]) if rope else len(literal)
+    _, inline, *tree = entry
+    return int(tree[0]) if tree else len(inline)
 
 
 # What a checkpoint says
@@ -260,7 +268,7 @@ def checkpoint(
 def _read(
     saver: RedisSaver, thread_id: str, namespace: str, checkpoint_id: str
 ) -> CheckpointTuple | None:
-    return saver.get_tuple(Place(thread_id, namespace, checkpoint_id).config(checkpoint_id))
+    return saver.get_tuple(CheckpointRef(thread_id, namespace, checkpoint_id).config(checkpoint_id))
 
 
 def _absent(saver: RedisSaver, thread_id: str, namespace: str, reference: str) -> str:

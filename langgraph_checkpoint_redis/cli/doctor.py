@@ -21,9 +21,9 @@ import typer
 from redis.exceptions import RedisError, ResponseError
 from rich.text import Text
 
-from langgraph_checkpoint_redis._admin.setup import OLDEST_SERVER, check
+from langgraph_checkpoint_redis._admin.setup import OLDEST_SERVER, check_server
 from langgraph_checkpoint_redis._transport.clients import is_cluster
-from langgraph_checkpoint_redis._transport.urls import Url, parsed
+from langgraph_checkpoint_redis._transport.urls import Url, read_url
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import emit, out, say, size, span, styled
@@ -93,7 +93,7 @@ def doctor(
     """
     session = context.obj
     with session.saver() as saver, session.client() as client:
-        patient = Patient(saver, client, parsed(session.url), _sections(client))
+        patient = Patient(saver, client, read_url(session.url), _sections(client))
         findings = [finding for check in CHECKS for finding in check(patient)]
     if json:
         emit([_document(finding) for finding in findings])
@@ -185,7 +185,7 @@ def _version(patient: Patient) -> Findings:
 
 def _scripts(patient: Patient) -> Findings:
     try:
-        patient.saver._run(check(patient.saver._shared.options))
+        patient.saver._run(check_server(patient.saver._shared.options))
     except RedisError as error:
         advice = "allow EVAL and EVALSHA: all that savers do is a script"
         yield Finding("scripts", Level.fail, f"scripts do not run: {error}", advice)

@@ -23,7 +23,8 @@ from typing import Any, BinaryIO
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from langgraph_checkpoint_redis._core.arguments import home_expanded, identifier
+from langgraph_checkpoint_redis._storage.checks import check_id
+from langgraph_checkpoint_redis._transport.urls import expand_home
 from langgraph_checkpoint_redis.errors import (
     ConfigError,
     DamagedFileError,
@@ -105,7 +106,7 @@ class _Writer:
     def write_thread(self, origin: Store, thread_id: str, tally: Tally) -> None:
         """Write a thread; if it cannot be read, write that."""
         self._thread_sum = sha256()
-        written_id = identifier("thread_id", thread_id)  # InMemorySaver keeps UUIDs as they are
+        written_id = check_id("thread_id", thread_id)  # InMemorySaver keeps UUIDs as they are
         self._write({"thread": written_id})
         lines = _Lines(origin, thread_id, self._serde)
         for line in lines:
@@ -182,7 +183,7 @@ def path_of(file: str | os.PathLike[str]) -> Path:
     name = os.fspath(file)
     if not isinstance(name, str) or not name or "\0" in name:
         raise ConfigError(f"file must be a path or a binary file, not {file!r:.200}")
-    return home_expanded("file", name)
+    return expand_home("file", name)
 
 
 def _is_stream(path: Path) -> bool:

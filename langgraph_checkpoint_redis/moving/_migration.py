@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from functools import partial
 
-from langgraph_checkpoint_redis._core.arguments import identifier
+from langgraph_checkpoint_redis._storage.checks import check_id
 from langgraph_checkpoint_redis.errors import ConfigError
 
 from . import _reports, _threads
@@ -58,7 +58,7 @@ def migrate(
 
 def _migrated(source: Store, target: Store, thread_id: str) -> tuple[Outcome, int]:
     # InMemorySaver keeps ids that are UUIDs or ints as they are.
-    target_id = identifier("thread_id", thread_id)
+    target_id = check_id("thread_id", thread_id)
     return _threads.bring(lambda: source.items(thread_id), target, target_id)
 
 

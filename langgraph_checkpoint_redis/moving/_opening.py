@@ -14,8 +14,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from langgraph_checkpoint_redis._core.arguments import home_expanded
-from langgraph_checkpoint_redis._transport import urls
+from langgraph_checkpoint_redis._transport.urls import expand_home, read_url
 from langgraph_checkpoint_redis.errors import ConfigError, MissingLibraryError
 from langgraph_checkpoint_redis.saver import RedisSaver
 
@@ -55,7 +54,7 @@ def opened(url: str, *, existing: bool = False, **options: Any) -> Iterator[AnyS
 
 def _own(url: str) -> str:
     try:
-        urls.parsed(url)
+        read_url(url)
     except ConfigError as error:
         raise ConfigError(f"{FORMS}\n{error}") from None
     return url
@@ -74,7 +73,7 @@ class _Asked(NamedTuple):
         rest = self.url.partition(":")[2]
         if not rest.startswith("///") or rest == "///":
             raise ConfigError(f"{FORMS}\nA path begins after three slashes.")
-        return home_expanded("url: the path", unquote(rest.removeprefix("///")))
+        return expand_home("url: the path", unquote(rest.removeprefix("///")))
 
 
 def _redis(asked: _Asked) -> AbstractContextManager[AnySaver]:

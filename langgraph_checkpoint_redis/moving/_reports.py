@@ -12,7 +12,7 @@ from inspect import iscoroutinefunction
 from itertools import islice
 from typing import Literal
 
-from langgraph_checkpoint_redis._core.arguments import identifier
+from langgraph_checkpoint_redis._storage.checks import check_id
 from langgraph_checkpoint_redis.errors import ConfigError
 
 Outcome = Literal["copied", "present", "failed"]
@@ -153,4 +153,4 @@ def checked_ids(thread_ids: object) -> Sequence[str]:
     """Thread ids, each once, if they are a collection of them and no bare string."""
     if isinstance(thread_ids, str | bytes) or not hasattr(thread_ids, "__iter__"):
         raise ConfigError(f"thread_ids must be several str, or None, not {thread_ids!r:.200}")
-    return [*dict.fromkeys(identifier("each of thread_ids", thread_id) for thread_id in thread_ids)]
+    return [*dict.fromkeys(check_id("each of thread_ids", thread_id) for thread_id in thread_ids)]

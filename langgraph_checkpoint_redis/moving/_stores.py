@@ -25,13 +25,13 @@ from langgraph.checkpoint.base import (
     writes_sort_key,
 )
 
-from langgraph_checkpoint_redis._core.arguments import Place as StoredPlace
-from langgraph_checkpoint_redis._core.listing import cursor
+from langgraph_checkpoint_redis._core.listing import make_cursor
 from langgraph_checkpoint_redis._core.operations import Operations
 from langgraph_checkpoint_redis._protocol.requests import Operation
 from langgraph_checkpoint_redis._protocol.resp import Argument
 from langgraph_checkpoint_redis._scripts.calls import GET
-from langgraph_checkpoint_redis._storage import codec
+from langgraph_checkpoint_redis._storage.records import parse_checkpoint_row, parse_writes_row
+from langgraph_checkpoint_redis._storage.refs import CheckpointRef as StoredPlace
 from langgraph_checkpoint_redis.aio import AsyncRedisSaver
 from langgraph_checkpoint_redis.errors import ConfigError, RedisSaverError
 from langgraph_checkpoint_redis.saver import RedisSaver
@@ -169,19 +169,19 @@ class _Operations(Operations):
 
     def places(self, thread_id: str) -> Operation[list[Place]]:
         found: list[Place] = []
-        position = cursor(None, None, None, None)
+        position = make_cursor(None, None, None, None)
         while position.more:
             rows = yield from self.rows(thread_id, position, whole=False)
-            records = [codec.record(row[0]) for row in rows.rows]
+            records = [parse_checkpoint_row(row[0]) for row in rows.rows]
             found += [Place(*record.place) for record in records]
             position = position.moved(rows, records, len(records))
         return sorted(found)
 
     def keys_of_writes(self, place: StoredPlace) -> Operation[list[Key]]:
-        ropes = self.shared.threads.of(place.thread_id).packed_ropes(place.namespace)
-        args: list[Argument] = [ropes, 0, place.namespace, place.checkpoint_id]
+        trees = self.shared.caches.of(place.thread_id).packed_trees(place.namespace)
+        args: list[Argument] = [trees, 0, place.namespace, place.checkpoint_id]
         _, rows, *_ = yield GET(self._keys(place.thread_id), args)
-        stored = chain.from_iterable(codec.stored_writes(data) for row in rows for data in row[2])
+        stored = chain.from_iterable(parse_writes_row(data) for row in rows for data in row[2])
         return [writes_sort_key(*write[:3]) for write in stored]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from langgraph_checkpoint_redis._protocol.requests import Call, Request
-from langgraph_checkpoint_redis._storage.keys import thread_id as thread_of
+from langgraph_checkpoint_redis._storage.keys import thread_id_of as thread_of
 
 from .clients import Client, Process, Theme, drawn_process
 from .faults import FAULTS, expire, expire_all_marks

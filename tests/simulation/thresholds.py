@@ -18,8 +18,8 @@ from unittest.mock import patch
 from langgraph_checkpoint_redis._core import new_chunks, operations, options
 from langgraph_checkpoint_redis._protocol.requests import Script
 from langgraph_checkpoint_redis._scripts import calls
-from langgraph_checkpoint_redis._storage import chunking
-from langgraph_checkpoint_redis._transport import clients
+from langgraph_checkpoint_redis._storage import chunking, tree
+from langgraph_checkpoint_redis._transport import retry
 
 _LUA = files("langgraph_checkpoint_redis") / "_scripts"
 _INCLUDE = re.compile(r"^ *-- include (\w+)\n", re.MULTILINE)
@@ -45,14 +45,14 @@ OF_MODULES: Mapping[ModuleType, Mapping[str, Any]] = {
         "LITERAL": 12,
         "PIECE": 40,
         "DEEP": 300,
-        "SENT": 20,
         "RUN": 80,
         "INNER_RUN": 400,
         "RUN_RATE": 8,
     },
+    tree: {"SENT": 20},
     options: {"KNOWN_BYTES": 60_000},
     # A client whose connection breaks asks again at once, and never gives up by itself.
-    clients: {"FIRST_PAUSE": 0.0, "LONGEST_PAUSE": 0.0, "SECONDS_TO_RECOVER": 1e9},
+    retry: {"FIRST_PAUSE": 0.0, "LONGEST_PAUSE": 0.0, "SECONDS_TO_RECOVER": 1e9},
 }
 
 

@@ -11,7 +11,7 @@ local wanted, seen = {}, {}
 
 local is_marked -- whether all that a node refers to is marked already; see live.lua
 
-local known_ropes = {} -- those that the caller knows, as their levels
+local known_trees = {} -- those that the caller knows, as their levels
 
 -- Nodes that the caller knows and no value was seen to have, by level. Where other nodes have replaced them, most
 -- of what those refer to is the same: so the caller knows what the replaced ones refer to.
@@ -50,15 +50,15 @@ local function want(level, digests, first)
   see(level, digests, first or 1, true)
 end
 
--- Ropes that the caller knows, packed as a list of their levels: what they are made of is never wanted.
-local function leave_out(ropes)
-  known_ropes = cmsgpack.unpack(ropes)
+-- Trees that the caller knows, packed as a list of their levels: what they are made of is never wanted.
+local function leave_out(trees)
+  known_trees = cmsgpack.unpack(trees)
 end
 
 -- Where a level has digests that the caller may not know. Most values are the same as a known one, or begin as
 -- that does, or the other way round: their digests need not be looked at one by one.
 local function unknown_from(level, digests)
-  for _, levels in ipairs(known_ropes) do
+  for _, levels in ipairs(known_trees) do
     local known = levels[level + 1] or ''
     if string.sub(known, 1, #digests) == digests then
       levels[-level] = digests ~= ''
@@ -72,14 +72,14 @@ local function unknown_from(level, digests)
 end
 
 -- Sees all that the caller knows, for values that are like no known one, and for nodes, which may refer to it. At
--- -level, a rope says that a value has its nodes of that level.
+-- -level, a tree says that a value has its nodes of that level.
 local function take_known_apart()
-  for _, levels in ipairs(known_ropes) do
+  for _, levels in ipairs(known_trees) do
     for i, digests in ipairs(levels) do
       see(i - 1, digests, 1, false, not levels[1 - i])
     end
   end
-  known_ropes = {}
+  known_trees = {}
 end
 
 local function want_entry(entry)

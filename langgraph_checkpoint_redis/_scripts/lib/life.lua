@@ -17,7 +17,7 @@ local function expire_at(deadline)
   keep_control()
 end
 
--- For how many milliseconds a thread lives on that is written now, 0 for ever; arguments as of `live_on_by`.
+-- For how many milliseconds a thread lives on that is written now, 0 for ever; arguments as of `extend_expiry_by`.
 local function span_of(ttl, own)
   local span = tonumber(own ~= '' and control.ttl ~= '0' and own or control.ttl or ttl)
   if span == 0 and control.ttl ~= '0' and control.deadline then
@@ -62,7 +62,7 @@ end
 -- Makes a thread that was written or read live on, for its own time or else for `ttl` milliseconds; 0 is
 -- for callers that do not say: then it expires when it would, with all that is new. Returns the runs
 -- whose entries have to be renewed, and for how many milliseconds, as `runs_to_renew`.
-local function live_on(ttl)
+local function extend_expiry(ttl)
   ttl = tonumber(control.ttl or ttl)
   local is_for_ever = ttl == 0 and not control.deadline or control.ttl == '0'
   if is_for_ever or redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4]) == 0 then
@@ -86,7 +86,7 @@ local function live_on(ttl)
 end
 
 -- The same for a writer who may say how long this thread lives from now on: `own`, or empty.
-local function live_on_by(ttl, own)
+local function extend_expiry_by(ttl, own)
   if own ~= '' and control.ttl ~= '0' then
     control.ttl = own
   end
@@ -94,5 +94,5 @@ local function live_on_by(ttl, own)
   if noted and not (noted[1] == control.ttl and noted[2] == control.ttl) then
     set_own_ttl(control.ttl)
   end
-  return live_on(ttl)
+  return extend_expiry(ttl)
 end

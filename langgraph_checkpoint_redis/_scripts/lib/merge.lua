@@ -40,5 +40,5 @@ end
 local function merged_row(place, old_row, row)
   local old = groups_of(old_row)
   local merged = cmsgpack.pack(merge(old, groups_of(row)[2]))
-  return merged == cmsgpack.pack(old) and old_row or sealed(place .. '\0' .. merged)
+  return merged == cmsgpack.pack(old) and old_row or with_checksum(place .. '\0' .. merged)
 end

@@ -18,11 +18,11 @@ end
 local MANY, LARGE = 256, 256 * 1024 -- pieces; bytes in the pieces of a value that has no nodes
 local MANY_NODES = 1000 -- of one level
 
-local may_leave, is_left = false, 0
+local allow_truncation, truncated = false, 0
 
 local function want_value(entry)
-  if may_leave and #entry == 4 and entry[3] > LARGE then
-    is_left = 1
+  if allow_truncation and #entry == 4 and entry[3] > LARGE then
+    truncated = 1
   else
     want_entry(entry)
   end
@@ -36,7 +36,7 @@ local function fetch_some()
   end
   for level = top, 0, -1 do
     if wanted[level] and #wanted[level] > (level > 0 and MANY_NODES or MANY) then
-      is_left, wanted = 1, {}
+      truncated, wanted = 1, {}
       for each in pairs(seen) do
         wanted[each] = {}
       end
@@ -48,7 +48,7 @@ end
 
 -- Adds what is wanted to the reply.
 local function fetch()
-  if may_leave then
+  if allow_truncation then
     fetch_some()
   else
     expand(0, add_to_reply)

@@ -1,8 +1,8 @@
 -- Rows: finding them in a thread's two sorted sets, and reading their heads.
 --
--- A row of the timeline is  ns NUL checkpoint_id NUL head tail seal  and a row of the writes is
--- ns NUL checkpoint_id NUL task_id NUL groups seal, all with score 0, so that they are ordered by
--- their bytes. `head` and `groups` are msgpack; the tail is opaque here. The seal is a checksum of all
+-- A row of the timeline is  ns NUL checkpoint_id NUL head tail checksum  and a row of the writes is
+-- ns NUL checkpoint_id NUL task_id NUL groups checksum, all with score 0, so that they are ordered by
+-- their bytes. `head` and `groups` are msgpack; the tail is opaque here. The checksum is a checksum of all
 -- that is before it, so that a damaged row is neither used nor passed on.
 
 -- include refuse
@@ -16,18 +16,18 @@ local FORMAT, UNMARKED = 2, 1
 -- Head fields.
 local PARENT, RUN, ROOT, DELTA, CHANNELS = 2, 3, 4, 5, 6
 
-local SEAL = 4
+local CHECKSUM = 4
 
 local function checksum(bytes)
-  return tonumber(string.sub(redis.sha1hex(bytes), 1, 2 * SEAL), 16)
+  return tonumber(string.sub(redis.sha1hex(bytes), 1, 2 * CHECKSUM), 16)
 end
 
-local function sealed(bytes)
+local function with_checksum(bytes)
   return bytes .. struct.pack('>I4', checksum(bytes))
 end
 
 local function is_sealed(row)
-  local size = #row - SEAL
+  local size = #row - CHECKSUM
   return size >= 0 and struct.unpack('>I4', row, size + 1) == checksum(string.sub(row, 1, size))
 end
 

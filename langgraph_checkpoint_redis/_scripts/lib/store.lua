@@ -3,8 +3,8 @@
 local FIRST_CHUNK = 12
 local ns, id, head, tail = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3]), ARGV[4]
 local fields = fields_to_write_by()
-local care = care_for(ARGV[6], ARGV[7], ARGV[8], fields.ttl)
-local may_lack = fields.may_lack or care and care.is_being_swept()
+local guards = care_for(ARGV[6], ARGV[7], ARGV[8], fields.ttl)
+local may_lack = fields.may_lack or guards and guards.is_being_swept()
 
 local old_row = row_at(ns, id)
 local parent_row = head[PARENT] ~= '' and row_at(ns, head[PARENT]) or nil
@@ -123,13 +123,13 @@ local function check_ancestors()
   end
 end
 
--- Stores the checkpoint. Returns {1, the registration of its run if the thread has no need of it, what `live_on`
+-- Stores the checkpoint. Returns {1, the registration of its run if the thread has no need of it, what `extend_expiry`
 -- says}; or what `put` says of a checkpoint that cannot be stored so. Whatever could fail comes before the row,
 -- which is all that readers go by.
 local function store_checkpoint()
-  if care then
-    care.check_lease(ARGV[6])
-    care.check_checkpoint(ns, id, head)
+  if guards then
+    guards.check_lease(ARGV[6])
+    guards.check_checkpoint(ns, id, head)
   end
   if ARGV[9] == '1' then
     check_moved_on()
@@ -146,7 +146,7 @@ local function store_checkpoint()
     return {0, digests, channels}
   end
   local run, registration = head[RUN], ARGV[10]
-  local life = run and care and care.span_of(ARGV[7], ARGV[8]) or 0
+  local life = run and guards and guards.span_of(ARGV[7], ARGV[8]) or 0
   local token, is_lacking, score = nil, false, nil
   if run then
     token, is_lacking, score = judge_registration(run, registration, life)
@@ -158,13 +158,13 @@ local function store_checkpoint()
   note_rows('timeline', fields)
   store_chunks(FIRST_CHUNK)
   keep_chunks(fields)
-  if care then
-    care.mark(each_value, head)
+  if guards then
+    guards.mark(each_value, head)
   end
-  local is_only = care and redis.call('EXISTS', RUNS) == 0
+  local is_only = guards and redis.call('EXISTS', RUNS) == 0
   local is_held = count_runs(old_run, run, token)
-  if is_held and care then
-    care.note_entry(score, is_only)
+  if is_held and guards then
+    guards.note_entry(score, is_only)
   end
   local unused = registration ~= '' and not is_held and {with_tokens(run, ' ' .. registration:match('%S+'))} or {}
   if old_row then
@@ -174,10 +174,10 @@ local function store_checkpoint()
     -- include arrived
     note_arrival(ns, id, head, parent_row)
   end
-  redis.call('ZADD', TIMELINE, 0, sealed(prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail))
+  redis.call('ZADD', TIMELINE, 0, with_checksum(prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail))
   settle_chunks()
-  if not care then
+  if not guards then
     return {1, unused, {}, 0}
   end
-  return {1, unused, care.live_on_by(ARGV[7], ARGV[8])}
+  return {1, unused, guards.extend_expiry_by(ARGV[7], ARGV[8])}
 end

@@ -1,6 +1,7 @@
-"""Whether LangGraph's checkpoint library is new enough, said before anything needs it.
+"""The version of this package, and a check of the library that it needs.
 
-pip installs one that is, but other packages may have replaced it later.
+The check comes before anything else is imported. pip installs a version of langgraph-checkpoint
+that is new enough, but another package may have replaced it later.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from .errors import MissingLibraryError
+
+__version__ = "0.1.0"
 
 NEEDED = "4.3"
 
@@ -23,4 +26,4 @@ except ImportError as error:
         f"{found} ({error}): pip install -U 'langgraph-checkpoint>={NEEDED}'"
     ) from error
 
-__all__ = ["DeltaChannelHistory", "writes_sort_key"]
+__all__ = ["DeltaChannelHistory", "__version__", "writes_sort_key"]

@@ -3,7 +3,7 @@
 -- To define a function costs a script about as much as a small command does. So all of this is defined only
 -- where it is needed.
 
-local function take_care()
+local function load_guards()
   -- include control
   -- include lease
   -- include life
@@ -27,16 +27,16 @@ local function take_care()
     check_writes = check_writes,
     is_being_swept = is_being_swept,
     mark = mark,
-    live_on_by = live_on_by,
+    extend_expiry_by = extend_expiry_by,
     span_of = span_of,
     note_entry = note_entry,
   }
 end
 
 -- Nil if nothing is special about the thread, nor asked for by the caller: the token of its lease, and what
--- `live_on_by` takes. `noted_ttl` is what CHUNKS has of the control.
+-- `extend_expiry_by` takes. `noted_ttl` is what CHUNKS has of the control.
 local function care_for(token, ttl, own, noted_ttl)
   local is_asked = token ~= '' or ttl ~= '0' or own ~= ''
   local is_plain = not is_asked and not noted_ttl and redis.call('EXISTS', LIVE, KEYS[6]) == 0
-  return not is_plain and take_care() or nil
+  return not is_plain and load_guards() or nil
 end
