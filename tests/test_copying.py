@@ -34,8 +34,8 @@ from langgraph_checkpoint_redis import (
     ThreadExistsError,
     ThreadLeasedError,
 )
-from langgraph_checkpoint_redis._core import operations
 from langgraph_checkpoint_redis._protocol.requests import Call, Request
+from langgraph_checkpoint_redis._scripts import load
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
@@ -67,10 +67,10 @@ def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_parts_small(monkeypatch: pytest.MonkeyPatch) -> None:
     def smaller(name: str, pattern: str, numbers: str) -> None:
-        script = getattr(operations, name)
+        script = getattr(load, name)
         source, times = re.subn(pattern, numbers, script.source)
         assert times == 1
-        monkeypatch.setattr(operations, name, replace(script, source=source))
+        monkeypatch.setattr(load, name, replace(script, source=source))
 
     smaller("COPY", r"MEMBERS, BYTES, FEW = .*", "MEMBERS, BYTES, FEW = 0, 0, 0")
     smaller("DUMP", r"BYTES, MEMBERS = .*", "BYTES, MEMBERS = 5000, 3")

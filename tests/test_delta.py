@@ -206,7 +206,7 @@ def test_a_channels_history_is_what_langgraph_would_find_itself(
     drive: Driver, saver: Saver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A delta channel would be rebuilt from other writes than it was made of."""
-    monkeypatch.setattr("langgraph_checkpoint_redis._core.operations.ANCESTORS", 4)  # in many calls
+    monkeypatch.setattr("langgraph_checkpoint_redis._core.reading.ANCESTORS", 4)  # in many calls
     session = Session(drive, sequence(Both, a=says("a"), b=says("b")))
     _talk(session, 5)
     session.run({"log": ["branch"]}, session.history()[7].config)

@@ -25,7 +25,7 @@ from langgraph_checkpoint_redis import (
     MissingAncestorError,
     RedisSaver,
 )
-from langgraph_checkpoint_redis._core.operations import Operations
+from langgraph_checkpoint_redis._core import reading
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import AwaitedDriver, DirectDriver, Driver, Saver
@@ -223,16 +223,16 @@ def test_a_thread_that_is_pruned_while_a_history_is_read_is_read_as_it_is_then(
     elsewhere.put_writes(configs[0], [("log", ["z by another process" * 50])], "z")
     whole = generate_checkpoint(channel_values={"log": ["whole"]}, channel_versions={"log": "9"})
     elsewhere.put(configs[-1], whole, generate_metadata(), {"log": "9"})
-    bring = Operations._bring
+    fetch = reading._fetch
     asked = list[Any]()
 
-    def bring_after_pruning(*args: Any) -> Any:
+    def fetch_after_pruning(*args: Any) -> Any:
         if not asked:
             elsewhere.prune(["a"])
         asked.append(args)
-        return (yield from bring(*args))
+        return (yield from fetch(*args))
 
-    monkeypatch.setattr(Operations, "_bring", bring_after_pruning)
+    monkeypatch.setattr(reading, "_fetch", fetch_after_pruning)
     with pytest.raises(MissingAncestorError):
         lines(saver, configs[-1])
     assert len(asked) == 1

@@ -32,7 +32,7 @@ from langgraph_checkpoint_redis import (
     RedisSaverError,
     UnencryptedError,
 )
-from langgraph_checkpoint_redis._scripts.calls import REWRITE
+from langgraph_checkpoint_redis._scripts.load import REWRITE
 from langgraph_checkpoint_redis._storage.checksums import checksum_of, strip_checksum
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 

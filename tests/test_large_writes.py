@@ -20,9 +20,10 @@ from langgraph.checkpoint.base import ChannelVersions
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
 from langgraph_checkpoint_redis import RedisSaver, ThreadDeletedError, ThreadLeasedError
-from langgraph_checkpoint_redis._core import new_chunks, operations
+from langgraph_checkpoint_redis._core import new_chunks
 from langgraph_checkpoint_redis._protocol.requests import Call, Operation
-from langgraph_checkpoint_redis._scripts.calls import PRUNE, PUT_CHUNKS
+from langgraph_checkpoint_redis._scripts import load
+from langgraph_checkpoint_redis._scripts.load import PRUNE, PUT_CHUNKS
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
@@ -49,7 +50,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(new_chunks, name, number)
     steps = PRUNE.source.replace("local STEPS = 1000", "local STEPS = 5")
     assert steps != PRUNE.source
-    monkeypatch.setattr(operations, "PRUNE", replace(PRUNE, source=steps))
+    monkeypatch.setattr(load, "PRUNE", replace(PRUNE, source=steps))
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from langgraph_checkpoint_redis import (
     RunNeededError,
     ThreadChangedError,
 )
-from langgraph_checkpoint_redis._core import operations
 from langgraph_checkpoint_redis._protocol.requests import Operation
-from langgraph_checkpoint_redis._scripts.calls import DELETE_RUNS, PRUNE
+from langgraph_checkpoint_redis._scripts import load
+from langgraph_checkpoint_redis._scripts.load import DELETE_RUNS, PRUNE
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .stepping import steps
@@ -44,7 +44,7 @@ def deleting(saver: RedisSaver) -> Operation[None]:
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     for script in (PRUNE, DELETE_RUNS):
-        monkeypatch.setattr(operations, script.name.upper(), _in_small_steps(script))
+        monkeypatch.setattr(load, script.name.upper(), _in_small_steps(script))
 
 
 class Scene:

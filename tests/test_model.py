@@ -25,9 +25,9 @@ from langgraph_checkpoint_redis import (
     RedisSaver,
     ThreadExistsError,
 )
-from langgraph_checkpoint_redis._core import listing, operations
+from langgraph_checkpoint_redis._core import listing, reading
 from langgraph_checkpoint_redis._core import options as _options
-from langgraph_checkpoint_redis._scripts.calls import GET, HISTORY, LIST
+from langgraph_checkpoint_redis._scripts.load import GET, HISTORY, LIST
 
 from .driving import Saver
 from .strategies import (
@@ -167,10 +167,10 @@ class Comparison(Threads):
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make short threads take as many steps as long ones do, and nobody remember much."""
-    monkeypatch.setattr(operations, "PAGE", 3)
-    monkeypatch.setattr(operations, "ANCESTORS", 2)
-    monkeypatch.setattr(operations, "MUCH", 2000)
-    monkeypatch.setattr(operations, "KEPT", 20_000)
+    monkeypatch.setattr(reading, "PAGE", 3)
+    monkeypatch.setattr(reading, "ANCESTORS", 2)
+    monkeypatch.setattr(reading, "MUCH", 2000)
+    monkeypatch.setattr(reading, "KEPT", 20_000)
     monkeypatch.setattr(listing, "TOGETHER", 2)
     monkeypatch.setattr(_options, "KNOWN_BYTES", 20_000)
     bounds = {GET: ("BUDGET", "1000"), HISTORY: ("BUDGET", "1000"), LIST: ("FEW, BYTES", "2, 1000")}

@@ -17,6 +17,7 @@ from langgraph.checkpoint.base import ChannelVersions, CheckpointTuple
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
 from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
+from langgraph_checkpoint_redis._core import reading
 from langgraph_checkpoint_redis._protocol.requests import Call, Commands
 from langgraph_checkpoint_redis._storage.records import CheckpointRow, parse_checkpoint_row
 
@@ -81,10 +82,11 @@ def test_a_script_reads_a_bounded_number_of_chunks(client: redis.Redis, prefix: 
     writer, reader = (RedisSaver(client, prefix=prefix) for _ in range(2))
     put(writer, thread("a"), VALUES["long"], "1")
     assert client.hlen(f"{prefix}:{{a}}:chunks") > 9000
-    operations = reader._operations
+    context = reader._operations.context
+    cache, records = context.caches.of("a"), [record_of(client, prefix)]
     for operation in (
-        operations.get_tuple(thread("a")),
-        operations._matching("a", reader._shared.caches.of("a"), [record_of(client, prefix)]),
+        reading.get_tuple(context, thread("a")),
+        reading._read_whole(context, "a", cache, records, allow_truncation=True),
     ):
         request = next(operation)
         assert isinstance(request, Call)

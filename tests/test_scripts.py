@@ -39,8 +39,8 @@ from langgraph_checkpoint_redis._protocol.requests import (
     Script,
     Together,
 )
-from langgraph_checkpoint_redis._scripts import calls
-from langgraph_checkpoint_redis._scripts.calls import DELETE, FORGET_RUNS, GET, INDEX, PUT
+from langgraph_checkpoint_redis._scripts import calls, load
+from langgraph_checkpoint_redis._scripts.load import INDEX, PUT
 from langgraph_checkpoint_redis._storage.checksums import checksum_of, strip_checksum
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
@@ -50,7 +50,7 @@ LUA = Path(langgraph_checkpoint_redis.__file__).parent / "_scripts"
 FILES = sorted(file.stem for file in LUA.glob("*.lua"))
 INCLUDES = sorted(file.stem for file in (LUA / "lib").glob("*.lua"))
 OF_OWN_CONNECTIONS = {"ahead", "settle"}  # a client that was passed in sends all by one script
-SCRIPTS = {script.name: script for script in vars(calls).values() if isinstance(script, Script)}
+SCRIPTS = {script.name: script for script in vars(load).values() if isinstance(script, Script)}
 
 Contents = dict[bytes, object]
 T = TypeVar("T")
@@ -647,7 +647,9 @@ def test_reading_the_latest_checkpoint_is_one_call(operations: Operations) -> No
     """An operation could not be understood, or tested, without a server."""
     operation = operations.get_tuple(thread("a"))
     nothing_known = b"\x90"
-    assert next(operation) == GET(KEYS, [nothing_known, 1, "", ""])
+    assert next(operation) == calls.get(
+        KEYS, [("", "")], known_trees=nothing_known, allow_truncation=True
+    )
     assert finish(operation, [1, [], 0, [], []]) is None
 
 
@@ -655,17 +657,17 @@ def test_deleting_a_thread_takes_it_out_of_the_index_of_its_runs(operations: Ope
     """Runs would lead to threads that are gone."""
     operation = operations.delete_thread("a")
     run = Keyspace("lg").run("r")
-    assert next(operation) == DELETE(KEYS, [b"", 0])
+    assert next(operation) == calls.delete(KEYS, token=b"", tombstone=0, confirm=None)
     removal = ("ZREM", run, b"a\0token"), ("ZRANGE", run, -1, -1, "WITHSCORES")
     assert operation.send([b"r\0 token"]) == Commands(removal, may_fail=True)
-    assert operation.send([1, []]) == FORGET_RUNS(KEYS, ["r\0 token"])
+    assert operation.send([1, []]) == calls.forget_runs(KEYS, ["r\0 token"])
     assert finish(operation, 1) is None
 
 
 def test_a_thread_without_runs_is_deleted_by_one_call(operations: Operations) -> None:
     """Deleting would take more round trips than it needs."""
     operation = operations.delete_thread("a")
-    assert next(operation) == DELETE(KEYS, [b"", 0])
+    assert next(operation) == calls.delete(KEYS, token=b"", tombstone=0, confirm=None)
     assert finish(operation, []) is None
 
 
@@ -703,7 +705,7 @@ def test_a_put_that_lacks_something_on_the_server_is_sent_again_with_all_of_it(
 
 def test_calls_are_values() -> None:
     """A test could not compare them, and a call could change between two attempts to send it."""
-    assert GET(KEYS, ["", ""]) == GET([*KEYS], ("", ""))
-    assert len({GET(KEYS), GET(KEYS), DELETE(KEYS)}) == 2
+    assert calls.forget_runs(KEYS, ["r"]) == calls.forget_runs(KEYS, ("r",))
+    assert len({calls.runs_of(KEYS), calls.runs_of(KEYS), calls.forget_runs(KEYS, [])}) == 2
     with pytest.raises(AttributeError):
-        GET(KEYS).args = ()  # type: ignore[misc]
+        calls.runs_of(KEYS).args = ()  # type: ignore[misc]

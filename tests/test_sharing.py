@@ -27,7 +27,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langgraph_checkpoint_redis import RedisSaver
-from langgraph_checkpoint_redis._core import operations
+from langgraph_checkpoint_redis._core import reading
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 from langgraph_checkpoint_redis._storage.tree import DIGEST
 
@@ -351,7 +351,7 @@ def test_a_history_of_many_pages_brings_each_message_once(
     saver: Saver, fresh: Fresh, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looking back would move the whole conversation again with each page."""
-    monkeypatch.setattr(operations, "PAGE", 10)
+    monkeypatch.setattr(reading, "PAGE", 10)
     said = messages(60, 2000)
     configs = grow(fresh(), [said[: number + 1] for number in range(60)])
     traffic = Traffic(client)

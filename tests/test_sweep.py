@@ -28,8 +28,8 @@ from langgraph.checkpoint.conformance.test_utils import (
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_checkpoint_redis import RedisSaver
-from langgraph_checkpoint_redis._core import operations
 from langgraph_checkpoint_redis._protocol.requests import Call, Operation, Request, Script
+from langgraph_checkpoint_redis._scripts import load
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 from langgraph_checkpoint_redis._storage.records import (
     CheckpointRow,
@@ -280,7 +280,7 @@ def scene(client: redis.Redis, prefix: str) -> Scene:
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows or chunks at a time."""
     for name in ("PRUNE", "DELETE_RUNS"):
-        monkeypatch.setattr(operations, name, _in_small_steps(getattr(operations, name)))
+        monkeypatch.setattr(load, name, _in_small_steps(getattr(load, name)))
 
 
 def _in_small_steps(script: Script) -> Script:

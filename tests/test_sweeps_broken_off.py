@@ -20,9 +20,9 @@ from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, gen
 
 from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
-from langgraph_checkpoint_redis._core import operations
 from langgraph_checkpoint_redis._protocol.requests import Script
-from langgraph_checkpoint_redis._scripts.calls import DELETE_RUNS, PRUNE
+from langgraph_checkpoint_redis._scripts import load
+from langgraph_checkpoint_redis._scripts.load import DELETE_RUNS, PRUNE
 from langgraph_checkpoint_redis._storage.chunking import cut_msgpack
 from langgraph_checkpoint_redis._storage.keys import Keyspace, ThreadKeys
 
@@ -79,7 +79,7 @@ class Thread:
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows or chunks at a time, so that a sweep of few chunks takes many calls."""
     for script in (PRUNE, DELETE_RUNS):
-        monkeypatch.setattr(operations, script.name.upper(), _in_small_steps(script))
+        monkeypatch.setattr(load, script.name.upper(), _in_small_steps(script))
 
 
 BREAKS: dict[str, Callable[[Thread], object]] = {
@@ -192,7 +192,7 @@ def test_a_removal_whose_marks_are_always_gone_comes_to_an_end(
     client: redis.Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`prune` would never return on a server that evicts what a sweep needs."""
-    monkeypatch.setattr(operations, "PRUNE", _in_small_steps(PRUNE))
+    monkeypatch.setattr(load, "PRUNE", _in_small_steps(PRUNE))
     thread = Thread(client, prefix)
     for step in thread.pruning():
         client.unlink(thread.keys.live)

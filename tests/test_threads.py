@@ -25,7 +25,7 @@ from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver,
 from langgraph_checkpoint_redis._admin import threads
 from langgraph_checkpoint_redis._admin.threads import Limits
 from langgraph_checkpoint_redis._protocol.requests import Call, Request, Script, Together
-from langgraph_checkpoint_redis._scripts.calls import DELETE_UNUSED, INFO, NAMESPACES
+from langgraph_checkpoint_redis._scripts.load import DELETE_UNUSED, INFO, NAMESPACES
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import AwaitedSaver, Saver

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
+from langgraph_checkpoint_redis._core.cache import ThreadCache
 from langgraph_checkpoint_redis._core.driving import AsyncDriver, Driver
+from langgraph_checkpoint_redis._core.new_chunks import NewChunks, name_chunks
 from langgraph_checkpoint_redis._core.operations import Operations
 from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
-from langgraph_checkpoint_redis._scripts.calls import DELETE_RUNS, REWRITE, SCAN
+from langgraph_checkpoint_redis._scripts.load import DELETE_RUNS, REWRITE, SCAN
 from langgraph_checkpoint_redis._storage.checks import check_id
 from langgraph_checkpoint_redis._storage.checksums import strip_checksum
 from langgraph_checkpoint_redis._storage.corruption import CorruptionContext
@@ -91,7 +93,13 @@ class _ReencryptionOperations(Operations):
                 content = b"\0".join([name, row.packed(parts, self._again, anew)])
             levels = [level for entry in entries for level in anew[pack(entry)][3:]]
             told = (self.shared.token(thread_id), row.number, row.row, content)
-            args, _ = self._with_new_chunks(None, told, values, levels)
+            new = NewChunks(
+                {name: content for value in values for name, content in value.cut.nodes.items()},
+                {name: content for value in values for name, content in value.cut.pieces.items()},
+            )
+            compression = self.shared.options.compression
+            chunks_sent = name_chunks(values, new, ThreadCache(), compression, levels)
+            args = [*told, chunks_sent.named, *chunks_sent.pairs]
             stored = yield REWRITE(keys, args, self.shared.options.confirm)
             if not stored:
                 anew.clear()

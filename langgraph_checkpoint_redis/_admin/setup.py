@@ -8,7 +8,7 @@ from typing import Any
 from langgraph_checkpoint_redis._core.options import Options
 from langgraph_checkpoint_redis._protocol.confirm import Confirm
 from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
-from langgraph_checkpoint_redis._scripts.calls import CHECK
+from langgraph_checkpoint_redis._scripts.load import CHECK
 from langgraph_checkpoint_redis.errors import (
     DurabilityWarning,
     EvictionWarning,

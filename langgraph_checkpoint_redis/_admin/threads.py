@@ -23,7 +23,7 @@ from langgraph_checkpoint_redis._core.options import check_keep_last
 from langgraph_checkpoint_redis._protocol.durations import to_milliseconds
 from langgraph_checkpoint_redis._protocol.requests import Operation
 from langgraph_checkpoint_redis._protocol.resp import Argument
-from langgraph_checkpoint_redis._scripts.calls import DELETE_UNUSED, INFO, NAMESPACES, PRUNE
+from langgraph_checkpoint_redis._scripts.load import DELETE_UNUSED, INFO, NAMESPACES, PRUNE
 from langgraph_checkpoint_redis._storage.checks import check_id, check_text
 from langgraph_checkpoint_redis._storage.keys import ThreadKeys
 from langgraph_checkpoint_redis.errors import ConfigError

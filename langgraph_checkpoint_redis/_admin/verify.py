@@ -26,7 +26,7 @@ from langgraph_checkpoint_redis._core.run_index import Trouble
 from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
 from langgraph_checkpoint_redis._protocol.resp import Argument
 from langgraph_checkpoint_redis._runtime.interruptions import raise_interruption
-from langgraph_checkpoint_redis._scripts.calls import DELETE_RUNS, DROP, RECOUNT, SCAN, TRUST
+from langgraph_checkpoint_redis._scripts.load import DELETE_RUNS, DROP, RECOUNT, SCAN, TRUST
 from langgraph_checkpoint_redis._storage.checks import check_id
 from langgraph_checkpoint_redis._storage.corruption import CorruptionContext, parse_row_name
 from langgraph_checkpoint_redis._storage.keys import ThreadKeys

@@ -60,14 +60,14 @@ class Batch(Generic[T]):
     def __init__(self, thread_ids: Sequence[str], begin: Callable[[str], Operation[T]]) -> None:
         self.thread_ids = thread_ids
         self._operations = [begin(thread_id) for thread_id in thread_ids]
-        self._requests: list[Call | None] = []
+        self._requests: list[Call[Any] | None] = []
         self._results = dict[int, T]()
         for number, operation in enumerate(self._operations):
             self._requests.append(self._begun(number, operation))
 
-    def _begun(self, number: int, operation: Operation[T]) -> Call | None:
+    def _begun(self, number: int, operation: Operation[T]) -> Call[Any] | None:
         try:
-            return cast("Call", next(operation))
+            return cast("Call[Any]", next(operation))
         except StopIteration as done:  # it had nothing to ask for
             self._results[number] = done.value
             return None
@@ -93,7 +93,7 @@ class Done(Generic[T]):
         self.result = result
 
 
-def _after(operation: Operation[T], call: Call, reply: Any) -> Done[T] | Operation[T]:
+def _after(operation: Operation[T], call: Call[Any], reply: Any) -> Done[T] | Operation[T]:
     """What became of an operation; where its first request failed among others, it asks again."""
     if isinstance(reply, Exception):
         return _continue(operation, call)

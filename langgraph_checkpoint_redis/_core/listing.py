@@ -9,6 +9,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
 from langgraph_checkpoint_redis._protocol.resp import Argument
+from langgraph_checkpoint_redis._scripts.calls import Row
 from langgraph_checkpoint_redis._storage.records import CheckpointRow
 
 from .arguments import check_filter, check_limit, parse_before, parse_scope
@@ -23,8 +24,8 @@ class Cursor(NamedTuple):
 
     `namespace` is `None` for all, `only_id` empty for all; `left` is how many checkpoints the
     listing may still give, `None` for any number. `after` is where the page before ended, a
-    checkpoint id and a namespace; its chunks are `known`. Of many namespaces, `heads` has where
-    each goes on.
+    checkpoint id and a namespace; its chunks are in the `cache`. Of many namespaces, `heads` has
+    where each goes on.
     """
 
     namespace: str | None
@@ -80,7 +81,7 @@ class Rows(NamedTuple):
     `others` has where all other namespaces go on; it is `None` if there are none.
     """
 
-    rows: Sequence[Any]
+    rows: Sequence[Row]
     more: bool
     heads: Mapping[bytes, bytes]
     others: Mapping[bytes, bytes] | None

@@ -6,8 +6,18 @@ calls of their own, before the one that stores the row and refers to them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple
+
+from langgraph_checkpoint_redis._protocol.resp import Argument
+from langgraph_checkpoint_redis._scripts.calls import SentChunks
+from langgraph_checkpoint_redis._storage.compression import Compression, compress_chunk
+from langgraph_checkpoint_redis._storage.tree import list_named, pick_small_pieces
+from langgraph_checkpoint_redis._storage.values import Value
+
+from .cache import ThreadCache
+from .sending import Sending
 
 MANY, MANY_BYTES = 2000, 12 * 1024 * 1024  # chunks that come along with the row; more go ahead
 PART, PART_NODES, PART_BYTES = 1000, 250, 1024 * 1024  # of them, in one call
@@ -53,3 +63,43 @@ def _split(chunks: Mapping[bytes, bytes], most: int) -> Iterator[dict[bytes, byt
         size += len(content)
     if part:
         yield part
+
+
+def find_new_chunks(values: Collection[Value], sending: Sending) -> NewChunks:
+    """Return the chunks of values that the server may not have."""
+    nodes: dict[bytes, bytes] = {}
+    pieces: dict[bytes, bytes] = {}
+    if sending.again:  # these first: new nodes may refer to them
+        for _, cut in values:
+            lower, *upper = cut.tree.rows or ((),)
+            nodes |= sending.missed(chain.from_iterable(upper))
+            pieces |= sending.missed(lower)
+    for _, cut in values:
+        if cut.nodes or cut.pieces:
+            nodes |= sending.cache.missing(cut.nodes)
+            pieces |= sending.cache.missing(cut.pieces)
+    return NewChunks(nodes, pieces)
+
+
+def name_chunks(
+    values: Iterable[Value],
+    new: NewChunks,
+    cache: ThreadCache,
+    compression: Compression | None,
+    levels: Iterable[bytes] = (),
+) -> SentChunks:
+    """Return new chunks as scripts take them, and the names of all others that are referred to.
+
+    Values refer to them, or further `levels` of trees, or the new chunks themselves.
+    """
+    levels = [*levels, *[level for _, cut in values for level in cut.tree.levels]]
+    named = list_named(levels, *new)
+    if small := pick_small_pieces(named, cache.chunks):
+        new = NewChunks(new.nodes, {**new.pieces, **small})
+        named = [name for name in named if name not in small]
+    pairs: list[Argument] = []
+    for digest, content in new.nodes.items():
+        pairs += digest, compress_chunk(content, None)
+    for digest, content in new.pieces.items():
+        pairs += digest, compress_chunk(content, compression)
+    return SentChunks(b"".join(named), pairs)

@@ -28,7 +28,7 @@ from . import clock
 from .cache import ThreadCache, ThreadCaches
 
 
-class Found(NamedTuple):
+class FoundCheckpoint(NamedTuple):
     """A checkpoint of a reply: whether its parent is there, and the rows of its writes."""
 
     record: CheckpointRow
@@ -44,27 +44,29 @@ class Ancestor(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a reply is about, and what to read it with: with what it brought, all is `known`."""
+    """What a reply is about, and what to read it with. What it brought is in the `cache`."""
 
     serde: SerializerProtocol
     thread_id: str
     keys: ThreadKeys
     cache: ThreadCache
-    threads: ThreadCaches
+    caches: ThreadCaches
 
     def value(self, namespace: str, checkpoint_id: str, entry: Sequence[Any]) -> Any:
         return self._value_and_tree(namespace, checkpoint_id, entry)[0]
 
-    def found(self, row: Sequence[Any]) -> Found:
+    def found(self, row: Sequence[Any]) -> FoundCheckpoint:
         """A row of the reply, of which only the serialized parts are not yet read."""
         timeline_row, has_parent, writes = row
         with CorruptionContext(self.thread_id, self.keys.timeline, timeline_row):
-            return Found(parse_checkpoint_row(timeline_row), has_parent, writes)
+            return FoundCheckpoint(parse_checkpoint_row(timeline_row), has_parent, writes)
 
-    def checkpoint_tuple(self, found: Found) -> CheckpointTuple:
+    def checkpoint_tuple(self, found: FoundCheckpoint) -> CheckpointTuple:
         return self.tuple_and_trees(found)[0]
 
-    def tuple_and_trees(self, found: Found) -> tuple[CheckpointTuple, dict[str, ChunkTree]]:
+    def tuple_and_trees(
+        self, found: FoundCheckpoint
+    ) -> tuple[CheckpointTuple, dict[str, ChunkTree]]:
         with CorruptionContext(self.thread_id, self.keys.timeline, found.record.place):
             return self._tuple_and_trees(*found)
 
@@ -95,7 +97,7 @@ class Reply(NamedTuple):
         )
         return found, trees
 
-    def lacks(self, found: Found) -> bool:
+    def lacks(self, found: FoundCheckpoint) -> bool:
         """Whether some chunk of a checkpoint is not known."""
         for entry in self._entries(found):
             try:
@@ -107,7 +109,7 @@ class Reply(NamedTuple):
                 return True
         return False
 
-    def digests(self, page: Iterable[Found]) -> dict[int, dict[bytes, None]]:
+    def digests(self, page: Iterable[FoundCheckpoint]) -> dict[int, dict[bytes, None]]:
         """What the values of checkpoints refer to, by level, each once."""
         return _by_level(chain.from_iterable(map(self._entries, page)))
 
@@ -129,12 +131,11 @@ class Reply(NamedTuple):
         for writes, seeds in ancestors:
             entries += [write.entry for write in writes]
             entries += [entry for _, entry in seeds]
-        with CorruptionContext(
-            self.thread_id, self.keys.writes, b""
-        ):  # what is forged may be no digests
+        # What is forged may be no digests.
+        with CorruptionContext(self.thread_id, self.keys.writes, b""):
             return _by_level(entries)
 
-    def up_to(self, most: int, page: Sequence[Found]) -> Sequence[Found]:
+    def up_to(self, most: int, page: Sequence[FoundCheckpoint]) -> Sequence[FoundCheckpoint]:
         """The first of some checkpoints, at least one, with about so many bytes that are new."""
         seen, total = set[bytes](), 0.0
         for number, found in enumerate(page):
@@ -147,7 +148,7 @@ class Reply(NamedTuple):
                 return page[:number]
         return page
 
-    def _entries(self, found: Found) -> list[list[Any]]:
+    def _entries(self, found: FoundCheckpoint) -> list[list[Any]]:
         """The values of a checkpoint and of its writes; none, if reading them raises an error."""
         try:
             with CorruptionContext(self.thread_id, self.keys.timeline, found.record.place):
@@ -165,9 +166,8 @@ class Reply(NamedTuple):
         for row in rows:
             with CorruptionContext(self.thread_id, self.keys.writes, row):
                 found += parse_writes_row(row)
-        with CorruptionContext(
-            self.thread_id, self.keys.writes, b""
-        ):  # what is forged may have no order
+        # What is forged may have no order.
+        with CorruptionContext(self.thread_id, self.keys.writes, b""):
             return sorted(found)
 
     def _value_and_tree(
@@ -180,9 +180,9 @@ class Reply(NamedTuple):
         try:
             typed, tree = load_entry(entry, self.cache.chunks, before)
             return load_value(self.serde, typed), tree
-        except Exception as error:  # a block of `Reading` takes longer
+        except Exception as error:  # a `CorruptionContext` takes longer
             if isinstance(error, LookupError):
-                self.threads.forget(self.thread_id)  # so that it is read anew when it is repaired
+                self.caches.forget(self.thread_id)  # so that it is read anew when it is repaired
             raise_corruption(error, self.thread_id, self.keys.chunks, (namespace, checkpoint_id))
             raise
 

@@ -40,24 +40,14 @@ from time import time
 from typing import Any, NamedTuple, cast
 
 from langgraph_checkpoint_redis._protocol.confirm import Confirm
-from langgraph_checkpoint_redis._protocol.requests import Call, Commands, Operation
+from langgraph_checkpoint_redis._protocol.requests import Call, Commands, Operation, ask
 from langgraph_checkpoint_redis._protocol.resp import Command
-from langgraph_checkpoint_redis._scripts.calls import (
-    FORGET_RUNS,
-    INDEX,
-    INDEXED,
-    RUNS,
-    STALE,
-    TIDY,
-    UNHELD,
-)
+from langgraph_checkpoint_redis._scripts import calls
 
 from .options import SaverState
 
 FAR = 10**15  # the scores of entries that never expire begin here
 STALE_AFTER = 24 * 60 * 60 * 1000  # milliseconds; runs.lua accepts a registration for half of that
-REGISTRATION = 9  # which argument of the scripts that put a checkpoint it is
-UNREGISTERED = 2  # what they say where it is lacking
 BARE = "."  # stands, in the place of a token, for the entries that older versions made
 
 
@@ -96,10 +86,10 @@ class Trouble(NamedTuple):
 class RunIndex(NamedTuple):
     """The operations on the index of runs, and on what threads know of it."""
 
-    shared: SaverState
+    state: SaverState
 
     def _key(self, run: str) -> bytes:
-        return self.shared.keyspace.run(run)
+        return self.state.keyspace.run(run)
 
     # Putting checkpoints
 
@@ -108,21 +98,21 @@ class RunIndex(NamedTuple):
     ) -> Operation[Registration]:
         """Make an entry for a run, unless this process has put a checkpoint of it here before."""
         registration = Registration(thread_id, run, confirm)
-        if run and run not in self.shared.caches.of(thread_id).runs:
+        if run and run not in self.state.caches.of(thread_id).runs:
             yield from self._make_entry(registration, lifetime)
         return registration
 
-    def put(self, registration: Registration, call: Call) -> Operation[Any]:
+    def put(
+        self, registration: Registration, call: Call[calls.PutReply]
+    ) -> Operation[calls.Stored | calls.ChunksMissing]:
         """Call a script that puts a checkpoint, with a registration that it accepts."""
         while True:
-            args = [*call.args]
-            args[REGISTRATION] = registration.argument
-            reply = yield call._replace(args=tuple(args), only_first=REGISTRATION)
-            if reply[0] != UNREGISTERED:
+            reply = yield from ask(calls.with_registration(call, registration.argument))
+            if not isinstance(reply, calls.EntryNeeded):
                 return reply
             # The run was deleted meanwhile, or its entry would not stay for long enough.
             useless = [_text(registration)] if registration.token else []
-            yield from self._make_entry(registration, reply[3])
+            yield from self._make_entry(registration, reply.lifetime)
             yield from self._remove_entries(registration.thread_id, useless)
 
     def _make_entry(self, registration: Registration, lifetime: int) -> Operation[None]:
@@ -132,16 +122,18 @@ class RunIndex(NamedTuple):
         """
         token = _new_token()
         key, entry = self._key(registration.run), _entry(registration.thread_id, token)
-        confirm = registration.confirm if self.shared.is_cluster else None
-        registration.score = int((yield INDEX([key], [lifetime, entry], confirm)))
+        confirm = registration.confirm if self.state.is_cluster else None
+        registration.score = yield from ask(
+            calls.index(key, lifetime=lifetime, entries=[entry], confirm=confirm)
+        )
         registration.token = token
 
-    def keep(self, registration: Registration, told: Sequence[Any]) -> Operation[None]:
+    def keep(self, registration: Registration, stored: calls.Stored) -> Operation[None]:
         """Do what the script of a put says is to be done for the index after it."""
         thread_id = registration.thread_id
-        unused, runs, lifetime, gone = told
+        unused, runs, lifetime, gone = stored
         if registration.run:
-            self.shared.caches.learn_runs(thread_id, [registration.run])
+            self.state.caches.learn_runs(thread_id, [registration.run])
         yield from self.renew(thread_id, runs, lifetime)
         yield from self.unindex(thread_id, [*unused, *gone])
 
@@ -160,18 +152,18 @@ class RunIndex(NamedTuple):
                 score = min(
                     score, (yield from self._renew_entries(thread_id, text, token, lifetime))
                 )
-            superseded, runs, next_lifetime = yield INDEXED(
-                self.shared.keyspace.thread(thread_id), [score, token, lifetime // 3, *texts]
+            keys, span = self.state.keyspace.thread(thread_id), lifetime // 3
+            superseded, runs, lifetime = yield from ask(
+                calls.indexed(keys, score=score, token=token, span=span, runs=texts)
             )
             yield from self.unindex(thread_id, superseded)
-            lifetime = next_lifetime
 
     def _renew_entries(
         self, thread_id: str, text: str, token: str, lifetime: int
     ) -> Operation[int]:
         run, tokens = _run_and_tokens(text)
         entries = [_entry(thread_id, one) for one in tokens or [token]]
-        return int((yield INDEX([self._key(run)], [lifetime, *entries])))
+        return (yield from ask(calls.index(self._key(run), lifetime=lifetime, entries=entries)))
 
     def keep_for_ever(self, thread_id: str, runs: Collection[bytes]) -> Operation[list[str]]:
         """Let entries of a thread never expire; how set_life.lua is told that this is done."""
@@ -196,7 +188,8 @@ class RunIndex(NamedTuple):
             return token, (yield from self._never_expire({run: [entry] for run in names}, now))
         score = now + 3 * span
         for run in names:
-            score = min(score, int((yield INDEX([self._key(run)], [3 * span, entry]))))
+            call = calls.index(self._key(run), lifetime=3 * span, entries=[entry])
+            score = min(score, (yield from ask(call)))
         return token, score
 
     def lead_no_more(self, thread_id: str, runs: Collection[bytes], token: str) -> Operation[None]:
@@ -227,7 +220,7 @@ class RunIndex(NamedTuple):
             return
         texts = _decoded(runs)
         yield from self._remove_entries(thread_id, texts)
-        yield FORGET_RUNS(self.shared.keyspace.thread(thread_id), texts)
+        yield from ask(calls.forget_runs(self.state.keyspace.thread(thread_id), texts))
 
     def _remove_entries(self, thread_id: str, texts: Sequence[str]) -> Operation[None]:
         if not texts:
@@ -243,17 +236,19 @@ class RunIndex(NamedTuple):
         replies = yield from self._ask(commands)
         for key, last in zip(keys, replies[1::2], strict=True):
             if last and _score(last) < FAR:  # the key has to expire with it
-                yield TIDY([key])
+                yield from ask(calls.tidy(key))
 
     def remove_stale(self, thread_id: str, runs: Iterable[str]) -> Operation[None]:
         """Remove the entries of puts that broke off long ago."""
         texts = list[str]()
         for run in runs:
-            tokens = yield STALE([self._key(run)], [thread_id, STALE_AFTER])
+            call = calls.stale(self._key(run), thread_id=thread_id, age=STALE_AFTER)
+            tokens = yield from ask(call)
             if tokens:
                 texts.append("\0 ".join([run, " ".join(token.decode() for token in tokens)]))
         if texts:
-            unheld = yield UNHELD(self.shared.keyspace.thread(thread_id), texts)
+            keys = self.state.keyspace.thread(thread_id)
+            unheld = yield from ask(calls.unheld(keys, texts))
             yield from self._remove_entries(thread_id, _decoded(unheld))
 
     # Looking
@@ -271,7 +266,8 @@ class RunIndex(NamedTuple):
 
     def troubles(self, thread_id: str) -> Operation[list[Trouble]]:
         """What is wrong between a thread and the index."""
-        here, gone, *_ = yield RUNS(self.shared.keyspace.thread(thread_id))
+        keys = self.state.keyspace.thread(thread_id)
+        here, gone, *_ = yield from ask(calls.runs_of(keys))
         texts = [*_decoded(here), *_decoded(gone)]
         commands = list[Command]()
         for text in texts:
@@ -292,7 +288,8 @@ class RunIndex(NamedTuple):
         """Make the entries that a thread lacks, and remove those that it does not need."""
         lost = [trouble for trouble in troubles if trouble.is_lost]
         if lost:
-            _, _, span, now = yield RUNS(self.shared.keyspace.thread(thread_id))
+            keys = self.state.keyspace.thread(thread_id)
+            _, _, span, now = yield from ask(calls.runs_of(keys))
             for trouble in lost:
                 yield from self._mend(thread_id, trouble, span, now)
         yield from self.unindex(
@@ -316,7 +313,7 @@ class RunIndex(NamedTuple):
                 for command, reply in zip(commands, replies, strict=True)
                 if isinstance(reply, Exception) and "WRONGTYPE" in str(reply)
             }:
-                yield TIDY([cast("bytes", key)])
+                yield from ask(calls.tidy(cast("bytes", key)))
             replies = yield Commands(tuple(commands))  # all of them may be repeated
         return replies
 

@@ -30,10 +30,10 @@ class Sending:
     """
 
     __slots__ = (
+        "_caches",
         "_is_own",
         "_namespace",
         "_thread_id",
-        "_threads",
         "_tries",
         "again",
         "cache",
@@ -41,11 +41,11 @@ class Sending:
         "sends_all",
     )
 
-    def __init__(self, threads: ThreadCaches, thread_id: str, namespace: str) -> None:
-        self._threads, self._thread_id, self._namespace = threads, thread_id, namespace
+    def __init__(self, caches: ThreadCaches, thread_id: str, namespace: str) -> None:
+        self._caches, self._thread_id, self._namespace = caches, thread_id, namespace
         self._tries = count(1)
         self._is_own = False
-        self.cache = threads.of(thread_id)
+        self.cache = caches.of(thread_id)
         self.again: dict[bytes, None] = {}
         self.channels: dict[str, None] = {}
         self.sends_all = False
@@ -65,12 +65,12 @@ class Sending:
         forgets = self.sends_all or not is_known or not self._repeat(digests, names)
         if forgets:
             self._forget()
-        self._threads.count_refusal(sends_whole=forgets)
+        self._caches.count_refusal(sends_whole=forgets)
         return True
 
     def _forget(self) -> None:
         """Leave nothing out. What other worker threads learn meanwhile does not change that."""
-        self._threads.forget(self._thread_id)
+        self._caches.forget(self._thread_id)
         self.cache, self.again, self._is_own = ThreadCache(), {}, True
 
     def _repeat(self, digests: Iterable[bytes], channels: Iterable[str]) -> bool:
@@ -91,4 +91,4 @@ class Sending:
 
     def learning(self) -> ThreadCache:
         """Return what is to learn of the write once it is stored."""
-        return self._threads.of(self._thread_id) if self._is_own else self.cache
+        return self._caches.of(self._thread_id) if self._is_own else self.cache

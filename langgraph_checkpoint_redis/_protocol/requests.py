@@ -1,21 +1,22 @@
-"""Scripts, calls of them, and operations: the vocabulary between the core and its two front ends.
+"""Requests and operations: the vocabulary between the core and its two front ends.
 
-Each Lua file under `_scripts/` is one `Script`. A `Call` is a script with its keys and arguments, a
-value that nobody has sent yet. An operation is a generator that yields requests and returns a
-result:
+A request is a value that nobody has sent yet: the call of a script, or plain commands. An operation
+is a generator that yields requests and returns a result:
 
-    reply = yield GET(keys, [namespace, checkpoint_id])
+    found = yield from ask(calls.get(keys, ...))
 
-`RedisSaver` and `AsyncRedisSaver` drive operations, sending each request and handing back the reply
-as the server gave it: bytes, integers and lists.
+`RedisSaver` and `AsyncRedisSaver` drive operations. They send each request and hand back the reply
+as the server gave it: bytes, integers and lists. `ask` parses the reply of a script.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from typing_extensions import NamedTuple  # that of Python 3.10 cannot be generic
 
 from .confirm import Confirm
 from .resp import Argument, Command
@@ -40,27 +41,41 @@ class Script:
         keys: Sequence[bytes],
         args: Sequence[Argument] = (),
         confirm: Confirm | None = None,
-    ) -> Call:
-        """A call that is yet to be sent."""
-        return Call(self, tuple(keys), tuple(args), confirm)
+    ) -> Call[Any]:
+        """Return a call whose reply is not parsed."""
+        return Call(self, tuple(keys), tuple(args), _as_it_is, confirm)
 
 
-class Call(NamedTuple):
-    """One call of a script; with `confirm`, its write is waited for.
+T = TypeVar("T")
 
-    `only_first` is the number of an argument that is empty in a call that is sent again.
-    `first_chunk` is the number of the first of its chunks if they are large, see
-    `_scripts/transactions.py`.
+
+def _as_it_is(reply: T) -> T:
+    return reply
+
+
+class Call(NamedTuple, Generic[T]):
+    """One call of a script, as `_scripts/calls.py` makes them.
+
+    Attributes:
+        script: The script.
+        keys: Its keys.
+        args: Its arguments.
+        parse: Makes the result of the script's reply.
+        confirm: What its write waits for.
+        only_first: The number of an argument that is empty in a call that is sent again.
+        first_chunk: The number of the first of its chunks, if they are large; see
+            `_scripts/transactions.py`.
     """
 
     script: Script
     keys: tuple[bytes, ...]
     args: tuple[Argument, ...]
+    parse: Callable[[Any], T]
     confirm: Confirm | None = None
     only_first: int | None = None
     first_chunk: int | None = None
 
-    def again(self) -> Call:
+    def again(self) -> Call[T]:
         """Return the call to send when the answer to this one was lost."""
         if self.only_first is None:
             return self
@@ -132,10 +147,10 @@ class Commands:
 class Together(Commands):
     """Calls of one script on several threads, sent together; an error is the reply to its call."""
 
-    calls: tuple[Call, ...] = ()
+    calls: tuple[Call[Any], ...] = ()
 
     @classmethod
-    def of(cls, calls: Sequence[Call]) -> Together:
+    def of(cls, calls: Sequence[Call[Any]]) -> Together:
         """Calls that do not wait for confirmation."""
         each = tuple(command for call in calls for command in call.commands())
         return cls(each, may_fail=True, calls=tuple(calls))
@@ -160,12 +175,10 @@ class Primaries(Commands):
     fresh: bool = False
 
 
-Request: TypeAlias = "Call | Commands"
-
-T = TypeVar("T")
+Request: TypeAlias = "Call[Any] | Commands"
 Operation: TypeAlias = Generator[Request, Any, T]
 
 
-def ask(request: Request) -> Operation[Any]:
-    """The operation that asks for this and returns the reply."""
-    return (yield request)
+def ask(call: Call[T]) -> Operation[T]:
+    """Send the call of a script and return what it replied."""
+    return call.parse((yield call))

@@ -15,7 +15,7 @@ from typing import Any
 from langgraph_checkpoint_redis._protocol.requests import Call
 from langgraph_checkpoint_redis._protocol.resp import Argument, Command
 
-from .calls import AHEAD, SETTLE
+from .load import AHEAD, SETTLE
 
 LARGE = 256 * 1024  # bytes of chunks: for fewer, a transaction takes longer than the copies
 
@@ -25,13 +25,12 @@ PROBE: tuple[Command, ...] = (MULTI, ("DISCARD",))  # what a server must allow
 LENGTH = 6  # commands of a transaction
 
 
-def mark_large_chunks(call: Call, first: int) -> Call:
-    """Return the call, marked if its chunks, pairs from the argument `first` on, are large."""
-    sizes = [len(content) for content in call.args[first + 1 :: 2] if isinstance(content, bytes)]
-    return call._replace(first_chunk=first) if sum(sizes) >= LARGE else call
+def are_large(pairs: Sequence[Argument]) -> bool:
+    """Return whether chunks, each a digest and a content, had better go ahead of their script."""
+    return sum(len(content) for content in pairs[1::2] if isinstance(content, bytes)) >= LARGE
 
 
-def build_transaction(call: Call, first: int) -> tuple[Command, ...]:
+def build_transaction(call: Call[Any], first: int) -> tuple[Command, ...]:
     """Return the commands for a call whose chunks begin with its argument `first`."""
     pairs = call.args[first:]
     names = b"".join(name for name in pairs[::2] if isinstance(name, bytes))

@@ -67,7 +67,7 @@ class AsyncLink(ABC):
                 replies = await ask(request.eval_commands())
         return request.result(replies)
 
-    async def _ask_ahead(self, call: Call, first: int, ask: Ask) -> Sequence[Any]:
+    async def _ask_ahead(self, call: Call[Any], first: int, ask: Ask) -> Sequence[Any]:
         """Ask with the chunks of a call ahead of it; return no replies if that cannot be done."""
         return []
 
@@ -282,7 +282,7 @@ class AsyncOwnLink(AsyncLink):
         """A client, whose pool has the settings of our connections."""
         return self._client
 
-    async def _ask_ahead(self, call: Call, first: int, ask: Ask) -> Sequence[Any]:
+    async def _ask_ahead(self, call: Call[Any], first: int, ask: Ask) -> Sequence[Any]:
         if self._has_transactions is None:
             replies = await ask(PROBE)
             self._has_transactions = not any(isinstance(each, Exception) for each in replies)

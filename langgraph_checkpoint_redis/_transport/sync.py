@@ -117,7 +117,7 @@ class Link(ABC):
                 permits.wake(queue)
         return request.result(replies)
 
-    def _ask_ahead(self, call: Call, first: int, ask: Ask) -> Sequence[Any]:
+    def _ask_ahead(self, call: Call[Any], first: int, ask: Ask) -> Sequence[Any]:
         """Ask with the chunks of a call ahead of it; return no replies if that cannot be done."""
         return []
 
@@ -329,7 +329,7 @@ class OwnLink(Link):
         idle.append(wire)
         return replies
 
-    def _ask_ahead(self, call: Call, first: int, ask: Ask) -> Sequence[Any]:
+    def _ask_ahead(self, call: Call[Any], first: int, ask: Ask) -> Sequence[Any]:
         if self._has_transactions is None:
             self._has_transactions = not any(isinstance(each, Exception) for each in ask(PROBE))
         return (

@@ -20,7 +20,7 @@ from redis.exceptions import NoPermissionError
 
 from langgraph_checkpoint_redis._admin.threads import ThreadInfo, parse_time
 from langgraph_checkpoint_redis._admin.walks import traces
-from langgraph_checkpoint_redis._protocol.requests import Commands, Operation, ask
+from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
 from langgraph_checkpoint_redis._transport.urls import read_url
 from langgraph_checkpoint_redis.errors import CorruptThreadError, ThreadNotFoundError
 from langgraph_checkpoint_redis.moving import opened
@@ -172,7 +172,7 @@ def check_there(saver: RedisSaver, thread_id: str) -> None:
     """Raise an error if there is no such thread; a damaged one is there."""
     keys = saver._shared.keyspace.thread(thread_id)
     commands = (("EXISTS", keys.writes), *traces(keys))
-    if not any(saver._run(ask(Commands(commands)))):
+    if not any(saver._run(_ask(commands))):
         raise ThreadNotFoundError(thread_id)
 
 
@@ -234,3 +234,7 @@ def existing(saver: RedisSaver, thread_id: str) -> ThreadInfo:
 def made_at(checkpoint_id: str) -> datetime | None:
     """When a checkpoint was made, if its id tells."""
     return parse_time(checkpoint_id.encode())
+
+
+def _ask(commands: tuple[Any, ...]) -> Operation[Any]:
+    return (yield Commands(commands))

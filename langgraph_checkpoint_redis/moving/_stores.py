@@ -29,7 +29,7 @@ from langgraph_checkpoint_redis._core.listing import make_cursor
 from langgraph_checkpoint_redis._core.operations import Operations
 from langgraph_checkpoint_redis._protocol.requests import Operation
 from langgraph_checkpoint_redis._protocol.resp import Argument
-from langgraph_checkpoint_redis._scripts.calls import GET
+from langgraph_checkpoint_redis._scripts.load import GET
 from langgraph_checkpoint_redis._storage.records import parse_checkpoint_row, parse_writes_row
 from langgraph_checkpoint_redis._storage.refs import CheckpointRef as StoredPlace
 from langgraph_checkpoint_redis.aio import AsyncRedisSaver

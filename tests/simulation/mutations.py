@@ -36,10 +36,10 @@ class Mutation(NamedTuple):
 MUTATIONS = (
     Mutation(
         "a refusal counts as stored",
-        "_core/operations.py",
-        "            if not sending.refused(*told):\n"
-        "                raise self._unkept(parent, told[1])\n",
-        "            return parent.config(checkpoint_id)\n",
+        "_core/writing.py",
+        "        if not sending.refused(reply.digests, reply.channels):\n"
+        "            raise _lost_value_error(context, ref, reply.channels)\n",
+        "        return _Result(calls.Stored([], [], 0, []), values, sending.learning())\n",
     ),
     Mutation(
         "a sweep notes nothing when it begins to free",
@@ -71,9 +71,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a history may end early",
-        "_core/operations.py",
-        "            if gone_id and (is_short or",
-        "            if False and (is_short or",
+        "_core/reading.py",
+        "        if gone_id and (is_short or",
+        "        if False and (is_short or",
         "cut_deltas,evict_fields,rollback",
     ),
     Mutation(

@@ -15,9 +15,9 @@ from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
-from langgraph_checkpoint_redis._core import new_chunks, operations, options
+from langgraph_checkpoint_redis._core import new_chunks, options, reading
 from langgraph_checkpoint_redis._protocol.requests import Script
-from langgraph_checkpoint_redis._scripts import calls
+from langgraph_checkpoint_redis._scripts import load
 from langgraph_checkpoint_redis._storage import chunking, tree
 from langgraph_checkpoint_redis._transport import retry
 
@@ -39,7 +39,7 @@ OF_SCRIPTS: Mapping[str, Mapping[str, int]] = {
 }
 # Constants of modules.
 OF_MODULES: Mapping[ModuleType, Mapping[str, Any]] = {
-    operations: {"PAGE": 3, "ANCESTORS": 2, "FETCHED": 5, "MUCH": 2000},
+    reading: {"PAGE": 3, "ANCESTORS": 2, "FETCHED": 5, "MUCH": 2000},
     new_chunks: {"MANY": 4, "PART": 3, "PART_NODES": 2, "PART_BYTES": 500},
     chunking: {
         "LITERAL": 12,
@@ -72,7 +72,7 @@ def low_thresholds(preamble: str) -> Iterator[None]:
 
 
 def _all_scripts() -> list[Script]:
-    return [found for found in vars(calls).values() if isinstance(found, Script)]
+    return [found for found in vars(load).values() if isinstance(found, Script)]
 
 
 def _source(path: str) -> str:
