@@ -21,7 +21,13 @@ from langgraph_checkpoint_redis._storage.records import (
 )
 from langgraph_checkpoint_redis._storage.refs import CheckpointRef
 from langgraph_checkpoint_redis._storage.tree import ChunkTree, split_digests
-from langgraph_checkpoint_redis._storage.values import list_pieces, load_entry, unpack_entry
+from langgraph_checkpoint_redis._storage.values import (
+    Entry,
+    list_by_level,
+    list_pieces,
+    load_entry,
+    unpack_entry,
+)
 from langgraph_checkpoint_redis.errors import CorruptThreadError
 
 from . import clock
@@ -40,7 +46,7 @@ class Ancestor(NamedTuple):
     """What an ancestor has of the channels that are searched for: writes, and stored values."""
 
     writes: list[Write]
-    seeds: list[tuple[str, list[Any]]]
+    seeds: list[tuple[str, Entry]]
 
 
 class Reply(NamedTuple):
@@ -52,7 +58,7 @@ class Reply(NamedTuple):
     cache: ThreadCache
     caches: ThreadCaches
 
-    def value(self, namespace: str, checkpoint_id: str, entry: Sequence[Any]) -> Any:
+    def value(self, namespace: str, checkpoint_id: str, entry: Entry) -> Any:
         return self._value_and_tree(namespace, checkpoint_id, entry)[0]
 
     def found(self, row: Sequence[Any]) -> FoundCheckpoint:
@@ -111,7 +117,7 @@ class Reply(NamedTuple):
 
     def digests(self, page: Iterable[FoundCheckpoint]) -> dict[int, dict[bytes, None]]:
         """What the values of checkpoints refer to, by level, each once."""
-        return _by_level(chain.from_iterable(map(self._entries, page)))
+        return list_by_level(chain.from_iterable(map(self._entries, page)))
 
     def ancestor(
         self, writes: Iterable[bytes], seeds: Sequence[bytes], searched: Collection[str]
@@ -127,19 +133,19 @@ class Reply(NamedTuple):
 
     def digests_of(self, ancestors: Iterable[Ancestor]) -> dict[int, dict[bytes, None]]:
         """Return what the values of ancestors refer to, by level, each once."""
-        entries: list[list[Any]] = []
+        entries: list[Entry] = []
         for writes, seeds in ancestors:
             entries += [write.entry for write in writes]
             entries += [entry for _, entry in seeds]
         # What is forged may be no digests.
         with CorruptionContext(self.thread_id, self.keys.writes, b""):
-            return _by_level(entries)
+            return list_by_level(entries)
 
     def up_to(self, most: int, page: Sequence[FoundCheckpoint]) -> Sequence[FoundCheckpoint]:
         """The first of some checkpoints, at least one, with about so many bytes that are new."""
         seen, total = set[bytes](), 0.0
         for number, found in enumerate(page):
-            for _, _, size, *levels in filter(_is_tree, self._entries(found)):
+            for _, _, size, levels in self._entries(found):
                 digests = split_digests(b"".join(levels))
                 new = [one for one in digests if one not in self.cache.chunks and one not in seen]
                 seen.update(new)
@@ -148,14 +154,14 @@ class Reply(NamedTuple):
                 return page[:number]
         return page
 
-    def _entries(self, found: FoundCheckpoint) -> list[list[Any]]:
+    def _entries(self, found: FoundCheckpoint) -> list[Entry]:
         """The values of a checkpoint and of its writes; none, if reading them raises an error."""
         try:
             with CorruptionContext(self.thread_id, self.keys.timeline, found.record.place):
                 entries = [entry for _, entry in found.record.entries()]
                 entries += [write.entry for write in self.writes(found.writes)]
                 for entry in entries:
-                    split_digests(b"".join(entry[3:]))
+                    split_digests(b"".join(entry.levels))
         except CorruptThreadError:  # told by whoever reads the checkpoint
             return []
         return entries
@@ -174,7 +180,7 @@ class Reply(NamedTuple):
         self,
         namespace: str,
         checkpoint_id: str,
-        entry: Sequence[Any],
+        entry: Entry,
         before: ChunkTree | None = None,
     ) -> tuple[Any, ChunkTree | None]:
         try:
@@ -185,19 +191,6 @@ class Reply(NamedTuple):
                 self.caches.forget(self.thread_id)  # so that it is read anew when it is repaired
             raise_corruption(error, self.thread_id, self.keys.chunks, (namespace, checkpoint_id))
             raise
-
-
-def _by_level(entries: Iterable[Sequence[Any]]) -> dict[int, dict[bytes, None]]:
-    """Return the digests of some values by level, each once."""
-    found: dict[int, dict[bytes, None]] = {}
-    for entry in entries:
-        for level, digests in enumerate(entry[3:]):
-            found.setdefault(level, {}).update(dict.fromkeys(split_digests(digests)))
-    return found
-
-
-def _is_tree(entry: Sequence[Any]) -> bool:
-    return len(entry) > 3  # noqa: PLR2004 - type, literal, size, levels
 
 
 class History:

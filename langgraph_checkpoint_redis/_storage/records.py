@@ -14,9 +14,8 @@ and never look into the second, the tail, which holds all that went through the 
 The writes of a task are one array: [format, [task path, index, channel, entry, index, ...], ...].
 Scripts put the checksum behind each row, see `checksums.py`.
 
-An entry is a value, [type, inline] or [type, inline, size, level 0, level 1, ...] as in `tree.py`;
-its type is empty for "msgpack". Text and bytes are both msgpack raw strings: the decoder in Redis
-knows no other kind. What is absent is `false`.
+`values.py` has the layout of entries. Text and bytes are both msgpack raw strings: the decoder in
+Redis knows no other kind. What is absent is `false`.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from .checksums import checksum_of, strip_checksum
 from .encryption import load_value
 from .packing import _unpacker, pack, unpack
 from .refs import CheckpointRef
-from .values import Value, serialize
+from .values import Entry, Value, serialize
 from .versions import (
     LONG_VERSION,
     Version,
@@ -98,7 +97,7 @@ def _channels(draft: Draft, values: Mapping[str, Value]) -> list[Any]:
     found: list[Any] = []
     for channel, version in draft.checkpoint["channel_versions"].items():
         if channel in values:
-            entry: Any = values[channel].entry
+            entry: Any = values[channel].entry.stored()
         elif channel in draft.new_versions:
             entry = False
         else:
@@ -181,11 +180,11 @@ class CheckpointRow(NamedTuple):
             for channel, version, _ in _triples(self.channels)
         }
 
-    def entries(self) -> Iterator[tuple[str, list[Any]]]:
-        """Each channel that has a value, with its entry."""
+    def entries(self) -> Iterator[tuple[str, Entry]]:
+        """Yield each channel that has a value, with its entry."""
         for channel, _, entry in _triples(self.channels):
             if entry:
-                yield channel.decode(), entry
+                yield channel.decode(), Entry.parse(entry)
 
     def metadata(self, serde: SerializerProtocol, thread_id: str) -> CheckpointMetadata:
         """The metadata, as it was put."""
@@ -232,7 +231,7 @@ class Write(NamedTuple):
     task_id: str
     number: int
     channel: str
-    entry: list[Any]
+    entry: Entry
 
 
 def pack_writes_row(
@@ -240,7 +239,7 @@ def pack_writes_row(
 ) -> bytes:
     """The row of a task's writes; of several special ones to the same channel the last counts."""
     indexed = {
-        WRITES_IDX_MAP.get(channel, index): (channel, value.entry)
+        WRITES_IDX_MAP.get(channel, index): (channel, value.entry.stored())
         for index, (channel, value) in enumerate(zip(channels, values, strict=True))
     }
     group: list[Any] = [path]
@@ -256,7 +255,9 @@ def parse_writes_row(row: bytes) -> Iterator[Write]:
     _, *task_groups = _check_format(unpack(data))
     for path, *group in task_groups:
         for index, channel, entry in _triples(group):
-            yield Write(path.decode(), task_id.decode(), index, channel.decode(), entry)
+            yield Write(
+                path.decode(), task_id.decode(), index, channel.decode(), Entry.parse(entry)
+            )
 
 
 def _check_format(data: list[Any]) -> list[Any]:

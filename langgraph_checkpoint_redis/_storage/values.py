@@ -1,11 +1,15 @@
-"""Values: serialized, cut into chunks, referred to by entries of rows, and read again."""
+"""Values: serialized, cut into chunks, referred to by entries of rows, and read again.
+
+An entry is stored as a list: [type, inline], or [type, inline, size, level 0, level 1, ...] for a
+tree of chunks (see `tree.py`). Its type is empty for "msgpack".
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from struct import iter_unpack
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
@@ -28,6 +32,39 @@ from .tree import (
 )
 
 
+class Entry(NamedTuple):
+    """A value as rows refer to it.
+
+    Attributes:
+        type: The serializer's name of its type.
+        inline: The bytes that it begins with; all of them, if it has no levels.
+        size: How many bytes it has.
+        levels: The levels of its tree, digests of pieces first.
+    """
+
+    type: str
+    inline: bytes
+    size: int
+    levels: Sequence[bytes]
+
+    @classmethod
+    def parse(cls, stored: Sequence[Any]) -> Entry:
+        """Read an entry; raises any error of decoding if it is none."""
+        type_, inline, *tree = stored
+        type_ = type_.decode() or "msgpack"
+        if not tree:
+            return cls(type_, inline, len(inline), ())
+        size, *levels = tree
+        if not levels:
+            raise ValueError("an entry has a size but no levels")
+        return cls(type_, inline, size, levels)
+
+    def stored(self) -> list[Any]:
+        """Return the entry as it is stored."""
+        short = ["" if self.type == "msgpack" else self.type, self.inline]
+        return [*short, self.size, *self.levels] if self.levels else short
+
+
 class Value(NamedTuple):
     """A serialized value: the serializer's type, and its bytes, cut."""
 
@@ -35,11 +72,10 @@ class Value(NamedTuple):
     cut: Cut
 
     @property
-    def entry(self) -> list[Any]:
+    def entry(self) -> Entry:
         """The value as rows refer to it."""
         tree = self.cut.tree
-        short = ["" if self.type == "msgpack" else self.type, tree.inline]
-        return [*short, len(tree.data), *tree.levels] if tree.levels else short
+        return Entry(self.type, tree.inline, len(tree.data), tree.levels)
 
 
 def encode_value(
@@ -51,7 +87,7 @@ def encode_value(
     *,
     rate: int = TEXT_RATE,
 ) -> Value:
-    """Serialize a value and cut it, as `cut` does, unless it was `written` just so before."""
+    """Serialize a value and cut it, unless it was `written` just so before."""
     type_, data = serialize(serde, value)
     if written and written.data == data:
         return Value(type_, Cut(written, {}, {}))
@@ -97,26 +133,32 @@ def serialize(serde: SerializerProtocol, value: object) -> tuple[str, bytes]:
 
 
 def load_entry(
-    entry: Sequence[Any], chunks: Chunks, before: ChunkTree | None = None
+    entry: Entry, chunks: Chunks, before: ChunkTree | None = None
 ) -> tuple[tuple[str, bytes], ChunkTree | None]:
-    """What the serializer made of an entry's value, and its tree, unless it is a literal.
+    """Return what the serializer made of a value, and its tree, unless all of it is inline.
 
-    The tree may be that of the value `before`. Raises what `join` does.
+    The tree may be that of the value `before`. Raises what `join_tree` does.
     """
-    type_, inline, *tree = entry
-    type_ = type_.decode() or "msgpack"
-    if not tree:
+    type_, inline, size, levels = entry
+    if not levels:
         return (type_, inline), None
-    size, *levels = tree
     if not (before and (before.inline, *before.levels) == (inline, *levels)):
         before = join_tree(size, inline, levels, chunks)
     return (type_, before.data), before
 
 
-def list_pieces(entry: Sequence[Any], chunks: Chunks) -> Sequence[bytes]:
-    """The digests of all pieces of an entry's value; raises what `rows_of` does."""
-    _, _, *tree = entry
-    return list_digests(tree[1:], chunks)[0] if tree[1:] else ()
+def list_pieces(entry: Entry, chunks: Chunks) -> Sequence[bytes]:
+    """Return the digests of all pieces of a value; raises what `list_digests` does."""
+    return list_digests(entry.levels, chunks)[0] if entry.levels else ()
+
+
+def list_by_level(entries: Iterable[Entry]) -> dict[int, dict[bytes, None]]:
+    """Return the digests that some values refer to by level, each once."""
+    found: dict[int, dict[bytes, None]] = {}
+    for entry in entries:
+        for level, digests in enumerate(entry.levels):
+            found.setdefault(level, {}).update(dict.fromkeys(split_digests(digests)))
+    return found
 
 
 def list_children(nodes: Iterable[bytes], chunks: Chunks) -> dict[bytes, None]:
@@ -152,6 +194,6 @@ def check_chunk(name: bytes, chunk: bytes) -> bytes:
     return content
 
 
-def unpack_entry(data: bytes) -> list[Any]:
-    """An entry on its own."""
-    return cast("list[Any]", unpack(data))
+def unpack_entry(data: bytes) -> Entry:
+    """Read a packed entry that stands on its own."""
+    return Entry.parse(unpack(data))
