@@ -1,7 +1,7 @@
-"""Encrypting anew what is stored: with a newer key, or what was stored before there was one.
+"""Encrypt a thread again: with a newer key, or a thread that was stored without encryption.
 
-Values are decrypted and encrypted again, and not looked into: no type has to be known for it. Rows
-are replaced one by one, each in one script, so that it may run beside the traffic.
+Values are decrypted and encrypted, and never deserialized, so no type has to be known. Each row is
+replaced by one script, so this may run next to the traffic.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from langgraph_checkpoint_redis._core.driving import AsyncDriver, Driver
-from langgraph_checkpoint_redis._core.operations import Operations
 from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
-from langgraph_checkpoint_redis._scripts.calls import DELETE_RUNS, REWRITE, SCAN
+from langgraph_checkpoint_redis._scripts.calls import REWRITE, SCAN
 from langgraph_checkpoint_redis._storage.checks import check_id
 from langgraph_checkpoint_redis._storage.checksums import strip_checksum
 from langgraph_checkpoint_redis._storage.corruption import CorruptionContext
@@ -27,99 +26,96 @@ from langgraph_checkpoint_redis._storage.tree import Chunks, split_digests
 from langgraph_checkpoint_redis._storage.values import Value, cut_value, load_entry, parse_chunks
 from langgraph_checkpoint_redis.errors import ConfigError
 
-T = TypeVar("T")
+from .core import Context, context_of, free_chunks, keys_of, pack_chunks
 
 AT_A_TIME = 100  # chunks that one call is asked for
 
 Entry = list[Any]
-Again = Callable[[bytes, bytes], tuple[str, bytes]]
+Encrypt = Callable[[bytes, bytes], tuple[str, bytes]]
 
 
-class _ReencryptionOperations(Operations):
-    """Encrypting a thread anew."""
+def reencrypt_thread(context: Context, thread_id: str) -> Operation[None]:
+    """Encrypt all of a thread with the key that is used now."""
+    thread_id = check_id("thread_id", thread_id)
+    if not isinstance(context.serde, EncryptedSerializer):
+        raise ConfigError(
+            f"serde must be an EncryptedSerializer, not {type(context.serde).__name__}"
+        )
+    rewriting = _Rewriting(context, thread_id, context.serde)
+    while (yield from rewriting.replace_rows()):
+        pass  # a row that replaced another meanwhile may stand where we have been
+    yield from free_chunks(context, thread_id)
 
-    __slots__ = ()
 
-    def reencrypt(self, thread_id: str) -> Operation[None]:
-        """Encrypt all that a thread has with the key that is used now."""
-        thread_id = check_id("thread_id", thread_id)
-        if not isinstance(self.serde, EncryptedSerializer):
-            raise ConfigError(
-                f"serde must be an EncryptedSerializer, not {type(self.serde).__name__}"
-            )
-        anew: dict[bytes, Entry] = {}  # values by their old entries, so that rows still share them
-        done: set[bytes] = set()
-        while (yield from self._rewrite_all(thread_id, anew, done)):
-            pass  # what replaced a row meanwhile may stand where we have been
-        gone = yield from self._remove(DELETE_RUNS, thread_id, [])  # of no run: frees chunks
-        yield from self._removed(thread_id, gone)
+class _Rewriting:
+    """The rows of one thread, replaced one by one."""
 
-    def _rewrite_all(
-        self, thread_id: str, anew: dict[bytes, Entry], done: set[bytes]
-    ) -> Operation[bool]:
-        """Replace the rows that are not done; whether one was replaced by somebody else."""
+    def __init__(self, context: Context, thread_id: str, serde: EncryptedSerializer) -> None:
+        self._context, self._thread_id, self._serde = context, thread_id, serde
+        self._keys = keys_of(context, thread_id)
+        self._renewed: dict[bytes, Entry] = {}  # by the old entry, so that rows still share values
+        self._done: set[bytes] = set()
+
+    def replace_rows(self) -> Operation[bool]:
+        """Replace the rows that are not done; return whether another client replaced one."""
         missed = False
         stage, position = b"timeline", b""
         while stage:
-            rows, next_stage, position, *_ = yield SCAN(self._keys(thread_id), [stage, position])
+            rows, next_stage, position, *_ = yield SCAN(self._keys, [stage, position])
             for row in rows:
-                is_done = yield from self._rewrite(thread_id, _Row.of(stage, row), anew, done)
+                is_done = yield from self._replace(_Row.of(stage, row))
                 missed = missed or not is_done
             stage = next_stage
         return missed
 
-    def _rewrite(
-        self, thread_id: str, row: _Row, anew: dict[bytes, Entry], done: set[bytes]
-    ) -> Operation[bool]:
-        """Replace a row, unless it was, or is not there any more; whether it is done.
+    def _replace(self, row: _Row) -> Operation[bool]:
+        """Replace a row, unless it is done or gone; return whether it is done.
 
-        The one that replaced it may be met behind it.
+        The row that replaced it may come later in the scan.
         """
-        keys = self._keys(thread_id)
-        with CorruptionContext(thread_id, row.key(keys), row.row):
+        with CorruptionContext(self._thread_id, row.key(self._keys), row.row):
             name, parts = row.parts()
             entries = row.entries(parts)
-        if name in done:
+        if name in self._done:
             return True
-        chunks = yield from self._chunks(keys, entries)
+        chunks = yield from self._fetch(entries)
         stored = 0
-        while not stored:  # what earlier rows share may be gone with them: then it is sent again
+        while not stored:  # chunks shared with earlier rows may be gone with them: send them again
             values: list[Value] = []
-            with CorruptionContext(thread_id, row.key(keys), row.row):
+            with CorruptionContext(self._thread_id, row.key(self._keys), row.row):
                 for entry in entries:
-                    self._renew(entry, chunks, anew, values)
-                content = b"\0".join([name, row.packed(parts, self._again, anew)])
-            levels = [level for entry in entries for level in anew[pack(entry)][3:]]
-            told = (self.shared.token(thread_id), row.number, row.row, content)
-            args, _ = self._with_new_chunks(None, told, values, levels)
-            stored = yield REWRITE(keys, args, self.shared.options.confirm)
+                    self._renew(entry, chunks, values)
+                content = b"\0".join([name, row.packed(parts, self._encrypt, self._renewed)])
+            levels = [level for entry in entries for level in self._renewed[pack(entry)][3:]]
+            token = self._context.shared.token(self._thread_id)
+            terms = (token, row.number, row.row, content)
+            args = pack_chunks(self._context, terms, values, levels)
+            stored = yield REWRITE(self._keys, args, self._context.shared.options.confirm)
             if not stored:
-                anew.clear()
+                self._renewed.clear()
         if stored > 0:
-            done.add(name)
+            self._done.add(name)
         return stored > 0
 
-    def _again(self, type_: bytes, data: bytes) -> tuple[str, bytes]:
-        """Something serialized, encrypted anew."""
+    def _encrypt(self, type_: bytes, data: bytes) -> tuple[str, bytes]:
+        """Encrypt serialized data again."""
         typed = type_.decode(), data
-        if "+" not in typed[0] and not self.shared.options.allow_plaintext:
+        if "+" not in typed[0] and not self._context.shared.options.allow_plaintext:
             raise PlaintextFound("is not encrypted, though the serializer encrypts")
-        return reencrypt(cast("EncryptedSerializer", self.serde), typed)
+        return reencrypt(self._serde, typed)
 
-    def _renew(
-        self, entry: Entry, chunks: Chunks, anew: dict[bytes, Entry], values: list[Value]
-    ) -> None:
-        """Encrypt a value anew, if no row before had it."""
+    def _renew(self, entry: Entry, chunks: Chunks, values: list[Value]) -> None:
+        """Encrypt a value again, if no earlier row had it; add it to `values`."""
         name = pack(entry)
-        if name not in anew:
+        if name not in self._renewed:
             (type_, data), _ = load_entry(entry, chunks)
-            new_type, new_data = self._again(type_.encode(), data)
+            new_type, new_data = self._encrypt(type_.encode(), data)
             value = Value(new_type, cut_value(new_type, new_data, None, {}))
             values.append(value)
-            anew[name] = value.entry
+            self._renewed[name] = value.entry
 
-    def _chunks(self, keys: ThreadKeys, entries: Iterable[Entry]) -> Operation[dict[bytes, bytes]]:
-        """The chunks of values, as far as they are there and can be read."""
+    def _fetch(self, entries: Iterable[Entry]) -> Operation[dict[bytes, bytes]]:
+        """Return the chunks of values; without those that are missing or cannot be read."""
         wanted: dict[int, list[bytes]] = {}
         for entry in entries:
             for level, digests in enumerate(entry[3:]):
@@ -129,7 +125,7 @@ class _ReencryptionOperations(Operations):
             new = [*dict.fromkeys(wanted.get(level, []))]
             for start in range(0, len(new), AT_A_TIME):
                 digests = new[start : start + AT_A_TIME]
-                groups = yield Commands((("HMGET", keys.chunks, *digests),))
+                groups = yield Commands((("HMGET", self._keys.chunks, *digests),))
                 found.update(parse_chunks([b"".join(digests)], groups))
             if level:
                 nodes = [found[digest] for digest in new if digest in found]
@@ -140,7 +136,7 @@ class _ReencryptionOperations(Operations):
 
 
 class _Row(NamedTuple):
-    """A row of one of the two sets, taken apart and put together again."""
+    """A row of one of the two sets: taken apart, and put together with other values."""
 
     row: bytes
     number: int  # of its key, as scripts count
@@ -153,28 +149,28 @@ class _Row(NamedTuple):
         return keys[self.number - 1]
 
     def parts(self) -> tuple[bytes, list[Any]]:
-        """Its name, and the msgpack behind it."""
+        """Return its name, and the msgpack behind it."""
         *names, data = strip_checksum(self.row).split(b"\0", self.number + 1)
         return b"\0".join(names), unpack_all(data)
 
     def entries(self, parts: list[Any]) -> list[Entry]:
-        """Its values."""
+        """Return the entries of its values."""
         lists = [parts[0][5]] if self.number == 1 else [group[1:] for group in parts[0][1:]]
         return [entry for flat in lists for entry in flat[2::3] if entry]
 
-    def packed(self, parts: list[Any], again: Again, anew: Mapping[bytes, Entry]) -> bytes:
-        """The msgpack, with other values."""
+    def packed(self, parts: list[Any], encrypt: Encrypt, renewed: Mapping[bytes, Entry]) -> bytes:
+        """Return the msgpack with other values."""
 
-        def renewed(flat: list[Any]) -> list[Any]:
-            entries = [entry and anew[pack(entry)] for entry in flat[2::3]]
+        def replace(flat: list[Any]) -> list[Any]:
+            entries = [entry and renewed[pack(entry)] for entry in flat[2::3]]
             return [*chain.from_iterable(zip(flat[::3], flat[1::3], entries, strict=True))]
 
         if self.number == 1:
             (*head, channels), (type_, data, metadata_type, metadata, own) = parts
-            tail = [*again(type_, data), *again(metadata_type, metadata), own]
-            return pack([*head, renewed(channels)]) + pack(tail)
+            tail = [*encrypt(type_, data), *encrypt(metadata_type, metadata), own]
+            return pack([*head, replace(channels)]) + pack(tail)
         [[format_, *groups]] = parts
-        return pack([format_, *[[path, *renewed(flat)] for path, *flat in groups]])
+        return pack([format_, *[[path, *replace(flat)] for path, *flat in groups]])
 
 
 # Methods
@@ -186,19 +182,20 @@ class Reencryption(Driver):
     def reencrypt(self, thread_id: str) -> None:
         """Encrypt all of a thread with the key that is used now.
 
-        With `allow_plaintext=True`, what was stored without encryption as well. Nothing is
-        deserialized, and all stays as it is; it may be interrupted, and be repeated.
+        With `allow_plaintext=True`, data that was stored without encryption is encrypted, too.
+        Nothing is deserialized, so all values stay the same. A call may be interrupted and
+        repeated.
 
         Raises:
             ConfigError: The saver's `serde` is not an `EncryptedSerializer`.
-            CorruptThreadError: Something is damaged, or encrypted with a key that is not here.
-            UnencryptedError: Something is not encrypted.
+            CorruptThreadError: A part is damaged, or encrypted with a key that is not here.
+            UnencryptedError: A part is not encrypted.
             ThreadLeasedError: Another has the lease of the thread.
         """
-        self._run(_ReencryptionOperations(self.serde, self._shared).reencrypt(thread_id))
+        self._run(reencrypt_thread(context_of(self), thread_id))
 
     async def areencrypt(self, thread_id: str) -> None:
-        """`reencrypt` in a thread."""
+        """Run `reencrypt` in a worker thread."""
         await asyncio.to_thread(self.reencrypt, thread_id)
 
 
@@ -208,17 +205,18 @@ class AsyncReencryption(AsyncDriver):
     async def areencrypt(self, thread_id: str) -> None:
         """Encrypt all of a thread with the key that is used now.
 
-        With `allow_plaintext=True`, what was stored without encryption as well. Nothing is
-        deserialized, and all stays as it is; it may be interrupted, and be repeated.
+        With `allow_plaintext=True`, data that was stored without encryption is encrypted, too.
+        Nothing is deserialized, so all values stay the same. A call may be interrupted and
+        repeated.
 
         Raises:
             ConfigError: The saver's `serde` is not an `EncryptedSerializer`.
-            CorruptThreadError: Something is damaged, or encrypted with a key that is not here.
-            UnencryptedError: Something is not encrypted.
+            CorruptThreadError: A part is damaged, or encrypted with a key that is not here.
+            UnencryptedError: A part is not encrypted.
             ThreadLeasedError: Another has the lease of the thread.
         """
-        await self._run(_ReencryptionOperations(self.serde, self._shared).reencrypt(thread_id))
+        await self._run(reencrypt_thread(context_of(self), thread_id))
 
     def reencrypt(self, thread_id: str) -> None:
-        """`areencrypt` from another thread than the event loop's."""
+        """Run `areencrypt` from a worker thread, not from the event loop's."""
         self._wait(self.areencrypt(thread_id))
