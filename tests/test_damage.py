@@ -42,6 +42,7 @@ from langgraph_checkpoint_redis._storage.packing import pack
 from langgraph_checkpoint_redis._storage.records import parse_checkpoint_row, parse_writes_row
 from langgraph_checkpoint_redis._storage.tree import digest_of, join_tree
 from langgraph_checkpoint_redis._storage.values import (
+    Entry,
     list_pieces,
     load_entry,
     parse_chunks,
@@ -436,7 +437,7 @@ def test_nodes_of_nodes_do_not_grow_without_end(
     with little_memory(5_000_000), pytest.raises(LookupError):
         join_tree(size, b"", tree, chunks)
     with little_memory(5_000_000), pytest.raises(LookupError):
-        list_pieces([b"", b"", size, *tree], chunks)
+        list_pieces(Entry("msgpack", b"", size, tree), chunks)
 
 
 def test_a_long_value_is_not_made_of_few_pieces() -> None:

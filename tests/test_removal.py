@@ -16,6 +16,7 @@ from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
 from langgraph_checkpoint_redis._storage.compression import decompress_chunk
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 from langgraph_checkpoint_redis._storage.records import parse_checkpoint_row, parse_writes_row
+from langgraph_checkpoint_redis._storage.values import Entry
 
 from .driving import Saver
 from .run_index import threads_of
@@ -60,7 +61,7 @@ class Raw:
     def _rows(self, key: bytes) -> list[bytes]:
         return cast("list[bytes]", self.client.zrange(key, 0, -1))
 
-    def _entries(self, thread_id: str) -> Iterator[list[Any]]:
+    def _entries(self, thread_id: str) -> Iterator[Entry]:
         timeline, writes, *_ = self.keyspace.thread(thread_id)
         for row in self._rows(timeline):
             yield from (entry for _, entry in parse_checkpoint_row(row).entries())
@@ -79,7 +80,7 @@ class Raw:
         return {
             digest
             for entry in self._entries(thread_id)
-            for level, digests in enumerate(entry[3:])
+            for level, digests in enumerate(entry.levels)
             for digest in _closure(chunks, level, digests)
         }
 

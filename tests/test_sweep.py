@@ -36,6 +36,7 @@ from langgraph_checkpoint_redis._storage.records import (
     parse_checkpoint_row,
     parse_writes_row,
 )
+from langgraph_checkpoint_redis._storage.values import Entry
 
 from .driving import Saver
 from .run_index import runs_of
@@ -86,9 +87,9 @@ class Stored(NamedTuple):
             | self.live
         )
 
-    def digests(self, entry: list[Any]) -> Iterator[bytes]:
+    def digests(self, entry: Entry) -> Iterator[bytes]:
         """Those of all chunks that a value is made of."""
-        for height, level in enumerate(entry[3:]):
+        for height, level in enumerate(entry.levels):
             digests = _split(level)
             for _ in range(height):
                 yield from digests

@@ -1,188 +1,154 @@
-"""Encrypting anew what is stored: with a newer key, or what was stored before there was one.
+"""Encrypt a thread again: with a newer key, or a thread that was stored without encryption.
 
-Values are decrypted and encrypted again, and not looked into: no type has to be known for it. Rows
-are replaced one by one, each in one script, so that it may run beside the traffic.
+Values are decrypted and encrypted, and never deserialized, so no type has to be known. Each row is
+replaced by one script, so this may run next to the traffic.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from itertools import chain
-from typing import Any, NamedTuple, TypeVar, cast
+from collections.abc import Iterable
 
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from langgraph_checkpoint_redis._core.cache import ThreadCache
+from langgraph_checkpoint_redis._core.context import Context, context_of
 from langgraph_checkpoint_redis._core.driving import AsyncDriver, Driver
 from langgraph_checkpoint_redis._core.new_chunks import NewChunks, name_chunks
-from langgraph_checkpoint_redis._core.operations import Operations
-from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
-from langgraph_checkpoint_redis._scripts.load import DELETE_RUNS, REWRITE, SCAN
+from langgraph_checkpoint_redis._core.removing import free_unused_chunks
+from langgraph_checkpoint_redis._protocol.requests import Commands, Operation, ask
+from langgraph_checkpoint_redis._scripts import calls
 from langgraph_checkpoint_redis._storage.checks import check_id
-from langgraph_checkpoint_redis._storage.checksums import strip_checksum
 from langgraph_checkpoint_redis._storage.corruption import CorruptionContext
 from langgraph_checkpoint_redis._storage.encryption import PlaintextFound, reencrypt
-from langgraph_checkpoint_redis._storage.keys import ThreadKeys
-from langgraph_checkpoint_redis._storage.packing import pack, unpack_all
-from langgraph_checkpoint_redis._storage.tree import Chunks, split_digests
-from langgraph_checkpoint_redis._storage.values import Value, cut_value, load_entry, parse_chunks
+from langgraph_checkpoint_redis._storage.records import list_entries, name_row, replace_values
+from langgraph_checkpoint_redis._storage.tree import Chunks
+from langgraph_checkpoint_redis._storage.values import (
+    Entry,
+    Value,
+    cut_value,
+    list_by_level,
+    list_children,
+    load_entry,
+    parse_chunks,
+)
 from langgraph_checkpoint_redis.errors import ConfigError
-
-T = TypeVar("T")
 
 AT_A_TIME = 100  # chunks that one call is asked for
 
-Entry = list[Any]
-Again = Callable[[bytes, bytes], tuple[str, bytes]]
+
+def reencrypt_thread(context: Context, thread_id: str) -> Operation[None]:
+    """Encrypt all of a thread with the key that is used now."""
+    thread_id = check_id("thread_id", thread_id)
+    if not isinstance(context.serde, EncryptedSerializer):
+        raise ConfigError(
+            f"serde must be an EncryptedSerializer, not {type(context.serde).__name__}"
+        )
+    rewriting = _Rewriting(context, thread_id, context.serde)
+    while (yield from rewriting.replace_rows()):
+        pass  # a row that replaced another meanwhile may stand where we have been
+    yield from free_unused_chunks(context, thread_id)
 
 
-class _ReencryptionOperations(Operations):
-    """Encrypting a thread anew."""
+class _Rewriting:
+    """The rows of one thread, replaced one by one."""
 
-    __slots__ = ()
+    def __init__(self, context: Context, thread_id: str, serde: EncryptedSerializer) -> None:
+        self._context, self._thread_id, self._serde = context, thread_id, serde
+        self._keys = context.keys(thread_id)
+        self._renewed: dict[Entry, Entry] = {}  # by the old one, so that rows still share values
+        self._done: set[bytes] = set()
 
-    def reencrypt(self, thread_id: str) -> Operation[None]:
-        """Encrypt all that a thread has with the key that is used now."""
-        thread_id = check_id("thread_id", thread_id)
-        if not isinstance(self.serde, EncryptedSerializer):
-            raise ConfigError(
-                f"serde must be an EncryptedSerializer, not {type(self.serde).__name__}"
-            )
-        anew: dict[bytes, Entry] = {}  # values by their old entries, so that rows still share them
-        done: set[bytes] = set()
-        while (yield from self._rewrite_all(thread_id, anew, done)):
-            pass  # what replaced a row meanwhile may stand where we have been
-        gone = yield from self._remove(DELETE_RUNS, thread_id, [])  # of no run: frees chunks
-        yield from self._removed(thread_id, gone)
-
-    def _rewrite_all(
-        self, thread_id: str, anew: dict[bytes, Entry], done: set[bytes]
-    ) -> Operation[bool]:
-        """Replace the rows that are not done; whether one was replaced by somebody else."""
+    def replace_rows(self) -> Operation[bool]:
+        """Replace the rows that are not done; return whether another client replaced one."""
         missed = False
         stage, position = b"timeline", b""
         while stage:
-            rows, next_stage, position, *_ = yield SCAN(self._keys(thread_id), [stage, position])
-            for row in rows:
-                is_done = yield from self._rewrite(thread_id, _Row.of(stage, row), anew, done)
+            call = calls.scan(self._keys, stage=stage, position=position)
+            scanned = yield from ask(call)
+            for row in scanned.items:
+                is_done = yield from self._replace(row, is_checkpoint=stage == b"timeline")
                 missed = missed or not is_done
-            stage = next_stage
+            stage, position = scanned.stage, scanned.position
         return missed
 
-    def _rewrite(
-        self, thread_id: str, row: _Row, anew: dict[bytes, Entry], done: set[bytes]
-    ) -> Operation[bool]:
-        """Replace a row, unless it was, or is not there any more; whether it is done.
+    def _replace(self, row: bytes, *, is_checkpoint: bool) -> Operation[bool]:
+        """Replace a row, unless it is done or gone; return whether it is done.
 
-        The one that replaced it may be met behind it.
+        The row that replaced it may come later in the scan.
         """
-        keys = self._keys(thread_id)
-        with CorruptionContext(thread_id, row.key(keys), row.row):
-            name, parts = row.parts()
-            entries = row.entries(parts)
-        if name in done:
+        key = self._keys.timeline if is_checkpoint else self._keys.writes
+        with CorruptionContext(self._thread_id, key, row):
+            name = name_row(row, is_checkpoint=is_checkpoint)
+            entries = list_entries(row, is_checkpoint=is_checkpoint)
+        if name in self._done:
             return True
-        chunks = yield from self._chunks(keys, entries)
+        stored_chunks = yield from self._fetch(entries)
         stored = 0
-        while not stored:  # what earlier rows share may be gone with them: then it is sent again
-            values: list[Value] = []
-            with CorruptionContext(thread_id, row.key(keys), row.row):
-                for entry in entries:
-                    self._renew(entry, chunks, anew, values)
-                content = b"\0".join([name, row.packed(parts, self._again, anew)])
-            levels = [level for entry in entries for level in anew[pack(entry)][3:]]
-            told = (self.shared.token(thread_id), row.number, row.row, content)
-            new = NewChunks(
-                {name: content for value in values for name, content in value.cut.nodes.items()},
-                {name: content for value in values for name, content in value.cut.pieces.items()},
+        while not stored:  # chunks shared with earlier rows may be gone with them: send them again
+            with CorruptionContext(self._thread_id, key, row):
+                values = self._renew(entries, stored_chunks)
+                content = replace_values(
+                    row, self._renewed.__getitem__, self._encrypt, is_checkpoint=is_checkpoint
+                )
+            call = calls.rewrite(
+                self._keys,
+                token=self._context.state.token(self._thread_id),
+                is_checkpoint=is_checkpoint,
+                row=row,
+                content=content,
+                chunks=self._name_chunks(entries, values),
+                confirm=self._context.options.confirm,
             )
-            compression = self.shared.options.compression
-            chunks_sent = name_chunks(values, new, ThreadCache(), compression, levels)
-            args = [*told, chunks_sent.named, *chunks_sent.pairs]
-            stored = yield REWRITE(keys, args, self.shared.options.confirm)
+            stored = yield from ask(call)
             if not stored:
-                anew.clear()
+                self._renewed.clear()
         if stored > 0:
-            done.add(name)
+            self._done.add(name)
         return stored > 0
 
-    def _again(self, type_: bytes, data: bytes) -> tuple[str, bytes]:
-        """Something serialized, encrypted anew."""
-        typed = type_.decode(), data
-        if "+" not in typed[0] and not self.shared.options.allow_plaintext:
+    def _encrypt(self, typed: tuple[str, bytes]) -> tuple[str, bytes]:
+        """Encrypt serialized data again."""
+        if "+" not in typed[0] and not self._context.options.allow_plaintext:
             raise PlaintextFound("is not encrypted, though the serializer encrypts")
-        return reencrypt(cast("EncryptedSerializer", self.serde), typed)
+        return reencrypt(self._serde, typed)
 
-    def _renew(
-        self, entry: Entry, chunks: Chunks, anew: dict[bytes, Entry], values: list[Value]
-    ) -> None:
-        """Encrypt a value anew, if no row before had it."""
-        name = pack(entry)
-        if name not in anew:
-            (type_, data), _ = load_entry(entry, chunks)
-            new_type, new_data = self._again(type_.encode(), data)
-            value = Value(new_type, cut_value(new_type, new_data, None, {}))
-            values.append(value)
-            anew[name] = value.entry
-
-    def _chunks(self, keys: ThreadKeys, entries: Iterable[Entry]) -> Operation[dict[bytes, bytes]]:
-        """The chunks of values, as far as they are there and can be read."""
-        wanted: dict[int, list[bytes]] = {}
+    def _renew(self, entries: Iterable[Entry], chunks: Chunks) -> list[Value]:
+        """Encrypt the values again that no earlier row had, and return them."""
+        values: list[Value] = []
         for entry in entries:
-            for level, digests in enumerate(entry[3:]):
-                wanted.setdefault(level, []).extend(split_digests(digests))
+            if entry not in self._renewed:
+                typed, _ = load_entry(entry, chunks)
+                type_, data = self._encrypt(typed)
+                value = Value(type_, cut_value(type_, data, None, {}))
+                values.append(value)
+                self._renewed[entry] = value.entry
+        return values
+
+    def _name_chunks(self, entries: Iterable[Entry], values: list[Value]) -> calls.SentChunks:
+        """Return all chunks of new values, and the names of those of values that rows share."""
+        nodes: dict[bytes, bytes] = {}
+        pieces: dict[bytes, bytes] = {}
+        for value in values:
+            nodes |= value.cut.nodes
+            pieces |= value.cut.pieces
+        levels = [level for entry in entries for level in self._renewed[entry].levels]
+        compression = self._context.options.compression
+        return name_chunks(values, NewChunks(nodes, pieces), ThreadCache(), compression, levels)
+
+    def _fetch(self, entries: Iterable[Entry]) -> Operation[dict[bytes, bytes]]:
+        """Return the chunks of values; without those that are missing or cannot be read."""
+        wanted = list_by_level(entries)
         found: dict[bytes, bytes] = {}
         for level in range(max(wanted, default=-1), -1, -1):
-            new = [*dict.fromkeys(wanted.get(level, []))]
+            new = [*wanted.get(level, {})]
             for start in range(0, len(new), AT_A_TIME):
                 digests = new[start : start + AT_A_TIME]
-                groups = yield Commands((("HMGET", keys.chunks, *digests),))
+                groups = yield Commands((("HMGET", self._keys.chunks, *digests),))
                 found.update(parse_chunks([b"".join(digests)], groups))
             if level:
-                nodes = [found[digest] for digest in new if digest in found]
-                wanted.setdefault(level - 1, []).extend(
-                    child for node in nodes for child in split_digests(node)
-                )
+                wanted.setdefault(level - 1, {}).update(list_children(new, found))
         return found
-
-
-class _Row(NamedTuple):
-    """A row of one of the two sets, taken apart and put together again."""
-
-    row: bytes
-    number: int  # of its key, as scripts count
-
-    @classmethod
-    def of(cls, stage: bytes, row: bytes) -> _Row:
-        return cls(row, 1 if stage == b"timeline" else 2)
-
-    def key(self, keys: ThreadKeys) -> bytes:
-        return keys[self.number - 1]
-
-    def parts(self) -> tuple[bytes, list[Any]]:
-        """Its name, and the msgpack behind it."""
-        *names, data = strip_checksum(self.row).split(b"\0", self.number + 1)
-        return b"\0".join(names), unpack_all(data)
-
-    def entries(self, parts: list[Any]) -> list[Entry]:
-        """Its values."""
-        lists = [parts[0][5]] if self.number == 1 else [group[1:] for group in parts[0][1:]]
-        return [entry for flat in lists for entry in flat[2::3] if entry]
-
-    def packed(self, parts: list[Any], again: Again, anew: Mapping[bytes, Entry]) -> bytes:
-        """The msgpack, with other values."""
-
-        def renewed(flat: list[Any]) -> list[Any]:
-            entries = [entry and anew[pack(entry)] for entry in flat[2::3]]
-            return [*chain.from_iterable(zip(flat[::3], flat[1::3], entries, strict=True))]
-
-        if self.number == 1:
-            (*head, channels), (type_, data, metadata_type, metadata, own) = parts
-            tail = [*again(type_, data), *again(metadata_type, metadata), own]
-            return pack([*head, renewed(channels)]) + pack(tail)
-        [[format_, *groups]] = parts
-        return pack([format_, *[[path, *renewed(flat)] for path, *flat in groups]])
 
 
 # Methods
@@ -194,19 +160,20 @@ class Reencryption(Driver):
     def reencrypt(self, thread_id: str) -> None:
         """Encrypt all of a thread with the key that is used now.
 
-        With `allow_plaintext=True`, what was stored without encryption as well. Nothing is
-        deserialized, and all stays as it is; it may be interrupted, and be repeated.
+        With `allow_plaintext=True`, data that was stored without encryption is encrypted, too.
+        Nothing is deserialized, so all values stay the same. A call may be interrupted and
+        repeated.
 
         Raises:
             ConfigError: The saver's `serde` is not an `EncryptedSerializer`.
-            CorruptThreadError: Something is damaged, or encrypted with a key that is not here.
-            UnencryptedError: Something is not encrypted.
+            CorruptThreadError: A part is damaged, or encrypted with a key that is not here.
+            UnencryptedError: A part is not encrypted.
             ThreadLeasedError: Another has the lease of the thread.
         """
-        self._run(_ReencryptionOperations(self.serde, self._shared).reencrypt(thread_id))
+        self._run(reencrypt_thread(context_of(self), thread_id))
 
     async def areencrypt(self, thread_id: str) -> None:
-        """`reencrypt` in a thread."""
+        """Run `reencrypt` in a worker thread."""
         await asyncio.to_thread(self.reencrypt, thread_id)
 
 
@@ -216,17 +183,18 @@ class AsyncReencryption(AsyncDriver):
     async def areencrypt(self, thread_id: str) -> None:
         """Encrypt all of a thread with the key that is used now.
 
-        With `allow_plaintext=True`, what was stored without encryption as well. Nothing is
-        deserialized, and all stays as it is; it may be interrupted, and be repeated.
+        With `allow_plaintext=True`, data that was stored without encryption is encrypted, too.
+        Nothing is deserialized, so all values stay the same. A call may be interrupted and
+        repeated.
 
         Raises:
             ConfigError: The saver's `serde` is not an `EncryptedSerializer`.
-            CorruptThreadError: Something is damaged, or encrypted with a key that is not here.
-            UnencryptedError: Something is not encrypted.
+            CorruptThreadError: A part is damaged, or encrypted with a key that is not here.
+            UnencryptedError: A part is not encrypted.
             ThreadLeasedError: Another has the lease of the thread.
         """
-        await self._run(_ReencryptionOperations(self.serde, self._shared).reencrypt(thread_id))
+        await self._run(reencrypt_thread(context_of(self), thread_id))
 
     def reencrypt(self, thread_id: str) -> None:
-        """`areencrypt` from another thread than the event loop's."""
+        """Run `areencrypt` from a worker thread, not from the event loop's."""
         self._wait(self.areencrypt(thread_id))

@@ -7,8 +7,8 @@ from typing import Any
 
 from langgraph_checkpoint_redis._core.options import Options
 from langgraph_checkpoint_redis._protocol.confirm import Confirm
-from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
-from langgraph_checkpoint_redis._scripts.load import CHECK
+from langgraph_checkpoint_redis._protocol.requests import Commands, Operation, ask
+from langgraph_checkpoint_redis._scripts import calls
 from langgraph_checkpoint_redis.errors import (
     DurabilityWarning,
     EvictionWarning,
@@ -20,7 +20,7 @@ OLDEST_SERVER = (6, 2)  # the first with COPY
 
 def check_server(options: Options) -> Operation[list[UserWarning]]:
     """Raise an error if the server cannot hold checkpoints; warnings, if it may lose them."""
-    info = _info(*(yield CHECK(())))
+    info = _info(*(yield from ask(calls.check())))
     version = info.get("redis_version", "")
     if version and tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
         raise UnsupportedServerError(f"Redis {version} is too old: 6.2 or newer is needed")

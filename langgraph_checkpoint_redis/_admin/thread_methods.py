@@ -1,29 +1,24 @@
-"""The methods for operators: a base class for each saver, which goes from thread to thread.
+"""The methods for operators of both savers, which go from thread to thread.
 
-The threads come as `SCAN` finds them, in no order. What is asked of each, and what callers are
-told, is in `_admin/threads.py`.
+Threads come in no order, as `SCAN` finds them. `threads.py` says what is read of each thread,
+`prune.py` what is removed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import TypeVar
 
+from langgraph_checkpoint_redis._core.context import context_of
 from langgraph_checkpoint_redis._core.driving import AsyncDriver, Driver, Failures
+from langgraph_checkpoint_redis.errors import ConfigError
 
-from .threads import (
-    Choice,
-    Idle,
-    Limits,
-    Progress,
-    Stats,
-    Tally,
-    ThreadInfo,
-    ThreadOperations,
-    make_reporter,
-)
+from .prune import Choice, Idle, Limits, is_chosen, prune_thread
+from .threads import Stats, Tally, ThreadInfo, read_info
+
+Progress = Callable[[int], object] | None  # is called with how many threads were looked at so far
 
 T = TypeVar("T")
 
@@ -31,26 +26,22 @@ T = TypeVar("T")
 class ThreadMethods(Driver):
     """The methods for operators of the synchronous saver, and their awaited names."""
 
-    @property
-    def _of_threads(self) -> ThreadOperations:
-        return ThreadOperations(self.serde, self._shared)
-
     def list_threads(self, *, prefix: str = "", idle: Idle = None) -> Iterator[str]:
-        """The ids of threads, in no order, as the server is searched for them.
+        """Yield the ids of threads in no order, while the server is searched for them.
 
         Args:
-            prefix: What they must begin with.
-            idle: For how long they must have had no new checkpoint, in seconds or as a timedelta.
-                A thread whose last time is not known (see `ThreadInfo`) is never idle.
+            prefix: The beginning of the ids.
+            idle: Yield only threads without a new checkpoint for that long, in seconds or as a
+                timedelta. A thread whose last time is not known (see `ThreadInfo`) is never idle.
 
         Raises:
-            ThreadsError: At the end, with `idle`, where some threads cannot be read; all others
-                were given. Without `idle`, no thread is read.
+            ThreadsError: With `idle`, some threads cannot be read. It is raised at the end, after
+                all others. Without `idle`, no thread is read.
         """
-        choice, failures = Choice.checked(prefix, idle), Failures()
+        choice, failures = Choice.parse(prefix, idle), Failures()
+        ask = partial(is_chosen, context_of(self), choice=choice)
         for page in self._thread_pages():
-            chosen = partial(self._of_threads.is_chosen, choice=choice)
-            for thread_id, found in self._run_each(page, chosen):
+            for thread_id, found in self._run_each(page, ask):
                 if isinstance(found, Exception):
                     failures.add(thread_id, found)
                 elif found:
@@ -58,21 +49,22 @@ class ThreadMethods(Driver):
         failures.check()
 
     def thread_info(self, thread_id: str) -> ThreadInfo | None:
-        """What is stored of a thread; `None` if there is no such thread."""
-        return self._run(self._of_threads.info(thread_id))
+        """Return what is stored of a thread; `None` if there is no such thread."""
+        return self._run(read_info(context_of(self), thread_id))
 
     def stats(self, *, progress: Progress = None) -> Stats:
-        """What is stored of all threads of this saver's prefix.
+        """Return what is stored of all threads under this saver's prefix.
 
         Args:
-            progress: Is called after each thread with how many there were so far.
+            progress: Is called after each thread with the number of threads so far.
 
         Returns:
             The sums, with the threads that cannot be read in `damaged`.
         """
-        report, tally, number = make_reporter(progress), Tally(), 0
+        report, tally, number = _check_progress(progress), Tally(), 0
+        read = partial(read_info, context_of(self))
         for page in self._thread_pages():
-            for thread_id, info in self._run_each(page, self._of_threads.info):
+            for thread_id, info in self._run_each(page, read):
                 if isinstance(info, Exception):
                     tally.add_damaged(thread_id, info)
                 else:
@@ -89,26 +81,26 @@ class ThreadMethods(Driver):
         prefix: str = "",
         progress: Progress = None,
     ) -> int:
-        """Delete what is old in many threads, and say of how many it deleted something.
+        """Delete old data of many threads, and return the number of threads that had any.
 
         Args:
-            keep_last: How many checkpoints of each namespace to keep, the newest, with the
+            keep_last: How many of the newest checkpoints of each namespace to keep, with the
                 ancestors that their delta channels are rebuilt from.
-            idle: Threads that had no new checkpoint for so long are deleted, in seconds or as a
-                timedelta; but not those that are pinned, leased, or used again this very moment.
-            prefix: What the ids of the threads must begin with.
-            progress: Is called after each thread that was looked at with how many there were.
+            idle: Delete threads without a new checkpoint for that long, in seconds or as a
+                timedelta. Threads that are pinned, leased, or just used again are not deleted.
+            prefix: The beginning of the ids.
+            progress: Is called after each thread with the number of threads so far.
 
         Raises:
-            ThreadsError: At the end, where some threads could not be pruned, as they are leased or
-                damaged. `failures` has these, and `result` of how many others something was
-                deleted.
+            ThreadsError: Some threads are leased or damaged and were not pruned. It is raised at
+                the end; `failures` has these threads, and `result` is the return value for all
+                others.
         """
-        limits, report = Limits.checked(prefix, idle, keep_last), make_reporter(progress)
+        limits, report = Limits.parse(prefix, idle, keep_last), _check_progress(progress)
         failures, pruned, number = Failures(), 0, 0
+        prune = partial(prune_thread, context_of(self), limits=limits)
         for page in self._thread_pages():
-            prune_to = partial(self._of_threads.prune_to, limits=limits)
-            for thread_id, is_pruned in self._run_each(page, prune_to):
+            for thread_id, is_pruned in self._run_each(page, prune):
                 if isinstance(is_pruned, Exception):
                     failures.add(thread_id, is_pruned)
                 else:
@@ -119,17 +111,17 @@ class ThreadMethods(Driver):
         return pruned
 
     async def alist_threads(self, *, prefix: str = "", idle: Idle = None) -> AsyncIterator[str]:
-        """`list_threads` in a thread."""
+        """Run `list_threads` in a worker thread."""
         thread_ids = self.list_threads(prefix=prefix, idle=idle)
         while (thread_id := await asyncio.to_thread(next, thread_ids, None)) is not None:
             yield thread_id
 
     async def athread_info(self, thread_id: str) -> ThreadInfo | None:
-        """`thread_info` in a thread."""
+        """Run `thread_info` in a worker thread."""
         return await asyncio.to_thread(self.thread_info, thread_id)
 
     async def astats(self, *, progress: Progress = None) -> Stats:
-        """`stats` in a thread."""
+        """Run `stats` in a worker thread."""
         return await asyncio.to_thread(self.stats, progress=progress)
 
     async def aprune_threads(
@@ -140,7 +132,7 @@ class ThreadMethods(Driver):
         prefix: str = "",
         progress: Progress = None,
     ) -> int:
-        """`prune_threads` in a thread."""
+        """Run `prune_threads` in a worker thread."""
         return await asyncio.to_thread(
             self.prune_threads, keep_last=keep_last, idle=idle, prefix=prefix, progress=progress
         )
@@ -149,26 +141,22 @@ class ThreadMethods(Driver):
 class AsyncThreadMethods(AsyncDriver):
     """The methods for operators of the asynchronous saver, and their synchronous names."""
 
-    @property
-    def _of_threads(self) -> ThreadOperations:
-        return ThreadOperations(self.serde, self._shared)
-
     async def alist_threads(self, *, prefix: str = "", idle: Idle = None) -> AsyncIterator[str]:
-        """The ids of threads, in no order, as the server is searched for them.
+        """Yield the ids of threads in no order, while the server is searched for them.
 
         Args:
-            prefix: What they must begin with.
-            idle: For how long they must have had no new checkpoint, in seconds or as a timedelta.
-                A thread whose last time is not known (see `ThreadInfo`) is never idle.
+            prefix: The beginning of the ids.
+            idle: Yield only threads without a new checkpoint for that long, in seconds or as a
+                timedelta. A thread whose last time is not known (see `ThreadInfo`) is never idle.
 
         Raises:
-            ThreadsError: At the end, with `idle`, where some threads cannot be read; all others
-                were given. Without `idle`, no thread is read.
+            ThreadsError: With `idle`, some threads cannot be read. It is raised at the end, after
+                all others. Without `idle`, no thread is read.
         """
-        choice, failures = Choice.checked(prefix, idle), Failures()
+        choice, failures = Choice.parse(prefix, idle), Failures()
+        ask = partial(is_chosen, context_of(self), choice=choice)
         async for page in self._thread_pages():
-            chosen = partial(self._of_threads.is_chosen, choice=choice)
-            async for thread_id, found in self._run_each(page, chosen):
+            async for thread_id, found in self._run_each(page, ask):
                 if isinstance(found, Exception):
                     failures.add(thread_id, found)
                 elif found:
@@ -176,21 +164,22 @@ class AsyncThreadMethods(AsyncDriver):
         failures.check()
 
     async def athread_info(self, thread_id: str) -> ThreadInfo | None:
-        """What is stored of a thread; `None` if there is no such thread."""
-        return await self._run(self._of_threads.info(thread_id))
+        """Return what is stored of a thread; `None` if there is no such thread."""
+        return await self._run(read_info(context_of(self), thread_id))
 
     async def astats(self, *, progress: Progress = None) -> Stats:
-        """What is stored of all threads of this saver's prefix.
+        """Return what is stored of all threads under this saver's prefix.
 
         Args:
-            progress: Is called after each thread with how many there were so far.
+            progress: Is called after each thread with the number of threads so far.
 
         Returns:
             The sums, with the threads that cannot be read in `damaged`.
         """
-        report, tally, number = make_reporter(progress), Tally(), 0
+        report, tally, number = _check_progress(progress), Tally(), 0
+        read = partial(read_info, context_of(self))
         async for page in self._thread_pages():
-            async for thread_id, info in self._run_each(page, self._of_threads.info):
+            async for thread_id, info in self._run_each(page, read):
                 if isinstance(info, Exception):
                     tally.add_damaged(thread_id, info)
                 else:
@@ -207,26 +196,26 @@ class AsyncThreadMethods(AsyncDriver):
         prefix: str = "",
         progress: Progress = None,
     ) -> int:
-        """Delete what is old in many threads, and say of how many it deleted something.
+        """Delete old data of many threads, and return the number of threads that had any.
 
         Args:
-            keep_last: How many checkpoints of each namespace to keep, the newest, with the
+            keep_last: How many of the newest checkpoints of each namespace to keep, with the
                 ancestors that their delta channels are rebuilt from.
-            idle: Threads that had no new checkpoint for so long are deleted, in seconds or as a
-                timedelta; but not those that are pinned, leased, or used again this very moment.
-            prefix: What the ids of the threads must begin with.
-            progress: Is called after each thread that was looked at with how many there were.
+            idle: Delete threads without a new checkpoint for that long, in seconds or as a
+                timedelta. Threads that are pinned, leased, or just used again are not deleted.
+            prefix: The beginning of the ids.
+            progress: Is called after each thread with the number of threads so far.
 
         Raises:
-            ThreadsError: At the end, where some threads could not be pruned, as they are leased or
-                damaged. `failures` has these, and `result` of how many others something was
-                deleted.
+            ThreadsError: Some threads are leased or damaged and were not pruned. It is raised at
+                the end; `failures` has these threads, and `result` is the return value for all
+                others.
         """
-        limits, report = Limits.checked(prefix, idle, keep_last), make_reporter(progress)
+        limits, report = Limits.parse(prefix, idle, keep_last), _check_progress(progress)
         failures, pruned, number = Failures(), 0, 0
+        prune = partial(prune_thread, context_of(self), limits=limits)
         async for page in self._thread_pages():
-            prune_to = partial(self._of_threads.prune_to, limits=limits)
-            async for thread_id, is_pruned in self._run_each(page, prune_to):
+            async for thread_id, is_pruned in self._run_each(page, prune):
                 if isinstance(is_pruned, Exception):
                     failures.add(thread_id, is_pruned)
                 else:
@@ -237,17 +226,17 @@ class AsyncThreadMethods(AsyncDriver):
         return pruned
 
     def list_threads(self, *, prefix: str = "", idle: Idle = None) -> Iterator[str]:
-        """`alist_threads` from another thread than the event loop's."""
+        """Run `alist_threads` from a worker thread, not from the event loop's."""
         thread_ids = self.alist_threads(prefix=prefix, idle=idle)
         while (thread_id := self._wait(_next(thread_ids))) is not None:
             yield thread_id
 
     def thread_info(self, thread_id: str) -> ThreadInfo | None:
-        """`athread_info` from another thread than the event loop's."""
+        """Run `athread_info` from a worker thread, not from the event loop's."""
         return self._wait(self.athread_info(thread_id))
 
     def stats(self, *, progress: Progress = None) -> Stats:
-        """`astats` from another thread than the event loop's, which is where `progress` runs."""
+        """Run `astats` from a worker thread. `progress` runs in the event loop's thread."""
         return self._wait(self.astats(progress=progress))
 
     def prune_threads(
@@ -258,7 +247,7 @@ class AsyncThreadMethods(AsyncDriver):
         prefix: str = "",
         progress: Progress = None,
     ) -> int:
-        """`aprune_threads` from another thread than the event loop's, as `stats`."""
+        """Run `aprune_threads` from a worker thread, as `stats`."""
         return self._wait(
             self.aprune_threads(keep_last=keep_last, idle=idle, prefix=prefix, progress=progress)
         )
@@ -266,3 +255,12 @@ class AsyncThreadMethods(AsyncDriver):
 
 async def _next(items: AsyncIterator[T]) -> T | None:
     return await anext(items, None)
+
+
+def _check_progress(progress: Progress) -> Callable[[int], object]:
+    """Return the function to call after each thread."""
+    if progress is None:
+        return lambda _: None
+    if not callable(progress):
+        raise ConfigError(f"progress must be callable with an int, or None, not {progress!r:.200}")
+    return progress

@@ -1,39 +1,31 @@
-"""What is stored of threads, as operators see it, and what of many threads to remove.
+"""What is stored of threads: the results that callers see, and the operation that reads them.
 
-Here are the results that callers see (`ThreadInfo`, `Stats`), how threads are chosen, and the
-operations that look at one thread or make it shorter. Each call looks at a bounded part of it, so
-all of this may run beside the traffic; what changes meanwhile is counted as it is found.
+Each call reads a bounded part of a thread, so all of this may run next to the traffic. Changes in
+between are counted as they are found.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from heapq import nlargest
-from secrets import token_bytes
-from typing import NamedTuple
-from uuid import UUID
 
-from langgraph_checkpoint_redis._core.operations import Operations
-from langgraph_checkpoint_redis._core.options import check_keep_last
-from langgraph_checkpoint_redis._protocol.durations import to_milliseconds
-from langgraph_checkpoint_redis._protocol.requests import Operation
+from langgraph_checkpoint_redis._core.context import Context
+from langgraph_checkpoint_redis._protocol.requests import Commands, Operation, ask
 from langgraph_checkpoint_redis._protocol.resp import Argument
-from langgraph_checkpoint_redis._scripts.load import DELETE_UNUSED, INFO, NAMESPACES, PRUNE
-from langgraph_checkpoint_redis._storage.checks import check_id, check_text
+from langgraph_checkpoint_redis._scripts import calls
+from langgraph_checkpoint_redis._scripts.calls import Namespace
+from langgraph_checkpoint_redis._storage.checks import check_id
 from langgraph_checkpoint_redis._storage.keys import ThreadKeys
-from langgraph_checkpoint_redis.errors import ConfigError
+
+from .times import parse_time
+from .walks import traces
 
 BIGGEST = 10  # threads that `stats` names
 # Rows that a call looks at: one of many that go together, and one on its own.
 FEW_ROWS, ROWS = 40, 300
-
-Idle = float | timedelta | None  # time since the last checkpoint
-Progress = Callable[[int], object] | None  # is told how many threads were looked at so far
 
 
 # Results
@@ -43,24 +35,25 @@ Progress = Callable[[int], object] | None  # is told how many threads were looke
 class ThreadInfo:
     """What is stored of a thread.
 
-    Times are those in the ids of checkpoints, which LangGraph makes as UUIDs of version 6. With
-    other ids, in any namespace, they are not known.
+    Times come from the ids of checkpoints, which LangGraph makes as UUIDs of version 6. If any
+    namespace has other ids, the times are not known.
 
     Attributes:
         thread_id: Its id.
-        namespaces: How many checkpoints each namespace has; the root's is the empty string.
-        pending_writes: How many writes of tasks are stored, on top of whatever checkpoint.
+        namespaces: The number of checkpoints in each namespace. The root namespace is the empty
+            string.
+        pending_writes: The number of stored task writes, on all checkpoints.
         first: When the oldest checkpoint was made, in UTC; `None` if that is not known.
-        last: When the newest one was made.
-        runs: How many runs made the checkpoints, as far as they had a `run_id`.
+        last: When the newest checkpoint was made; `None` as above.
+        runs: The number of runs that made the checkpoints, of the runs that had a `run_id`.
         bytes_by_key: The memory of each of its keys, by kind (`timeline`, `writes`, `chunks`,
-            `runs`, `live`, `control`), as `MEMORY USAGE` tells it: exactly for keys of up to 5,000
-            members, estimated beyond. `None` if the server does not allow to ask.
-        shared_bytes: How many bytes less the chunks take than if each version of each value were
-            stored whole. `None` as above.
-        ttl: In how many seconds the thread expires; `None` for never.
+            `runs`, `live`, `control`), from `MEMORY USAGE`: exact for keys of up to 5,000
+            members, estimated for larger ones. `None` if the server does not allow the command.
+        shared_bytes: The bytes that chunks save, compared with storing each version of each value
+            whole. `None` as above.
+        ttl: The seconds until the thread expires; `None` if it never does.
         pinned: Whether it was pinned, so that it never expires.
-        lease: For how many seconds more it is leased; `None` if it is not.
+        lease: The seconds until its lease ends; `None` if it has none.
     """
 
     thread_id: str
@@ -77,32 +70,32 @@ class ThreadInfo:
 
     @property
     def checkpoints(self) -> int:
-        """How many checkpoints it has in all."""
+        """The number of checkpoints in all namespaces."""
         return sum(self.namespaces.values())
 
     @property
     def bytes(self) -> int | None:
-        """The memory of all its keys; `None` if the server does not allow to ask."""
+        """The memory of all its keys; `None` if the server does not allow `MEMORY USAGE`."""
         return None if self.bytes_by_key is None else sum(self.bytes_by_key.values())
 
 
 @dataclass(frozen=True)
 class Stats:
-    """What is stored of all threads under a prefix; attributes as of `ThreadInfo`, summed up.
+    """What is stored of all threads under a prefix: the attributes of `ThreadInfo`, summed up.
 
-    The index that leads from runs to threads is not in it.
+    The sums leave out the index that leads from runs to threads.
 
     Attributes:
-        threads: How many threads there are.
-        checkpoints: How many checkpoints they have.
-        pending_writes: How many writes of tasks.
+        threads: The number of threads.
+        checkpoints: The number of their checkpoints.
+        pending_writes: The number of stored task writes.
         bytes_by_key: The memory of their keys, by kind.
-        shared_bytes: How many bytes their values take less than whole ones would.
-        pinned: How many threads are pinned.
-        expiring: How many threads expire some time.
-        biggest: The ten that take the most memory, the biggest first.
-        damaged: The threads that could not be read, each with the error. They are counted in
-            `threads`, but in nothing else.
+        shared_bytes: The bytes that chunks save, compared with whole values.
+        pinned: The number of pinned threads.
+        expiring: The number of threads that will expire.
+        biggest: The ten threads that take the most memory, the biggest first.
+        damaged: The threads that could not be read, each with its error. They count in `threads`
+            and in nothing else.
     """
 
     threads: int
@@ -117,12 +110,12 @@ class Stats:
 
     @property
     def bytes(self) -> int | None:
-        """The memory of all threads; `None` if the server does not allow to ask."""
+        """The memory of all threads; `None` if the server does not allow `MEMORY USAGE`."""
         return None if self.bytes_by_key is None else sum(self.bytes_by_key.values())
 
 
 class Tally:
-    """Adds up what is found of threads, and keeps the biggest only."""
+    """Sums up threads one by one. Only the biggest stay in memory."""
 
     def __init__(self) -> None:
         self._counts = Counter[str]()
@@ -137,7 +130,7 @@ class Tally:
         self._damaged[thread_id] = error
 
     def add(self, info: ThreadInfo | None) -> None:
-        """Count a thread, if it is still there."""
+        """Count a thread; None is a thread that is gone."""
         if info is None:
             return
         self._counts.update(
@@ -153,7 +146,7 @@ class Tally:
         self._biggest = nlargest(BIGGEST, [*self._biggest, info], key=_size)
 
     def stats(self) -> Stats:
-        """What was counted."""
+        """Return the sums."""
         counts, known = self._counts, self._bytes_are_known
         return Stats(
             threads=counts["threads"],
@@ -172,214 +165,75 @@ def _size(info: ThreadInfo) -> tuple[int, int]:
     return info.bytes or 0, info.checkpoints
 
 
-# Choosing threads
+# Namespaces
 
 
-class Choice(NamedTuple):
-    """Threads whose ids begin with `prefix`, and that are idle for longer than `idle` seconds."""
-
-    prefix: str
-    idle: float | None
-
-    @classmethod
-    def checked(cls, prefix: str, idle: Idle) -> Choice:
-        """Of arguments as callers pass them."""
-        seconds = None if idle is None else to_milliseconds("idle", idle) / 1000
-        return cls(check_text("prefix", prefix, empty=True), seconds)
-
-    def is_idle(self, last: datetime | None) -> bool:
-        """Whether a thread with such a last checkpoint is idle; unknown times are not."""
-        if self.idle is None or last is None:
-            return False
-        return time.time() - last.timestamp() > self.idle
-
-    def newest_idle(self) -> int:
-        """Return the first 48 bits of checkpoint ids that are made so long ago."""
-        seconds = time.time() - (self.idle or 0) - _START_OF_TICKS.timestamp()
-        return max(int(seconds * 1_000_000 * _TICKS), 0) >> _LOW_BITS
+def _join(older: Namespace, newer: Namespace) -> Namespace:
+    """Join two parts of a namespace."""
+    checkpoints = older.checkpoints + newer.checkpoints
+    return newer._replace(checkpoints=checkpoints, oldest=older.oldest)
 
 
-class Limits(NamedTuple):
-    """What to keep of the threads of a choice."""
+def read_namespaces(
+    context: Context, thread_id: str, token: Argument = "", newest: Argument = ""
+) -> Operation[tuple[list[Namespace], bytes]]:
+    """Read the namespaces of a thread, hundreds in a call; return the token that watches it, too.
 
-    choice: Choice
-    keep_last: int | None
-
-    @classmethod
-    def checked(cls, prefix: str, idle: Idle, keep_last: int | None) -> Limits:
-        """Of arguments as callers pass them."""
-        if idle is None and keep_last is None:
-            raise ConfigError("prune_threads must be told what to keep: keep_last, idle or both")
-        return cls(Choice.checked(prefix, idle), check_keep_last(keep_last))
-
-
-def make_reporter(progress: Progress) -> Callable[[int], object]:
-    """What to call after each thread."""
-    if progress is None:
-        return lambda _: None
-    if not callable(progress):
-        raise ConfigError(f"progress must be callable with an int, or None, not {progress!r:.200}")
-    return progress
+    With a `token`, the thread is watched from now on, unless it has a newer checkpoint than
+    `newest` (see namespaces.lua). The returned token is empty if the thread is not watched.
+    """
+    keys = context.keys(thread_id)
+    first = yield from ask(calls.namespaces(keys, watch=token, newest=newest))
+    start, found = first.start, [*first.namespaces]
+    while start:
+        start, more, _ = yield from ask(calls.namespaces(keys, start=start))
+        found += more
+    return found, first.watched_by
 
 
-# Times
-
-_TICKS = 10  # in a microsecond
-_LOW_BITS = 12  # of the time in an id, which come behind its version
-_START_OF_TICKS = datetime(1582, 10, 15, tzinfo=timezone.utc)
-
-
-def parse_time(checkpoint_id: bytes) -> datetime | None:
-    """When a checkpoint was made, if its id says so; those of other kinds than 6 do not sort."""
-    try:
-        number = UUID(checkpoint_id.decode()).int
-    except ValueError:
-        return None
-    if number >> 76 & 0xF != 6 or number >> 62 & 3 != 2:  # noqa: PLR2004 - UUIDs that sort by time
-        return None
-    ticks = number >> 80 << 12 | number >> 64 & 0xFFF
-    return _START_OF_TICKS + timedelta(microseconds=ticks // _TICKS)
-
-
-def time_of_id(checkpoint_id: str) -> datetime | None:
-    """When a checkpoint was made, if its id is a UUID with a time in it, of version 1 or 6."""
-    with suppress(ValueError):
-        uuid = UUID(checkpoint_id)
-        if uuid.version == 1:
-            return _START_OF_TICKS + timedelta(microseconds=uuid.time // _TICKS)
-    return parse_time(checkpoint_id.encode())
-
-
-class _Namespace(NamedTuple):
-    name: bytes
-    checkpoints: int
-    oldest: bytes
-    newest: bytes
-
-    def behind(self, other: _Namespace) -> _Namespace:
-        """Both parts of a namespace as one, of which this is the newer."""
-        checkpoints = other.checkpoints + self.checkpoints
-        return self._replace(checkpoints=checkpoints, oldest=other.oldest)
-
-
-def _span(namespaces: Sequence[_Namespace]) -> tuple[datetime | None, datetime | None]:
-    """When the first checkpoint was made and the last, if all of these ids tell it."""
+def find_span(namespaces: Sequence[Namespace]) -> tuple[datetime | None, datetime | None]:
+    """Return when the first and the last checkpoint were made; None if any id has no time."""
     ids = {id_ for namespace in namespaces for id_ in (namespace.oldest, namespace.newest)}
     times = [parse_time(id_) for id_ in ids]
     known = [found for found in times if found]
     return (min(known), max(known)) if known and len(known) == len(ids) else (None, None)
 
 
-# Operations
+# Reading
 
 
-class ThreadOperations(Operations):
-    """Look at threads, and remove what is old."""
-
-    __slots__ = ()
-
-    def is_chosen(self, thread_id: str, choice: Choice) -> Operation[bool]:
-        """Whether a thread is one of those: only for an idle one the server has to be asked."""
-        if not thread_id.startswith(choice.prefix):
-            return False
-        if choice.idle is None:
-            return True
-        namespaces, _ = yield from self._namespaces(thread_id)
-        return choice.is_idle(_span(namespaces)[1])
-
-    def _namespaces(
-        self, thread_id: str, token: Argument = "", newest: Argument = ""
-    ) -> Operation[tuple[list[_Namespace], bytes]]:
-        """The namespaces of a thread, hundreds in a call, and the token it is watched by since.
-
-        It is watched if there is a `token`, unless it has a newer checkpoint than `newest`; see
-        namespaces.lua. If it is not, the token that is returned is empty.
-        """
-        keys = self._keys(thread_id)
-        start, namespaces, watched_by = yield NAMESPACES(keys, ["-", token, newest])
-        while start:
-            start, more, _ = yield NAMESPACES(keys, [start, "", ""])
-            namespaces += more
-        return [_Namespace(*namespace) for namespace in namespaces], watched_by
-
-    def info(self, thread_id: str) -> Operation[ThreadInfo | None]:
-        """Look at all of a thread: at a few rows first, which are all that most threads have."""
-        thread_id = check_id("thread_id", thread_id)
-        namespaces: dict[bytes, _Namespace] = {}
-        stage, position, rows, sums = b"timeline", b"", FEW_ROWS, Counter[str]()
-        while stage:
-            stage, position, more, writes, whole, thread = yield INFO(
-                self._keys(thread_id), [stage, position, rows]
-            )
-            for namespace in map(_Namespace._make, more):
-                before = namespaces.get(namespace.name)
-                namespaces[namespace.name] = namespace.behind(before) if before else namespace
-            sums.update(writes=writes, whole=whole)
-            rows = ROWS
-        facts = _Facts(*thread)
-        return _info(thread_id, [*namespaces.values()], sums, facts) if facts.exists else None
-
-    def prune_to(self, thread_id: str, limits: Limits) -> Operation[bool]:
-        """Delete an idle thread, or the older checkpoints of another; whether anything went."""
-        if not thread_id.startswith(limits.choice.prefix):
-            return False
-        namespaces, is_deleted = yield from self._delete_idle(thread_id, limits.choice)
-        if is_deleted:
-            return True
-        before, most = _count(namespaces), limits.keep_last
-        if most is None or all(namespace.checkpoints <= most for namespace in namespaces):
-            return False
-        gone = yield from self._remove(PRUNE, thread_id, [most])
-        yield from self._removed(thread_id, gone)
-        namespaces, _ = yield from self._namespaces(thread_id)
-        return _count(namespaces) < before
-
-    def _delete_idle(
-        self, thread_id: str, choice: Choice
-    ) -> Operation[tuple[list[_Namespace], bool]]:
-        """The namespaces of a thread, and whether it was deleted, as it is idle.
-
-        It is watched from the first look on, so that no write in between goes with it. Where a few
-        bits of its newest ids did not tell that it is idle, it is looked at again.
-        """
-        if choice.idle is None:
-            return (yield from self._namespaces(thread_id))[0], False
-        token, limit = token_bytes(16), choice.newest_idle()
-        namespaces, watched_by = yield from self._namespaces(thread_id, token, limit)
-        is_idle = choice.is_idle(_span(namespaces)[1])
-        if is_idle and not watched_by:
-            namespaces, watched_by = yield from self._namespaces(thread_id, token)
-            is_idle = choice.is_idle(_span(namespaces)[1])
-        return namespaces, is_idle and (yield from self._delete_unused(thread_id, watched_by))
-
-    def _delete_unused(self, thread_id: str, watched_by: Argument) -> Operation[bool]:
-        deleted, runs = yield DELETE_UNUSED(
-            self._keys(thread_id), [watched_by], self.shared.options.confirm
-        )
-        if deleted:
-            yield from self._removed(thread_id, runs)
-        return bool(deleted)
+def has_thread(context: Context, thread_id: str) -> Operation[bool]:
+    """Return whether anything is stored of a thread, damaged or not."""
+    keys = context.keys(thread_id)
+    replies = yield Commands((("EXISTS", keys.writes), *traces(keys)))
+    return any(replies)
 
 
-class _Facts(NamedTuple):
-    """What the last call of the script says; -1 is what is not known, or not there."""
+def read_info(context: Context, thread_id: str) -> Operation[ThreadInfo | None]:
+    """Read what is stored of a thread; None if there is no such thread.
 
-    exists: int
-    runs: int
-    sizes: Sequence[int]
-    pinned: int
-    ttl: int
-    lease: int
+    The first call reads a few rows only, since most threads have no more.
+    """
+    thread_id = check_id("thread_id", thread_id)
+    namespaces: dict[bytes, Namespace] = {}
+    stage, position, rows, sums = b"timeline", b"", FEW_ROWS, Counter[str]()
+    while stage:
+        call = calls.info(context.keys(thread_id), stage=stage, position=position, rows=rows)
+        stage, position, more, writes, whole, facts = yield from ask(call)
+        for namespace in more:
+            before = namespaces.get(namespace.name)
+            namespaces[namespace.name] = _join(before, namespace) if before else namespace
+        sums.update(writes=writes, whole=whole)
+        rows = ROWS
+    if facts is None or not facts.exists:
+        return None
+    return _make_info(thread_id, [*namespaces.values()], sums, facts)
 
 
-def _count(namespaces: Sequence[_Namespace]) -> int:
-    return sum(namespace.checkpoints for namespace in namespaces)
-
-
-def _info(
-    thread_id: str, namespaces: Sequence[_Namespace], sums: Mapping[str, int], facts: _Facts
+def _make_info(
+    thread_id: str, namespaces: Sequence[Namespace], sums: Mapping[str, int], facts: calls.Facts
 ) -> ThreadInfo:
-    first, last = _span(namespaces)
+    first, last = find_span(namespaces)
     allowed = min(facts.sizes) >= 0
     by_key = dict(zip(ThreadKeys._fields, facts.sizes, strict=True)) if allowed else None
     return ThreadInfo(
@@ -391,11 +245,11 @@ def _info(
         runs=facts.runs,
         bytes_by_key=by_key,
         shared_bytes=None if by_key is None else max(sums["whole"] - by_key["chunks"], 0),
-        ttl=_in_seconds(facts.ttl),
+        ttl=_to_seconds(facts.ttl),
         pinned=bool(facts.pinned),
-        lease=_in_seconds(facts.lease),
+        lease=_to_seconds(facts.lease),
     )
 
 
-def _in_seconds(milliseconds: int) -> float | None:
+def _to_seconds(milliseconds: int) -> float | None:
     return milliseconds / 1000 if milliseconds >= 0 else None

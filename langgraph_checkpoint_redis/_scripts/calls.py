@@ -736,6 +736,16 @@ class Flaw(NamedTuple):
     what: bytes
     why: bytes
 
+    @classmethod
+    def of_row(cls, row: bytes, why: bytes, *, is_checkpoint: bool) -> Flaw:
+        """Return that a row of the timeline, or of the writes, is of no use."""
+        return cls(1 if is_checkpoint else 2, row, why)
+
+    @classmethod
+    def of_key(cls, name: bytes) -> Flaw:
+        """Return that a key is lost."""
+        return cls(3, name, b"")
+
 
 def drop(
     keys: ThreadKeys,
@@ -764,10 +774,10 @@ def take_back_lost(
 
 
 class RunCount(NamedTuple):
-    """The number of checkpoints of a run: as stored, empty for none, and as counted."""
+    """The number of checkpoints of a run: as stored, `None` for none, and as counted."""
 
     run: bytes
-    stored: Argument
+    stored: int | None
     counted: int
 
 
@@ -775,25 +785,27 @@ def recount(
     keys: ThreadKeys, counts: Sequence[RunCount], *, token: bytes, state: bytes
 ) -> Call[bool]:
     """Correct numbers of checkpoints, if the thread is still in the state of the count."""
-    args: Args = (token, state, *chain.from_iterable(counts))
-    return Call(load.RECOUNT, keys, args, bool)
+    args: list[Argument] = [token, state]
+    for run, stored, counted in counts:
+        args += run, "" if stored is None else stored, counted
+    return Call(load.RECOUNT, keys, tuple(args), bool)
 
 
 def rewrite(
     keys: ThreadKeys,
     *,
     token: bytes,
-    number: int,
+    is_checkpoint: bool,
     row: bytes,
     content: bytes,
     chunks: SentChunks,
     confirm: Confirm | None,
 ) -> Call[int]:
-    """Replace a row of the timeline (number 1) or of the writes (2).
+    """Replace a row of the timeline or of the writes; `content` is without a checksum.
 
     The reply is 1; -1 when the row is gone; 0 when something is missing that it would refer to.
     """
-    call = Call(load.REWRITE, keys, (token, number, row, content), int, confirm)
+    call = Call(load.REWRITE, keys, (token, 1 if is_checkpoint else 2, row, content), int, confirm)
     return _with_chunks(call, chunks)
 
 

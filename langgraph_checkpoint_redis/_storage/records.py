@@ -20,7 +20,7 @@ Redis knows no other kind. What is absent is `false`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from langgraph.checkpoint.base import (
@@ -36,7 +36,7 @@ from langgraph_checkpoint_redis.errors import UnknownFormatError
 from .checks import check_seen_version, checked_names, is_unicode
 from .checksums import checksum_of, strip_checksum
 from .encryption import load_value
-from .packing import _unpacker, pack, unpack
+from .packing import _unpacker, pack, unpack, unpack_all
 from .refs import CheckpointRef
 from .values import Entry, Value, serialize
 from .versions import (
@@ -258,6 +258,56 @@ def parse_writes_row(row: bytes) -> Iterator[Write]:
             yield Write(
                 path.decode(), task_id.decode(), index, channel.decode(), Entry.parse(entry)
             )
+
+
+def list_entries(row: bytes, *, is_checkpoint: bool) -> list[Entry]:
+    """Return the values of a row; some error, if it is damaged."""
+    if is_checkpoint:
+        return [entry for _, entry in parse_checkpoint_row(row).entries()]
+    return [write.entry for write in parse_writes_row(row)]
+
+
+def name_row(row: bytes, *, is_checkpoint: bool) -> bytes:
+    """Return what a row begins with: the names that tell it from other rows of its key."""
+    count = 2 if is_checkpoint else 3
+    return b"\0".join(strip_checksum(row).split(b"\0", count)[:count])
+
+
+Serialized = tuple[str, bytes]
+
+
+def replace_values(
+    row: bytes,
+    replace: Callable[[Entry], Entry],
+    replace_serialized: Callable[[Serialized], Serialized],
+    *,
+    is_checkpoint: bool,
+) -> bytes:
+    """Return a row, without its checksum, with other values.
+
+    `replace_serialized` is for what is not an entry: the checkpoint itself and its metadata.
+    """
+
+    def replace_all(flat: Sequence[Any]) -> list[Any]:
+        found: list[Any] = []
+        for name, version, entry in _triples(flat):
+            found += name, version, entry and replace(Entry.parse(entry)).stored()
+        return found
+
+    name = name_row(row, is_checkpoint=is_checkpoint)
+    data = unpack_all(strip_checksum(row)[len(name) + 1 :])
+    if not is_checkpoint:
+        [[format_, *groups]] = data
+        return (
+            name + b"\0" + pack([format_, *[[path, *replace_all(rest)] for path, *rest in groups]])
+        )
+    (*head, channels), (type_, content, metadata_type, metadata, own_thread) = data
+    tail = [
+        *replace_serialized((type_.decode(), content)),
+        *replace_serialized((metadata_type.decode(), metadata)),
+        own_thread,
+    ]
+    return name + b"\0" + pack([*head, replace_all(channels)]) + pack(tail)
 
 
 def _check_format(data: list[Any]) -> list[Any]:

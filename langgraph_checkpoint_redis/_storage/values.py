@@ -57,7 +57,7 @@ class Entry(NamedTuple):
         size, *levels = tree
         if not levels:
             raise ValueError("an entry has a size but no levels")
-        return cls(type_, inline, size, levels)
+        return cls(type_, inline, size, tuple(levels))
 
     def stored(self) -> list[Any]:
         """Return the entry as it is stored."""

@@ -13,7 +13,7 @@ import typer
 from redis.exceptions import RedisError
 
 from langgraph_checkpoint_redis import __version__
-from langgraph_checkpoint_redis._transport.retry import PASSING
+from langgraph_checkpoint_redis._admin import PASSING
 from langgraph_checkpoint_redis.errors import ConfigError, RedisSaverError, UnsupportedServerError
 
 from . import change, diff, doctor, health, moving, prune, show, state, stats, threads

@@ -18,7 +18,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from langgraph_checkpoint_redis._storage.encryption import KeyRing
+from langgraph_checkpoint_redis import KeyRing
 from langgraph_checkpoint_redis.errors import ConfigError, MissingLibraryError
 
 ANY = "all"

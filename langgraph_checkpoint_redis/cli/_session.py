@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,10 +18,8 @@ import redis as redis_py
 import typer
 from redis.exceptions import NoPermissionError
 
-from langgraph_checkpoint_redis._admin.threads import ThreadInfo, parse_time
-from langgraph_checkpoint_redis._admin.walks import traces
-from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
-from langgraph_checkpoint_redis._transport.urls import read_url
+from langgraph_checkpoint_redis import ThreadInfo
+from langgraph_checkpoint_redis._admin import Admin, parse_time, read_url
 from langgraph_checkpoint_redis.errors import CorruptThreadError, ThreadNotFoundError
 from langgraph_checkpoint_redis.moving import opened
 from langgraph_checkpoint_redis.saver import RedisSaver
@@ -170,9 +168,7 @@ Everything = Annotated[
 
 def check_there(saver: RedisSaver, thread_id: str) -> None:
     """Raise an error if there is no such thread; a damaged one is there."""
-    keys = saver._shared.keyspace.thread(thread_id)
-    commands = (("EXISTS", keys.writes), *traces(keys))
-    if not any(saver._run(_ask(commands))):
+    if not Admin(saver).has_thread(thread_id):
         raise ThreadNotFoundError(thread_id)
 
 
@@ -181,6 +177,14 @@ class Failures:
     """The threads that a command failed in: each is told at once, and costs no other."""
 
     count: int = 0
+
+    def sift(self, found: Iterable[tuple[str, T | Exception]]) -> Iterator[tuple[str, T]]:
+        """Pass on the results of threads, and say which threads failed."""
+        for thread_id, result in found:
+            if isinstance(result, Exception):
+                self.tell(thread_id, result)
+            else:
+                yield thread_id, result
 
     def tell(self, thread_id: str, error: Exception) -> None:
         """Say that a thread failed."""
@@ -194,24 +198,6 @@ class Failures:
         if self.count:
             say(f"failed: {count(self.count, 'thread')}", error=True)
             raise typer.Exit(1)
-
-
-def each_thread(
-    saver: RedisSaver,
-    begin: Callable[[str], Operation[T]],
-    failures: Failures,
-    *,
-    threads: Sequence[str] | None = None,
-    id_prefix: str = "",
-) -> Iterator[tuple[str, T]]:
-    """Drive an operation for these threads, or for all whose ids begin with a prefix."""
-    for page in [threads] if threads else saver._thread_pages():
-        chosen = [thread_id for thread_id in page if thread_id.startswith(id_prefix)]
-        for thread_id, result in saver._run_each(chosen, begin):
-            if isinstance(result, Exception):
-                failures.tell(thread_id, result)
-            else:
-                yield thread_id, result
 
 
 def info_of(saver: RedisSaver, thread_id: str) -> ThreadInfo | None:
@@ -234,7 +220,3 @@ def existing(saver: RedisSaver, thread_id: str) -> ThreadInfo:
 def made_at(checkpoint_id: str) -> datetime | None:
     """When a checkpoint was made, if its id tells."""
     return parse_time(checkpoint_id.encode())
-
-
-def _ask(commands: tuple[Any, ...]) -> Operation[Any]:
-    return (yield Commands(commands))

@@ -1,7 +1,7 @@
-"""The checkpoints of a thread without their values, and which one a user means.
+"""The timeline of a thread, and which of its checkpoints a user means.
 
-Rows of the timeline say nearly all that a timeline shows, however large the values are that they
-refer to; a checkpoint is read whole only where something waits in it.
+A timeline is made without the values of checkpoints, however large they are. A checkpoint is read
+whole only if something waits in it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,7 @@ from typing import Any
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
 
-from langgraph_checkpoint_redis._core.listing import make_cursor
-from langgraph_checkpoint_redis._core.operations import Operations
-from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
-from langgraph_checkpoint_redis._storage.records import (
-    CheckpointRow,
-    Write,
-    parse_checkpoint_row,
-    parse_writes_row,
-)
-from langgraph_checkpoint_redis._storage.refs import CheckpointRef
+from langgraph_checkpoint_redis._admin import Admin, StoredCheckpoint, StoredValue, StoredWrite
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._reading import Unreadable
@@ -68,61 +59,29 @@ class Step:
         return str(self.metadata.get("source", "?"))
 
 
-class _Timeline(Operations):
-    __slots__ = ()
-
-    def writes(
-        self, thread_id: str, records: Sequence[CheckpointRow]
-    ) -> Operation[list[list[Write]]]:
-        """What tasks wrote on top of each of some checkpoints."""
-        key = self._keys(thread_id).writes
-        replies = yield Commands(
-            tuple(
-                ("ZRANGEBYLEX", key, f"[{place}\0", f"({place}\1")
-                for place in (f"{record.namespace}\0{record.checkpoint_id}" for record in records)
-            )
-        )
-        return [[w for row in rows for w in parse_writes_row(row)] for rows in replies]
-
-
-def _operations(saver: RedisSaver) -> _Timeline:
-    return _Timeline(saver.serde, saver._shared)
-
-
-def records(
-    saver: RedisSaver, thread_id: str, namespace: str | None = None
-) -> Iterator[list[CheckpointRow]]:
-    """Pages of a thread's checkpoints, newest first, of all namespaces or of one."""
-    position = make_cursor(None, None, None, None)._replace(namespace=namespace)
-    while position.more:
-        rows = saver._run(_operations(saver).rows(thread_id, position, whole=False))
-        page = [parse_checkpoint_row(row[0]) for row in rows.rows]
-        position = position.moved(rows, page, len(page))
-        yield page
-
-
 def steps(saver: RedisSaver, thread_id: str, namespace: str | None = None) -> Iterator[Step]:
-    """The checkpoints of a thread, newest first."""
-    for page in records(saver, thread_id, namespace):
+    """Yield the checkpoints of a thread, newest first."""
+    admin = Admin(saver)
+    for page in admin.read_checkpoints(thread_id, namespace):
         if page:
-            writes = saver._run(_operations(saver).writes(thread_id, page))
-            for record, of_tasks in zip(page, writes, strict=True):
-                yield _step(saver, thread_id, record, of_tasks)
+            writes = admin.read_writes(thread_id, [stored.place for stored in page])
+            for stored, of_tasks in zip(page, writes, strict=True):
+                yield _step(saver, thread_id, stored, of_tasks)
 
 
 def _step(
-    saver: RedisSaver, thread_id: str, record: CheckpointRow, writes: Sequence[Write]
+    saver: RedisSaver, thread_id: str, stored: StoredCheckpoint, writes: Sequence[StoredWrite]
 ) -> Step:
-    found = _read(saver, thread_id, *record.place) if _is_telling(record, writes) else None
-    channels = {channel for channel, _ in record.entries()}
+    values = stored.values()
+    found = _read(saver, thread_id, *stored.place) if _is_telling(values, writes) else None
     tasks = _tasks(found, writes) if found else {}
     return Step(
-        namespace=record.namespace,
-        checkpoint_id=record.checkpoint_id,
-        parent_id=record.parent_id,
-        metadata=record.metadata(saver.serde, thread_id),
-        bytes=sum(_size(entry) for _, entry in record.entries()),
-        next=next_nodes(found.checkpoint["channel_values"]) if found else _next(channels),
+        namespace=stored.namespace,
+        checkpoint_id=stored.checkpoint_id,
+        parent_id=stored.parent_id,
+        metadata=stored.read_metadata(),
+        bytes=sum(value.size for value in values.values()),
+        next=next_nodes(found.checkpoint["channel_values"]) if found else _next({*values}),
         interrupts=interrupts(found) if found else (),
         errors=errors(found) if found else (),
         waiting=[
@@ -140,23 +99,18 @@ def _step(
     )
 
 
-def _is_telling(record: CheckpointRow, writes: Sequence[Write]) -> bool:
-    """Whether values of a checkpoint, or of writes to it, say what it waits for."""
+def _is_telling(values: Mapping[str, StoredValue], writes: Sequence[StoredWrite]) -> bool:
+    """Return whether values of a checkpoint, or of writes to it, say what it waits for."""
     asked = any(write.channel in (INTERRUPT, ERROR) for write in writes)
     return asked or any(
-        name == TASKS or name.startswith(_JOIN) or _is_deferred(name, entry)
-        for name, entry in record.entries()
+        name == TASKS or name.startswith(_JOIN) or _is_deferred(name, value)
+        for name, value in values.items()
     )
 
 
-def _is_deferred(name: str, entry: Sequence[Any]) -> bool:
-    """Whether a node may wait for others: a plain edge to a node stores no value."""
-    return name.startswith(_TO_NODE) and entry[0] != b"null"
-
-
-def _size(entry: Sequence[Any]) -> int:
-    _, inline, *tree = entry
-    return int(tree[0]) if tree else len(inline)
+def _is_deferred(name: str, value: StoredValue) -> bool:
+    """Return whether a node may wait for others: a plain edge to a node stores no value."""
+    return name.startswith(_TO_NODE) and value.type != "null"
 
 
 # What a checkpoint says
@@ -200,7 +154,7 @@ def _is_many(value: Any) -> bool:
     return isinstance(value, set | frozenset | list | tuple)
 
 
-def _tasks(found: CheckpointTuple, writes: Sequence[Write]) -> dict[str, str]:
+def _tasks(found: CheckpointTuple, writes: Sequence[StoredWrite]) -> dict[str, str]:
     """What to call tasks, by id: the node, and which of its calls. Nothing where one runs alone."""
     values = found.checkpoint["channel_values"]
     sent = values.get(TASKS) or ()
@@ -268,7 +222,12 @@ def checkpoint(
 def _read(
     saver: RedisSaver, thread_id: str, namespace: str, checkpoint_id: str
 ) -> CheckpointTuple | None:
-    return saver.get_tuple(CheckpointRef(thread_id, namespace, checkpoint_id).config(checkpoint_id))
+    place = {
+        "thread_id": thread_id,
+        "checkpoint_ns": namespace,
+        "checkpoint_id": checkpoint_id,
+    }
+    return saver.get_tuple({"configurable": place})
 
 
 def _absent(saver: RedisSaver, thread_id: str, namespace: str, reference: str) -> str:
@@ -284,9 +243,9 @@ def _resolved(saver: RedisSaver, thread_id: str, namespace: str, reference: str)
     """The id of the checkpoint that is meant; empty if there is none."""
     name, is_relative, back = reference.partition("~")
     parents = {
-        record.checkpoint_id: record.parent_id
-        for page in records(saver, thread_id, namespace)
-        for record in page
+        stored.checkpoint_id: stored.parent_id
+        for page in Admin(saver).read_checkpoints(thread_id, namespace)
+        for stored in page
     }
     matches = [name] if name in parents else [one for one in parents if one.startswith(name)]
     if name in ("", LATEST):

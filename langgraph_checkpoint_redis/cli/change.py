@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from langgraph_checkpoint_redis._admin.threads import ThreadInfo
+from langgraph_checkpoint_redis import ThreadInfo
 
 from ._output import emit, one_line, say
 from ._session import DryRun, Json, Yes, check_there, confirm, duration, existing, info_of

@@ -21,10 +21,7 @@ import typer
 from redis.exceptions import RedisError, ResponseError
 from rich.text import Text
 
-from langgraph_checkpoint_redis._admin.setup import OLDEST_SERVER, check_server
-from langgraph_checkpoint_redis._transport.clients import is_cluster
-from langgraph_checkpoint_redis._transport.urls import Url, read_url
-from langgraph_checkpoint_redis.saver import RedisSaver
+from langgraph_checkpoint_redis._admin import OLDEST_SERVER, Admin, Url, is_cluster, read_url
 
 from ._output import emit, out, say, size, span, styled
 from ._session import Json
@@ -59,7 +56,7 @@ class Finding(NamedTuple):
 class Patient(NamedTuple):
     """What is looked at: the server, through a client, and how it is reached."""
 
-    saver: RedisSaver
+    admin: Admin
     client: Any
     url: Url
     sections: Mapping[str, Any]
@@ -93,7 +90,7 @@ def doctor(
     """
     session = context.obj
     with session.saver() as saver, session.client() as client:
-        patient = Patient(saver, client, read_url(session.url), _sections(client))
+        patient = Patient(Admin(saver), client, read_url(session.url), _sections(client))
         findings = [finding for check in CHECKS for finding in check(patient)]
     if json:
         emit([_document(finding) for finding in findings])
@@ -185,7 +182,7 @@ def _version(patient: Patient) -> Findings:
 
 def _scripts(patient: Patient) -> Findings:
     try:
-        patient.saver._run(check_server(patient.saver._shared.options))
+        patient.admin.check_server()
     except RedisError as error:
         advice = "allow EVAL and EVALSHA: all that savers do is a script"
         yield Finding("scripts", Level.fail, f"scripts do not run: {error}", advice)
@@ -288,7 +285,7 @@ def _commands(patient: Patient) -> Findings:
     needed = [name for name in missing if name not in _ONLY_FOR]
     names = " ".join(f"+{name}" for name in needed)
     if needed:
-        keys = f"~{patient.saver._shared.keyspace.prefix}:*"
+        keys = f"~{patient.admin.prefix}:*"
         advice = f"ACL SETUSER ... {names} (and the keys below the prefix, {keys})"
         yield Finding("commands", Level.fail, f"not allowed: {', '.join(needed)}", advice)
     for name in missing:
@@ -341,7 +338,7 @@ _ON_ABSENT_KEYS: dict[str, tuple[Any, ...]] = {
 
 def _probe_key(patient: Patient) -> str:
     """A key below the prefix that is not there."""
-    return f"{patient.saver._shared.keyspace.prefix}:{{doctor-{token_hex(8)}}}:probe"
+    return f"{patient.admin.prefix}:{{doctor-{token_hex(8)}}}:probe"
 
 
 def refused(client: Any, key: str) -> set[str]:

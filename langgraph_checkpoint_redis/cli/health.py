@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from langgraph_checkpoint_redis import Problem
-from langgraph_checkpoint_redis._protocol.requests import Operation
+from langgraph_checkpoint_redis._admin import Admin
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import count, emit, one_line, progress, say, styled
@@ -46,7 +46,7 @@ def verify(
     tally, failures = Counter[str](), Failures()
     with context.obj.saver() as saver:
         for thread_id in _chosen(saver, threads, id_prefix):
-            found = saver._outcome(saver._checking.verify(thread_id))
+            found = Admin(saver).verify(thread_id)
             if isinstance(found, Exception):
                 failures.tell(thread_id, found)
             else:
@@ -75,7 +75,7 @@ def repair(
         if not dry_run:
             confirm(f"Remove what is lost or garbage from {which}?", yes=yes)
         for thread_id in _chosen(saver, threads, id_prefix):
-            removed = saver._outcome(_removed(saver, thread_id, dry_run=dry_run))
+            removed = _repaired(Admin(saver), thread_id, dry_run=dry_run)
             if isinstance(removed, Exception):
                 failures.tell(thread_id, removed)
             else:
@@ -84,12 +84,14 @@ def repair(
     failures.check()
 
 
-def _removed(saver: RedisSaver, thread_id: str, *, dry_run: bool) -> Operation[list[Problem]]:
-    """What went, or would go."""
+def _repaired(admin: Admin, thread_id: str, *, dry_run: bool) -> list[Problem] | Exception:
+    """Repair a thread; return what was removed, or would be."""
     if not dry_run:
-        return (yield from saver._checking.repair(thread_id))
-    problems = yield from saver._checking.verify(thread_id)
-    return [problem for problem in problems if problem.kind != KEPT]
+        return admin.repair(thread_id)
+    found = admin.verify(thread_id)
+    if isinstance(found, Exception):
+        return found
+    return [problem for problem in found if problem.kind != KEPT]
 
 
 def _chosen(saver: RedisSaver, threads: list[str] | None, id_prefix: str) -> Iterator[str]:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from langgraph_checkpoint_redis._admin.threads import Limits, ThreadInfo
-from langgraph_checkpoint_redis._protocol.requests import Operation
+from langgraph_checkpoint_redis import ThreadInfo
+from langgraph_checkpoint_redis._admin import Admin, Limits, Pruned
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import count, emit, one_line, progress, say, size, span
@@ -22,7 +22,6 @@ from ._session import (
     Json,
     Yes,
     confirm,
-    each_thread,
     existing,
 )
 
@@ -73,7 +72,7 @@ def prune(
     """
     if keep_last is None and idle is None:
         raise CommandError("say what to prune: --keep-last, --idle or both", 2)
-    limits = Limits.checked(id_prefix, idle, keep_last)
+    limits = Limits.parse(id_prefix, idle, keep_last)
     with context.obj.saver() as saver:
         if threads:
             for thread in threads:
@@ -108,27 +107,21 @@ def _pruned(
     failures: Failures,
     *,
     dry_run: bool,
-) -> Iterator[tuple[ThreadInfo, ThreadInfo | None]]:
-    """Each thread, before and after."""
-    operations = saver._of_threads
-
-    def pruned(thread_id: str) -> Operation[tuple[ThreadInfo, ThreadInfo | None] | None]:
-        before = yield from operations.info(thread_id)
-        if before is None:
-            return None
-        if dry_run:
-            return before, _after(before, limits)
-        if (yield from operations.prune_to(thread_id, limits)):
-            return before, (yield from operations.info(thread_id))
-        return before, before
-
+) -> Iterator[Pruned]:
+    """Prune threads, or say what would become of them; yield each before and after."""
+    admin, chosen = Admin(saver), threads or None
     with progress("threads", len(threads) if threads else None) as report:
-        prefix = limits.choice.prefix
-        found = each_thread(saver, pruned, failures, threads=threads, id_prefix=prefix)
-        for number, (_, result) in enumerate(found, 1):
-            report(number)
-            if result:
-                yield result
+        if dry_run:
+            infos = failures.sift(admin.read_infos(chosen, prefix=limits.choice.prefix))
+            for number, (_, before) in enumerate(infos, 1):
+                report(number)
+                if before:
+                    yield Pruned(before, _after(before, limits))
+        else:
+            for number, (_, pruned) in enumerate(failures.sift(admin.prune(limits, chosen)), 1):
+                report(number)
+                if pruned:
+                    yield pruned
 
 
 def _after(before: ThreadInfo, limits: Limits) -> ThreadInfo | None:

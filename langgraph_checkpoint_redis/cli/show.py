@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from langgraph_checkpoint_redis._admin.threads import ThreadInfo
+from langgraph_checkpoint_redis import ThreadInfo
 
 from . import _values
 from ._output import Branch, ago, count, emit, out, size, stamp, styled, tree

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import typer
 from redis.exceptions import ResponseError
 
-from langgraph_checkpoint_redis._admin.threads import Stats, Tally, ThreadInfo
-from langgraph_checkpoint_redis._transport.clients import is_cluster
+from langgraph_checkpoint_redis import Stats, ThreadInfo
+from langgraph_checkpoint_redis._admin import Admin, Tally, is_cluster
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import Column, count, emit, facts, progress, say, size, span, styled, table
-from ._session import Failures, IdPrefix, Json, Session, each_thread
+from ._session import Failures, IdPrefix, Json, Session
 from .threads import COLUMNS, document, row
 
 DAY = timedelta(days=1)
@@ -84,7 +84,7 @@ def _looked_at(
 ) -> tuple[Stats, Mapping[int, int]]:
     tally, growth = Tally(), Growth(datetime.now(timezone.utc))
     with progress("threads") as report:
-        found = each_thread(saver, saver._of_threads.info, failures, id_prefix=id_prefix)
+        found = failures.sift(Admin(saver).read_infos(prefix=id_prefix))
         for number, (_, info) in enumerate(found, 1):
             report(number)
             tally.add(info)

@@ -11,11 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
-from langgraph_checkpoint_redis._admin.threads import Choice, ThreadInfo
+from langgraph_checkpoint_redis import ThreadInfo
+from langgraph_checkpoint_redis._admin import Admin, Choice
 from langgraph_checkpoint_redis.saver import RedisSaver
 
 from ._output import Column, ago, count, emit, progress, say, size, span, stamp, table
-from ._session import CommandError, Failures, Idle, IdPrefix, Json, each_thread
+from ._session import CommandError, Failures, Idle, IdPrefix, Json
 
 COLUMNS = (
     Column("thread"),
@@ -72,8 +73,8 @@ def threads(
 def _infos(
     saver: RedisSaver, id_prefix: str, idle: float | None, failures: Failures
 ) -> Iterator[ThreadInfo]:
-    choice = Choice.checked(id_prefix, idle)
-    for _, info in each_thread(saver, saver._of_threads.info, failures, id_prefix=id_prefix):
+    choice = Choice.parse(id_prefix, idle)
+    for _, info in failures.sift(Admin(saver).read_infos(prefix=id_prefix)):
         if info and (idle is None or choice.is_idle(info.last)):
             yield info
 

@@ -23,8 +23,7 @@ from typing import Any, BinaryIO
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from langgraph_checkpoint_redis._storage.checks import check_id
-from langgraph_checkpoint_redis._transport.urls import expand_home
+from langgraph_checkpoint_redis._admin import check_id, expand_home
 from langgraph_checkpoint_redis.errors import (
     ConfigError,
     DamagedFileError,

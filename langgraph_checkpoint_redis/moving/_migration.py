@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from functools import partial
 
-from langgraph_checkpoint_redis._storage.checks import check_id
+from langgraph_checkpoint_redis._admin import check_id
 from langgraph_checkpoint_redis.errors import ConfigError
 
 from . import _reports, _threads

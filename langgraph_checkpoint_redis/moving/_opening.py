@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from langgraph_checkpoint_redis._transport.urls import expand_home, read_url
+from langgraph_checkpoint_redis._admin import expand_home, read_url
 from langgraph_checkpoint_redis.errors import ConfigError, MissingLibraryError
 from langgraph_checkpoint_redis.saver import RedisSaver
 

@@ -12,7 +12,7 @@ from inspect import iscoroutinefunction
 from itertools import islice
 from typing import Literal
 
-from langgraph_checkpoint_redis._storage.checks import check_id
+from langgraph_checkpoint_redis._admin import check_id
 from langgraph_checkpoint_redis.errors import ConfigError
 
 Outcome = Literal["copied", "present", "failed"]

@@ -13,7 +13,7 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from itertools import chain, groupby
+from itertools import groupby
 from typing import Any, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -25,13 +25,7 @@ from langgraph.checkpoint.base import (
     writes_sort_key,
 )
 
-from langgraph_checkpoint_redis._core.listing import make_cursor
-from langgraph_checkpoint_redis._core.operations import Operations
-from langgraph_checkpoint_redis._protocol.requests import Operation
-from langgraph_checkpoint_redis._protocol.resp import Argument
-from langgraph_checkpoint_redis._scripts.load import GET
-from langgraph_checkpoint_redis._storage.records import parse_checkpoint_row, parse_writes_row
-from langgraph_checkpoint_redis._storage.refs import CheckpointRef as StoredPlace
+from langgraph_checkpoint_redis._admin import Admin
 from langgraph_checkpoint_redis.aio import AsyncRedisSaver
 from langgraph_checkpoint_redis.errors import ConfigError, RedisSaverError
 from langgraph_checkpoint_redis.saver import RedisSaver
@@ -162,59 +156,25 @@ class KeyStore(Store):
 # Ours
 
 
-class _Operations(Operations):
-    """What only moving asks of our own format."""
-
-    __slots__ = ()
-
-    def places(self, thread_id: str) -> Operation[list[Place]]:
-        found: list[Place] = []
-        position = make_cursor(None, None, None, None)
-        while position.more:
-            rows = yield from self.rows(thread_id, position, whole=False)
-            records = [parse_checkpoint_row(row[0]) for row in rows.rows]
-            found += [Place(*record.place) for record in records]
-            position = position.moved(rows, records, len(records))
-        return sorted(found)
-
-    def keys_of_writes(self, place: StoredPlace) -> Operation[list[Key]]:
-        trees = self.shared.caches.of(place.thread_id).packed_trees(place.namespace)
-        args: list[Argument] = [trees, 0, place.namespace, place.checkpoint_id]
-        _, rows, *_ = yield GET(self._keys(place.thread_id), args)
-        stored = chain.from_iterable(parse_writes_row(data) for row in rows for data in row[2])
-        return [writes_sort_key(*write[:3]) for write in stored]
-
-
 class OwnStore(KeyStore):
     """The threads of this package's savers."""
 
     by_version = False
 
+    def __init__(self, saver: RedisSaver | AsyncRedisSaver) -> None:
+        super().__init__(saver)
+        self._admin = Admin(saver)
+
     def thread_ids(self) -> Sequence[str]:
-        if isinstance(self.saver, RedisSaver):
-            return [*self.saver.list_threads()]
-        return self.saver._wait(_collected(self.saver))  # type: ignore[no-any-return] # noqa: SLF001
+        return self._admin.list_threads()
 
     def places(self, thread_id: str) -> list[Place]:
-        return self._run(self._operations.places(thread_id))  # type: ignore[no-any-return]
+        pages = self._admin.read_checkpoints(thread_id)
+        return sorted(Place(*stored.place) for page in pages for stored in page)
 
     def _keys(self, thread_id: str, place: Place) -> Iterable[Key]:
-        operation = self._operations.keys_of_writes(StoredPlace(thread_id, *place))
-        return self._run(operation)  # type: ignore[no-any-return]
-
-    @property
-    def _operations(self) -> _Operations:
-        return _Operations(self.saver.serde, self.saver._shared)  # noqa: SLF001
-
-    def _run(self, operation: Operation[Any]) -> Any:
-        running = self.saver._run(operation)  # noqa: SLF001
-        if isinstance(self.saver, RedisSaver):
-            return running
-        return self.saver._wait(running)  # noqa: SLF001
-
-
-async def _collected(saver: AsyncRedisSaver) -> list[str]:
-    return [thread_id async for thread_id in saver.alist_threads()]
+        (writes,) = self._admin.read_writes(thread_id, [place])
+        return [writes_sort_key(write.path, write.task_id, write.number) for write in writes]
 
 
 # LangGraph's

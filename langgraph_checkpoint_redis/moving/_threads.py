@@ -15,6 +15,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from langgraph_checkpoint_redis._admin import Admin
 from langgraph_checkpoint_redis.aio import AsyncRedisSaver
 from langgraph_checkpoint_redis.errors import ConfigError, DifferentThreadError, ThreadNotFoundError
 from langgraph_checkpoint_redis.saver import RedisSaver
@@ -32,10 +33,10 @@ PARENTS = 100  # checkpoints whose shapes are remembered, to say what is new in 
 def check_target(target: Store) -> None:
     """Refuse one that would not keep all that it is given."""
     if isinstance(target.saver, RedisSaver | AsyncRedisSaver):
-        options = target.saver._shared.options  # noqa: SLF001 - our own
-        if options.keep_last is not None:
+        admin = Admin(target.saver)
+        if admin.keep_last is not None:
             raise ConfigError("target must keep all checkpoints: make it without keep_last")
-        if options.refuses_conflicts:
+        if admin.refuses_conflicts:
             raise ConfigError('target must accept forks: make it without on_conflict="error"')
 
 
