@@ -23,7 +23,8 @@ from langgraph.checkpoint.serde.types import INTERRUPT
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver, Stats, ThreadInfo
 from langgraph_checkpoint_redis._admin import threads
-from langgraph_checkpoint_redis._admin.threads import Limits
+from langgraph_checkpoint_redis._admin.core import context_of
+from langgraph_checkpoint_redis._admin.prune import Limits, prune_thread
 from langgraph_checkpoint_redis._protocol.requests import Call, Request, Script, Together
 from langgraph_checkpoint_redis._scripts.load import DELETE_UNUSED, INFO, NAMESPACES
 from langgraph_checkpoint_redis._storage.keys import Keyspace
@@ -451,7 +452,7 @@ def test_a_thread_of_many_calls_is_used_again_between_any_two_of_them(
                 USES_OF_LONG[use](other)
             return meanwhile._reply(request)
 
-        operation = meanwhile._of_threads.prune_to("a", Limits.checked("", DAY, None))
+        operation = prune_thread(context_of(meanwhile), "a", Limits.parse("", DAY, None))
         assert meanwhile._run(operation, reply) is (use == "nothing")
         assert calls == 4
         assert (saver.get_tuple(config("a", "child:3")) is None) is (use == "nothing")
@@ -489,7 +490,7 @@ def test_a_late_look_does_not_hide_that_a_thread_was_used(
     """A request that something on the way kept would make a used thread seem idle."""
     idle_thread(meanwhile)
     other = RedisSaver(client, prefix=prefix)
-    operation = meanwhile._of_threads.prune_to("a", Limits.checked("", DAY, None))
+    operation = prune_thread(context_of(meanwhile), "a", Limits.parse("", DAY, None))
     look = next(operation)
     delete = operation.send(meanwhile._reply(look))
     assert delete.name == "delete_unused"

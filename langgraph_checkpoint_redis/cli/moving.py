@@ -145,9 +145,7 @@ def _reported(
     else:
         say(_summary(report, done), error=error)
     if not report.ok:
-        if any(
-            reason.startswith(EncryptedThreadError.__name__) for reason in report.failed.values()
-        ):
+        if any(isinstance(error, EncryptedThreadError) for error in report.errors.values()):
             say(
                 f"threads are encrypted with a key that is not here: put it into {AES_KEY}, "
                 "or name its variable by --aes-key-env before the command",

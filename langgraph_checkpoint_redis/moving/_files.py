@@ -82,8 +82,8 @@ def export_threads(
         MissingLibraryError: `.zst` needs the extra `zstd`.
         OSError: The file cannot be written.
     """
-    origin, progress = store("saver", saver), _reports.checked_progress(progress)
-    ids = origin.thread_ids() if thread_ids is None else _reports.checked_ids(thread_ids)
+    origin, progress = store("saver", saver), _reports.check_progress(progress)
+    ids = origin.thread_ids() if thread_ids is None else _reports.check_thread_ids(thread_ids)
     tally = Tally(len(ids), progress)
     with _created(file) as stream:
         writer = _Writer(stream, serde or saver.serde)
@@ -111,9 +111,9 @@ class _Writer:
         for line in lines:
             self._write_line(line)
         end: Record = {"end": written_id, "checkpoints": lines.count}
-        if lines.failure:
-            tally.add(thread_id, "failed", 0, lines.failure)
-            self._write({**end, "failed": lines.failure})
+        if lines.error:
+            tally.add_failed(thread_id, lines.error)
+            self._write({**end, "failed": _reports.describe_failure(lines.error)})
         else:
             tally.add(thread_id, "copied", lines.count)
             self._write({**end, "sha256": self._thread_sum.hexdigest()})
@@ -135,11 +135,12 @@ class _Writer:
 
 
 class _Lines:
-    """The checkpoints of a thread, and afterwards, how many there were and why not more."""
+    """The lines of a thread's checkpoints; afterwards their number, and why there are no more."""
 
     def __init__(self, origin: Store, thread_id: str, serde: SerializerProtocol) -> None:
         self._origin, self._thread_id, self._encoder = origin, thread_id, Encoder(serde)
-        self.count, self.failure = 0, ""
+        self.count = 0
+        self.error: Exception | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -150,7 +151,7 @@ class _Lines:
             if not self.count:
                 raise ThreadNotFoundError(self._thread_id)  # noqa: TRY301 - as if it were read
         except Exception as error:  # noqa: BLE001 - any saver's any error; the file has it
-            self.failure = f"{type(error).__name__}: {error}"
+            self.error = error
 
 
 @contextmanager
@@ -270,10 +271,10 @@ def import_threads(
         MissingLibraryError: `.zst` needs the extra `zstd`.
         OSError: The file cannot be read.
     """
-    workers, progress = _reports.checked_workers(workers), _reports.checked_progress(progress)
+    workers, progress = _reports.check_workers(workers), _reports.check_progress(progress)
     target = store("saver", saver)
     _threads.check_target(target)
-    wanted = None if thread_ids is None else _reports.checked_ids(thread_ids)
+    wanted = None if thread_ids is None else _reports.check_thread_ids(thread_ids)
     with _checked(file, salvage=salvage) as (path, contents):
         if contents.damage and not salvage:
             raise DamagedFileError(contents.explained())
@@ -287,7 +288,7 @@ def import_threads(
         for thread_id in chosen:
             if thread_id not in contents.starts:
                 reason = contents.failed.get(thread_id, "it is not in the file")
-                tally.add(thread_id, "failed", 0, reason)
+                tally.add_failed(thread_id, reason)
         job = partial(_imported, path, contents, serde or saver.serde, target)
         _reports.move_all([each for each in chosen if each in contents.starts], job, workers, tally)
     return tally.report()

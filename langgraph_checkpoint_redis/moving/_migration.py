@@ -45,12 +45,12 @@ def migrate(
     Raises:
         ConfigError: An argument is not what it should be; nothing was copied.
     """
-    workers, progress = _reports.checked_workers(workers), _reports.checked_progress(progress)
+    workers, progress = _reports.check_workers(workers), _reports.check_progress(progress)
     if source is target:
         raise ConfigError("source and target must be two savers")
     origin, destination = store("source", source), store("target", target)
     _threads.check_target(destination)
-    ids = origin.thread_ids() if thread_ids is None else _reports.checked_ids(thread_ids)
+    ids = origin.thread_ids() if thread_ids is None else _reports.check_thread_ids(thread_ids)
     tally = Tally(len(ids), progress)
     _reports.move_all(ids, partial(_migrated, origin, destination), workers, tally)
     return tally.report()

@@ -1,15 +1,16 @@
-"""What became of threads that were to be moved, and the pool of workers that moves them.
+"""Reports of moves, and the pool of workers that moves threads.
 
-A thread that cannot be moved costs no other: why it failed is reported, beside what was moved.
+A thread that cannot be moved does not stop the others. The report has its error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from itertools import islice
+from traceback import clear_frames
 from typing import Literal
 
 from langgraph_checkpoint_redis._admin import check_id
@@ -20,7 +21,7 @@ Outcome = Literal["copied", "present", "failed"]
 
 @dataclass(frozen=True)
 class Moved:
-    """What became of one thread.
+    """The result for one thread.
 
     Attributes:
         thread_id: Its id.
@@ -29,6 +30,8 @@ class Moved:
         reason: Why it failed; empty if it did not.
         number: How many threads are done, with this one.
         total: How many there are.
+        error: The error that it failed with. `None` if there was none, or if the thread is not in
+            the file of an import.
     """
 
     thread_id: str
@@ -37,23 +40,27 @@ class Moved:
     reason: str
     number: int
     total: int
+    error: Exception | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of all threads.
+    """The results for all threads.
 
     Attributes:
-        copied: The ids of those that were copied, and compared after that.
-        present: The ids of those that were on the target already, complete and the same.
+        copied: The ids of the threads that were copied and then compared.
+        present: The ids of the threads that were on the target already, complete and the same.
         failed: Why each of the others was not moved, by id.
-        checkpoints: How many checkpoints those that were copied or present have.
+        checkpoints: How many checkpoints the copied and the present threads have.
+        errors: The errors of failed threads, by id. A thread that is not in the file of an import
+            failed without one.
     """
 
     copied: Sequence[str]
     present: Sequence[str]
     failed: dict[str, str]
     checkpoints: int
+    errors: dict[str, Exception] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -62,45 +69,83 @@ class Report:
 
 
 Progress = Callable[[Moved], object] | None
-# Moves a thread, and says whether anything had to be copied, and how many checkpoints it has.
+# Moves a thread; returns whether anything had to be copied, and how many checkpoints it has.
 Job = Callable[[str], tuple[Outcome, int]]
 
 
 class Tally:
-    """Counts threads, tells who wants to know, and makes the report."""
+    """Counts threads, calls `progress` after each, and makes the report."""
 
     def __init__(self, total: int, progress: Progress) -> None:
         self._total, self._progress = total, progress
         self._moved: list[Moved] = []
 
-    def add(self, thread_id: str, outcome: Outcome, checkpoints: int, reason: str = "") -> None:
-        """Count a thread."""
+    def add(self, thread_id: str, outcome: Outcome, checkpoints: int) -> None:
+        """Count a thread that was moved."""
+        self._add(thread_id, outcome, checkpoints)
+
+    def add_failed(self, thread_id: str, why: Exception | str) -> None:
+        """Count a thread that was not moved."""
+        if isinstance(why, Exception):
+            _release_values(why)
+            self._add(thread_id, "failed", 0, describe_failure(why), why)
+        else:
+            self._add(thread_id, "failed", 0, why)
+
+    def add_result(self, thread_id: str, result: Callable[[], tuple[Outcome, int]]) -> None:
+        """Count a thread by the result of moving it, or by its error."""
+        try:
+            outcome, checkpoints = result()
+        except Exception as error:  # noqa: BLE001 - any saver's any error; the report has it
+            self.add_failed(thread_id, error)
+        else:
+            self.add(thread_id, outcome, checkpoints)
+
+    def _add(
+        self,
+        thread_id: str,
+        outcome: Outcome,
+        checkpoints: int,
+        reason: str = "",
+        error: Exception | None = None,
+    ) -> None:
         number = len(self._moved) + 1
-        moved = Moved(thread_id, outcome, checkpoints, reason, number, self._total)
+        moved = Moved(thread_id, outcome, checkpoints, reason, number, self._total, error)
         self._moved.append(moved)
         if self._progress:
             self._progress(moved)
 
-    def add_result(self, thread_id: str, result: Callable[[], tuple[Outcome, int]]) -> None:
-        """Count a thread by what moving it comes to."""
-        try:
-            outcome, checkpoints = result()
-        except Exception as error:  # noqa: BLE001 - any saver's any error; the report has it
-            self.add(thread_id, "failed", 0, f"{type(error).__name__}: {error}")
-        else:
-            self.add(thread_id, outcome, checkpoints)
-
     def report(self) -> Report:
-        """All that was counted."""
+        """Return the report of all threads so far."""
         return Report(
             copied=self._ids("copied"),
             present=self._ids("present"),
             failed={moved.thread_id: moved.reason for moved in self._moved if moved.reason},
             checkpoints=sum(moved.checkpoints for moved in self._moved),
+            errors={moved.thread_id: moved.error for moved in self._moved if moved.error},
         )
 
     def _ids(self, outcome: Outcome) -> Sequence[str]:
         return tuple(moved.thread_id for moved in self._moved if moved.outcome == outcome)
+
+
+def describe_failure(error: Exception) -> str:
+    """Return the reason that reports and files have for an error."""
+    return f"{type(error).__name__}: {error}"
+
+
+def _release_values(error: BaseException) -> None:
+    """Free the local variables of the frames in an error and its causes.
+
+    A report of many failed threads would keep a checkpoint of each in memory.
+    """
+    seen, each = set[int](), [error]
+    while each:
+        one = each.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            clear_frames(one.__traceback__)
+            each += filter(None, (one.__cause__, one.__context__))
 
 
 def move_all(thread_ids: Sequence[str], job: Job, workers: int, tally: Tally) -> None:
@@ -124,20 +169,20 @@ def _started(
     thread_ids: Iterator[str],
     running: dict[Future[tuple[Outcome, int]], str],
 ) -> Sequence[Future[tuple[Outcome, int]]]:
-    """All that runs, when these have begun as well."""
+    """Start these, and return everything that runs."""
     running.update({pool.submit(job, thread_id): thread_id for thread_id in thread_ids})
     return [*running]
 
 
-def checked_workers(workers: object) -> int:
-    """`workers`, if there can be so many."""
+def check_workers(workers: object) -> int:
+    """Return `workers`, if it is a number of workers."""
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise ConfigError(f"workers must be an int of at least 1, not {workers!r:.200}")
     return workers
 
 
-def checked_progress(progress: Progress) -> Progress:
-    """`progress`, if it can be called."""
+def check_progress(progress: Progress) -> Progress:
+    """Return `progress`, if it can be called."""
     if progress is not None and not callable(progress):
         raise ConfigError(f"progress must be callable with a Moved, or None, not {progress!r:.200}")
     called = getattr(progress, "__call__", None)  # noqa: B004 - that of an object may be a coroutine
@@ -149,8 +194,8 @@ def checked_progress(progress: Progress) -> Progress:
     return progress
 
 
-def checked_ids(thread_ids: object) -> Sequence[str]:
-    """Thread ids, each once, if they are a collection of them and no bare string."""
+def check_thread_ids(thread_ids: object) -> Sequence[str]:
+    """Return thread ids, each once, if they are a collection and no bare string."""
     if isinstance(thread_ids, str | bytes) or not hasattr(thread_ids, "__iter__"):
         raise ConfigError(f"thread_ids must be several str, or None, not {thread_ids!r:.200}")
     return [*dict.fromkeys(check_id("each of thread_ids", thread_id) for thread_id in thread_ids)]

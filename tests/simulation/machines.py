@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 from langgraph.checkpoint.base import id as ids
 
-from langgraph_checkpoint_redis._admin import threads
+from langgraph_checkpoint_redis._admin import prune
 from langgraph_checkpoint_redis._core import clock as _clock
 
 _LAST = "_last_v6_timestamp"  # the last time that an id was made of
@@ -45,7 +45,7 @@ class Machine:
             time_ns=lambda: (now + self.skew) * NANOSECONDS, time=lambda: (now + self.skew) / 1000
         )
         with ExitStack() as stack:
-            for module in (ids, _clock, threads):
+            for module in (ids, _clock, prune):
                 stack.enter_context(patch.object(module, "time", clock))
             vars(ids)[_LAST] = self._last_id
             try:

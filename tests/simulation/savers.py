@@ -25,7 +25,8 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
-from langgraph_checkpoint_redis._admin.threads import Limits
+from langgraph_checkpoint_redis._admin.core import context_of
+from langgraph_checkpoint_redis._admin.prune import Limits, prune_thread
 from langgraph_checkpoint_redis._protocol.requests import Operation as Requests
 from langgraph_checkpoint_redis._protocol.requests import Request
 from langgraph_checkpoint_redis.errors import RedisSaverError
@@ -218,7 +219,7 @@ class Simulated(RedisSaver):
     def prune_idle(self, thread_id: str, idle: float) -> None:
         """Delete a thread if it is idle, as `prune_threads` does with each."""
         call = operations.PruneIdle(self.gate.oracle, thread_id)
-        pruning = self._of_threads.prune_to(thread_id, Limits.checked("", idle, None))
+        pruning = prune_thread(context_of(self), thread_id, Limits.parse("", idle, None))
 
         def watched() -> Requests[bool]:
             reply = None
