@@ -26,8 +26,8 @@ from langgraph_checkpoint_redis import (
     RedisSaver,
     ThreadsError,
 )
-from langgraph_checkpoint_redis._admin.core import context_of
 from langgraph_checkpoint_redis._admin.verify.operations import repair_thread
+from langgraph_checkpoint_redis._core.context import context_of
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 from langgraph_checkpoint_redis.moving import export_threads, migrate
 

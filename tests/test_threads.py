@@ -23,9 +23,10 @@ from langgraph.checkpoint.serde.types import INTERRUPT
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver, Stats, ThreadInfo
 from langgraph_checkpoint_redis._admin import threads
-from langgraph_checkpoint_redis._admin.core import context_of
 from langgraph_checkpoint_redis._admin.prune import Limits, prune_thread
+from langgraph_checkpoint_redis._core.context import context_of
 from langgraph_checkpoint_redis._protocol.requests import Call, Request, Script, Together
+from langgraph_checkpoint_redis._scripts import load
 from langgraph_checkpoint_redis._scripts.load import DELETE_UNUSED, INFO, NAMESPACES
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
@@ -438,7 +439,7 @@ def test_a_thread_of_many_calls_is_used_again_between_any_two_of_them(
     """A user who comes back would lose what was said, as the thread is so long."""
     source, times = re.subn("NAMESPACES, BYTES = 200", "NAMESPACES, BYTES = 2", NAMESPACES.source)
     assert times == 1
-    monkeypatch.setattr(threads, "NAMESPACES", replace(NAMESPACES, source=source))
+    monkeypatch.setattr(load, "NAMESPACES", replace(NAMESPACES, source=source))
     other = RedisSaver(client, prefix=meanwhile._shared.keyspace.prefix)
     for before in (2, 3, 4):  # the first call begins to watch, the last one deletes
         for number in range(5):

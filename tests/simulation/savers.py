@@ -25,8 +25,8 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
-from langgraph_checkpoint_redis._admin.core import context_of
 from langgraph_checkpoint_redis._admin.prune import Limits, prune_thread
+from langgraph_checkpoint_redis._core.context import context_of
 from langgraph_checkpoint_redis._protocol.requests import Operation as Requests
 from langgraph_checkpoint_redis._protocol.requests import Request
 from langgraph_checkpoint_redis.errors import RedisSaverError
