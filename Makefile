@@ -20,7 +20,7 @@ OLDEST_TESTS := $(addprefix tests/test_,graphs.py messages.py conformance.py err
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-long test-faults test-moving test-servers test-clients test-containers
-.PHONY: simulate simulate-long simulate-mutations test-oldest test-newest lint check format bench bench-quick release-check docs
+.PHONY: simulate simulate-long simulate-mutations test-oldest test-newest lint check format bench bench-quick release-check docs picture
 .PHONY: docs-serve notebook clean
 
 help: ## list the commands
@@ -102,6 +102,9 @@ bench-quick: ## the same in some minutes, with fewer sizes and samples, and only
 release-check: ## build what would be published, and try it on every Python found; TAG=v1.2.3: that one
 	@$(MAKE) VENV=.venv-release .venv-release/.release
 	.venv-release/bin/python -u -m tools.release_check $(if $(TAG),--tag "$$TAG")
+
+picture: $(VENV)/.test ## draw the packages and who imports whom, from the code
+	@$(BIN)/python -m tools.rooms
 
 docs: ## build the documentation as a site, into build/site; what is not right in it is an error
 	@$(MAKE) VENV=.venv-docs .venv-docs/.docs

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import langgraph_checkpoint_redis
+from tools.rooms import PACKAGE as ROOT
+from tools.rooms import PICTURE, draw, imported_names, room_of
 
-ROOT = Path(langgraph_checkpoint_redis.__file__).parent
 NAME = ROOT.name
 
 PUBLIC = {"", "errors", "saver", "aio"}  # the first one is the package itself
@@ -30,47 +30,12 @@ ROOMS: dict[str, set[str]] = {
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
 
 
-def room_of(path: Path) -> str:
-    """The package that a file is in, or its own name at the top."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return "" if parts == ("__init__",) else parts[0]
-
-
-def imports_of(path: Path) -> set[str]:
-    """The rooms and modules at the top of this package that a file imports."""
-    package = [NAME, *path.relative_to(ROOT).parent.parts]
-    found: set[str] = set()
-    tree = ast.parse(path.read_text())
-    tree.body = [node for node in tree.body if not _is_for_annotations(node)]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            base = package[: len(package) + 1 - node.level] if node.level else []
-            module = [*base, *(node.module.split(".") if node.module else [])]
-            names = [[*module, alias.name] for alias in node.names]
-        elif isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
-        else:
-            continue
-        for name in names:
-            if name[0] == NAME:
-                is_module = (
-                    len(name) > 2 or (ROOT / name[1]).is_dir() or (ROOT / f"{name[1]}.py").exists()
-                )
-                found.add(name[1] if is_module else "")
-    return found
-
-
-def _is_for_annotations(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-
-
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_imports_only_rooms_that_it_may(path: Path) -> None:
     """A change of the stored format would have to be made in the command line as well."""
     room = room_of(path)
-    allowed = ROOMS.get(room)
-    if allowed is not None:
-        assert imports_of(path) - {room} <= allowed
+    if room in ROOMS:
+        assert imported_names(path) - {room} <= ROOMS[room]
 
 
 def test_every_room_has_a_rule() -> None:
@@ -99,3 +64,8 @@ def test_what_is_stored_knows_nothing_of_redis(room: str) -> None:
                 assert (node.module or "").split(".")[0] != "redis"
             elif isinstance(node, ast.Import):
                 assert all(alias.name.split(".")[0] != "redis" for alias in node.names)
+
+
+def test_the_picture_of_the_packages_is_up_to_date() -> None:
+    """A newcomer would look for code where it was a year ago."""
+    assert PICTURE.read_text(encoding="utf-8") == draw(), "run `make picture`"

@@ -1,0 +1,1 @@
+"""Servers that this package runs itself, one for each directory."""

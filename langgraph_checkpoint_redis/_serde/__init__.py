@@ -1,0 +1,1 @@
+"""The serializer that remembers messages, so that none is written or validated twice."""

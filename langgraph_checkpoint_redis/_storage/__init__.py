@@ -1,0 +1,1 @@
+"""Bytes: how checkpoints, writes and values are stored. Nothing here knows Redis or a client."""

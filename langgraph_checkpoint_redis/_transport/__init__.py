@@ -1,0 +1,1 @@
+"""Ways to a server: URLs, clients, connections and retries. Nothing here knows what is stored."""
