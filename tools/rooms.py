@@ -1,4 +1,4 @@
-"""Draw the packages and who imports whom, from the code: `python -m tools.rooms`, or `make picture`.
+"""Draw the packages and who imports whom, from the code: `make picture`.
 
 A test compares docs/img/rooms.svg with what this draws, so the picture cannot drift.
 """
@@ -127,7 +127,8 @@ def draw() -> str:
         "<title>The packages, and who imports whom</title>",
         (
             '<defs><marker id="end" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
-            'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#64748b"/></marker></defs>'
+            'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#64748b"/></marker>'
+            "</defs>"
         ),
         f'<rect width="{width}" height="{height}" rx="12" fill="#f8fafc"/>',
         *[_arrow(places[one], places[other]) for one, other in arrows(rooms)],
