@@ -53,7 +53,7 @@ simulate-mutations: $(VENV)/.test ## take mendings out again, one at a time, and
 
 test-servers: $(VENV)/.test $(VENV)/.servers ## run all tests on each server found, one after the other
 	@set -e; export PYTHONPATH=$(abspath $(SERVERS)) LD_LIBRARY_PATH=$(abspath $(SERVERS)/openssl); \
-	for server in $$($(BIN)/python -c 'from examples.local_server import available_servers as found; print(*found())'); do \
+	for server in $$($(BIN)/python -c 'from tests.local_server import available_servers as found; print(*found())'); do \
 	  echo "== $$server"; $(BIN)/pytest -n $(WORKERS) --servers $$server $(ARGS); \
 	done
 

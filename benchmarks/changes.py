@@ -28,8 +28,8 @@ from langchain_core.runnables import RunnableConfig
 
 from benchmarks.sharing import memory_of, print_head
 from benchmarks.workloads import checkpoint_of
-from examples.local_server import server_url
 from langgraph_checkpoint_redis import RedisSaver
+from tests.local_server import server_url
 
 States = Iterator[Any]
 

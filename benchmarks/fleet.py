@@ -16,9 +16,9 @@ from typing import Any
 import redis
 from langgraph.graph import START, MessagesState, StateGraph
 
-from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import RedisSaver
 from langgraph_checkpoint_redis._storage.keys import Keyspace, ThreadKeys
+from tests.local_server import available_servers, running_server
 
 DAY = 86_400
 COPIES = 1000  # in a pipeline

@@ -17,8 +17,8 @@ from typing import Any
 import redis
 from langgraph.checkpoint.base import CheckpointMetadata
 
-from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import RedisSaver
+from tests.local_server import available_servers, running_server
 
 from .workloads import checkpoint_of, new_thread
 

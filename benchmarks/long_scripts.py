@@ -26,9 +26,9 @@ from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, empty_chec
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import RedisSaver
 from langgraph_checkpoint_redis._protocol import requests
+from tests.local_server import available_servers, running_server
 
 LIMIT = 50.0  # milliseconds
 ROUNDS = 7  # times that an operation is tried at most, as long as it is above the limit

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import redis
 
-from examples.local_server import available_servers, running_server
+from tests.local_server import available_servers, running_server
 
 SLOTS = 16384
 SECONDS_TO_FORM = 30

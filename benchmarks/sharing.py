@@ -32,12 +32,12 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, MessagesState, StateGraph
 
 from benchmarks.workloads import checkpoint_of
-from examples.local_server import server_url
 from langgraph_checkpoint_redis import RedisSaver
 from langgraph_checkpoint_redis._core.cache import ThreadCaches
 from langgraph_checkpoint_redis._core.options import MESSAGES_BYTES
 from langgraph_checkpoint_redis._serde.caching import MessageCache
 from langgraph_checkpoint_redis._storage import chunking
+from tests.local_server import server_url
 
 SAMPLES = 60
 LETTERS = "abcdefgh ijklmnop"

@@ -17,8 +17,7 @@ from langgraph.graph.state import CompiledStateGraph
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python examples/async_chat.py`
 
 from examples.local_model import chat_model
-from examples.local_server import server_url
-from langgraph_checkpoint_redis import AsyncRedisSaver
+from examples.storage import open_async_saver, storage
 
 Graph = CompiledStateGraph[MessagesState, None, MessagesState, MessagesState]
 
@@ -51,9 +50,9 @@ async def ask(graph: Graph, name: str, config: RunnableConfig) -> None:
     print(f"  {name}: {''.join(tokens)}")
 
 
-async def main(url: str) -> None:
+async def main() -> None:
     """Let everybody talk at once, twice."""
-    async with AsyncRedisSaver.from_conn_string(url) as saver:
+    async with open_async_saver() as saver:
         graph = builder.compile(checkpointer=saver)
         threads = {name: f"{name.lower()}-{uuid4().hex[:8]}" for name in PEOPLE}
         configs: dict[str, RunnableConfig] = {
@@ -70,5 +69,5 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    with server_url() as server:
-        asyncio.run(main(server))
+    with storage():
+        asyncio.run(main())

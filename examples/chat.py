@@ -22,8 +22,7 @@ from langgraph.graph.state import CompiledStateGraph
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python examples/chat.py`
 
 from examples.local_model import chat_model
-from examples.local_server import server_url
-from langgraph_checkpoint_redis import RedisSaver
+from examples.storage import open_saver, storage
 
 Graph = CompiledStateGraph[MessagesState, None, MessagesState, MessagesState]
 
@@ -54,14 +53,14 @@ def say(graph: Graph, text: str, thread_id: str = "") -> None:
     print()
 
 
-def four_scenes(url: str) -> None:
+def four_scenes() -> None:
     """Show who remembers and who does not."""
     print("Without a checkpointer, every run starts from nothing:")
     forgetful = builder.compile()
     say(forgetful, HELLO)
     say(forgetful, QUESTION)
 
-    with RedisSaver.from_conn_string(url) as saver:
+    with open_saver() as saver:
         graph = builder.compile(checkpointer=saver)
         bob, stranger = f"bob-{uuid4().hex[:8]}", f"stranger-{uuid4().hex[:8]}"
 
@@ -70,8 +69,7 @@ def four_scenes(url: str) -> None:
         say(graph, QUESTION, bob)
 
         print(flush=True)
-        here = {**os.environ, "REDIS_URL": url}
-        subprocess.run([sys.executable, __file__, bob], env=here, check=True)
+        subprocess.run([sys.executable, __file__, bob], check=True)
 
         print(f"\nThe thread {stranger} knows nothing of the other one:")
         say(graph, QUESTION, stranger)
@@ -80,16 +78,16 @@ def four_scenes(url: str) -> None:
             saver.delete_thread(thread_id)
 
 
-def one_question(url: str, thread_id: str) -> None:
+def one_question(thread_id: str) -> None:
     """Ask in a thread that another process has begun."""
     print(f"Process {os.getpid()} takes up the thread {thread_id}:")
-    with RedisSaver.from_conn_string(url) as saver:
+    with open_saver() as saver:
         say(builder.compile(checkpointer=saver), QUESTION, thread_id)
 
 
 if __name__ == "__main__":
-    with server_url() as server:
+    with storage():
         if sys.argv[1:]:
-            one_question(server, sys.argv[1])
+            one_question(sys.argv[1])
         else:
-            four_scenes(server)
+            four_scenes()

@@ -20,8 +20,7 @@ from langgraph.types import Command, interrupt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python examples/interrupt.py`
 
-from examples.local_server import server_url
-from langgraph_checkpoint_redis import RedisSaver
+from examples.storage import open_saver, storage
 
 
 class Order(TypedDict, total=False):
@@ -49,37 +48,36 @@ builder.add_sequence([approve, buy])
 builder.add_edge(START, "approve")
 
 
-def order(url: str, thread_id: str) -> None:
+def order(thread_id: str) -> None:
     """Run as far as the question."""
     config: RunnableConfig = {"configurable": {"thread_id": thread_id}}
-    with RedisSaver.from_conn_string(url) as saver:
+    with open_saver() as saver:
         graph = builder.compile(checkpointer=saver)
         stopped = graph.invoke({"item": "a piano", "euros": 4000}, config)
     print(f"Process {os.getpid()} asks: {stopped['__interrupt__'][0].value}", flush=True)
 
 
-def answer(url: str, thread_id: str, word: str) -> None:
+def answer(thread_id: str, word: str) -> None:
     """Let the run go on with a person's word."""
     config: RunnableConfig = {"configurable": {"thread_id": thread_id}}
-    with RedisSaver.from_conn_string(url) as saver:
+    with open_saver() as saver:
         graph = builder.compile(checkpointer=saver)
         finished = graph.invoke(Command(resume=word), config)
         saver.delete_thread(thread_id)
     print(f"Process {os.getpid()} is told {word!r}. {finished['outcome']}")
 
 
-def both(url: str) -> None:
+def both() -> None:
     """Ask here, and have another process take the answer, a yes and a no."""
     for word in ("yes", "no"):
         thread_id = f"order-{uuid4().hex[:8]}"
-        order(url, thread_id)
-        here = {**os.environ, "REDIS_URL": url}
-        subprocess.run([sys.executable, __file__, thread_id, word], env=here, check=True)
+        order(thread_id)
+        subprocess.run([sys.executable, __file__, thread_id, word], check=True)
 
 
 if __name__ == "__main__":
-    with server_url() as server:
+    with storage():
         if sys.argv[1:]:
-            answer(server, *sys.argv[1:])
+            answer(*sys.argv[1:])
         else:
-            both(server)
+            both()

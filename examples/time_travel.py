@@ -16,8 +16,7 @@ from langgraph.types import StateSnapshot
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python examples/time_travel.py`
 
 from examples.local_model import chat_model
-from examples.local_server import server_url
-from langgraph_checkpoint_redis import RedisSaver
+from examples.storage import open_saver, storage
 
 model = chat_model()
 
@@ -40,13 +39,13 @@ def show(title: str, snapshot: StateSnapshot) -> None:
     print()
 
 
-def main(url: str) -> None:
+def main() -> None:
     """Talk, go back, talk differently, and compare."""
     thread_id = f"bob-{uuid4().hex[:8]}"
     thread: RunnableConfig = {"configurable": {"thread_id": thread_id}}
     question = HumanMessage("what's my name?")
 
-    with RedisSaver.from_conn_string(url) as saver:
+    with open_saver() as saver:
         graph = builder.compile(checkpointer=saver)
         graph.invoke({"messages": [HumanMessage("hi! I'm bob", id="hello")]}, thread)
         graph.invoke({"messages": [question]}, thread)
@@ -73,5 +72,5 @@ def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    with server_url() as server:
-        main(server)
+    with storage():
+        main()

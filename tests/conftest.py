@@ -25,8 +25,8 @@ import redis
 from langgraph.checkpoint.base import id as generator
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, cli
+from tests.local_server import available_servers, running_server
 
 from .commanding import Done, Run
 from .driving import AwaitedDriver, AwaitedSaver, DirectDriver, Driver, Saver

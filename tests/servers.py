@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 
-from examples.local_server import available_servers, free_port, running_server
+from tests.local_server import available_servers, free_port, running_server
 
 SLOTS = 16384
 SECONDS_TO_FORM = 30

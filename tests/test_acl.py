@@ -11,8 +11,8 @@ import pytest
 import redis
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
-from examples.local_server import running_server
 from langgraph_checkpoint_redis import RedisSaver
+from tests.local_server import running_server
 
 from .documented import COMMANDS
 from .driving import Saver

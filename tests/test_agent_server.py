@@ -25,8 +25,8 @@ import redis
 from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.client import LangGraphClient
 
-from examples.local_server import free_port, running_server
 from langgraph_checkpoint_redis import RedisSaver
+from tests.local_server import free_port, running_server
 
 from .servers import any_binary
 

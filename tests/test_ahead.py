@@ -18,11 +18,11 @@ import redis
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
-from examples.local_server import running_server
 from langgraph_checkpoint_redis import Confirm, RedisSaver, RedisSaverError, UnconfirmedError
 from langgraph_checkpoint_redis._protocol.resp import pack_commands
 from langgraph_checkpoint_redis._scripts.transactions import LARGE, build_transaction
 from langgraph_checkpoint_redis._storage.keys import Keyspace
+from tests.local_server import running_server
 
 from .documented import COMMANDS
 from .driving import Saver

@@ -32,9 +32,9 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, Send, interrupt
 
-from examples.local_server import running_server
 from langgraph_checkpoint_redis import KeyRing, RedisSaver, ThreadDeletedError, cli
 from langgraph_checkpoint_redis.cli._output import ago, size, span
+from tests.local_server import running_server
 
 from .commanding import Done, Run
 from .driving import DirectDriver

@@ -20,9 +20,9 @@ from uuid import uuid4
 import pytest
 import redis
 
-from examples.local_server import running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 from langgraph_checkpoint_redis._protocol import resp
+from tests.local_server import running_server
 
 from .driving import AwaitedSaver, Saver
 from .servers import any_binary

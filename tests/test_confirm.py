@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import redis
 
-from examples.local_server import running_server
 from langgraph_checkpoint_redis import (
     AsyncRedisSaver,
     ConfigError,
@@ -23,6 +22,7 @@ from langgraph_checkpoint_redis import (
     RedisSaver,
     UnconfirmedError,
 )
+from tests.local_server import running_server
 
 from .documented import COMMANDS, WAIT, WAITAOF
 from .driving import Saver

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from examples.local_server import running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, errors
+from tests.local_server import running_server
 from tools import notebook
 
 from .servers import any_binary

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import redis
 
-from examples.local_server import running_server
 from langgraph_checkpoint_redis.cli import doctor
+from tests.local_server import running_server
 
 from .commanding import Done, Run
 from .documented import COMMANDS

@@ -24,7 +24,6 @@ import redis
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
-from examples.local_server import available_servers
 from langgraph_checkpoint_redis import (
     AsyncRedisSaver,
     ConfigError,
@@ -34,6 +33,7 @@ from langgraph_checkpoint_redis import (
 )
 from langgraph_checkpoint_redis._embedded import server as embedded_server
 from langgraph_checkpoint_redis._embedded import supervisor
+from tests.local_server import available_servers
 
 from .driving import AwaitedSaver, Saver
 

@@ -22,7 +22,6 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Command, Send, interrupt
 from typing_extensions import TypedDict
 
-from examples.local_server import running_server
 from langgraph_checkpoint_redis import (
     ConfigError,
     CorruptThreadError,
@@ -35,6 +34,7 @@ from langgraph_checkpoint_redis import (
 from langgraph_checkpoint_redis._scripts.load import REWRITE
 from langgraph_checkpoint_redis._storage.checksums import checksum_of, strip_checksum
 from langgraph_checkpoint_redis._storage.keys import Keyspace
+from tests.local_server import running_server
 
 from .driving import AwaitedDriver, DirectDriver, Driver, Saver
 from .servers import any_binary

@@ -20,7 +20,6 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
 import langgraph_checkpoint_redis
-from examples.local_server import running_server
 from langgraph_checkpoint_redis import (
     AsyncRedisSaver,
     ConfigError,
@@ -38,6 +37,7 @@ from langgraph_checkpoint_redis._storage.encryption import CiphertextFound, Plai
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 from langgraph_checkpoint_redis.cli._session import CommandError
 from langgraph_checkpoint_redis.moving._stores import ChangedError
+from tests.local_server import running_server
 
 from .driving import AwaitedSaver, Saver
 from .servers import any_binary

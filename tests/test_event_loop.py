@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.local_server import running_server
+from tests.local_server import running_server
 
 from .servers import any_binary
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from examples.local_server import running_server
+from tests.local_server import running_server
 
 from .servers import any_binary
 
 ROOT = Path(__file__).parents[1]
-NOT_PROGRAMS = {"__init__", "local_model", "local_server", "server_keeper"}
+NOT_PROGRAMS = {"__init__", "local_model", "storage"}
 PROGRAMS = sorted({path.stem for path in ROOT.glob("examples/*.py")} - NOT_PROGRAMS)
 
 # What each one prints, in this order.

@@ -22,9 +22,9 @@ from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
-from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import RedisSaver, ThreadsError
 from langgraph_checkpoint_redis._storage.keys import Keyspace
+from tests.local_server import available_servers, running_server
 
 from .driving import Saver
 from .servers import any_binary, chosen, wait_until

@@ -28,7 +28,6 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 
-from examples.local_server import running_server
 from langgraph_checkpoint_redis import (
     ConfigError,
     ConflictError,
@@ -39,6 +38,7 @@ from langgraph_checkpoint_redis import (
 from langgraph_checkpoint_redis._storage.checks import check_text
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 from langgraph_checkpoint_redis._storage.tree import digest_of
+from tests.local_server import running_server
 
 from .driving import Saver
 from .servers import any_binary

@@ -27,7 +27,6 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import (
     AsyncRedisSaver,
     ConfigError,
@@ -36,6 +35,7 @@ from langgraph_checkpoint_redis import (
     RedisSaver,
     ThreadLeasedError,
 )
+from tests.local_server import available_servers, running_server
 
 from .graphs import Builder, Log, asks, chat, map_reduce, says, sequence, thread
 

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 from langgraph.checkpoint.base import Checkpoint
 
-from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import (
     ConfigError,
     MissingAncestorError,
@@ -28,6 +27,7 @@ from langgraph_checkpoint_redis import (
 from langgraph_checkpoint_redis._core import listing, reading
 from langgraph_checkpoint_redis._core import options as _options
 from langgraph_checkpoint_redis._scripts.load import GET, HISTORY, LIST
+from tests.local_server import available_servers, running_server
 
 from .driving import Saver
 from .strategies import (

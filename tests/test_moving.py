@@ -20,9 +20,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointMetadata, CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
 
-from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver
 from langgraph_checkpoint_redis.moving import Moved, amigrate, export_threads, migrate, opened
+from tests.local_server import available_servers, running_server
 
 from .driving import DirectDriver
 from .graphs import Session, chat, shape, thread

@@ -15,7 +15,7 @@ from zipfile import ZipFile
 import pytest
 
 import langgraph_checkpoint_redis
-from examples.local_server import running_server
+from tests.local_server import running_server
 
 from .servers import any_binary
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.local_server import available_servers
+from tests.local_server import available_servers
 
 ROOT = Path(__file__).parents[1]
 

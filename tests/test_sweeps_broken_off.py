@@ -18,13 +18,13 @@ from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
-from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
 from langgraph_checkpoint_redis._protocol.requests import Script
 from langgraph_checkpoint_redis._scripts import load
 from langgraph_checkpoint_redis._scripts.load import DELETE_RUNS, PRUNE
 from langgraph_checkpoint_redis._storage.chunking import cut_msgpack
 from langgraph_checkpoint_redis._storage.keys import Keyspace, ThreadKeys
+from tests.local_server import available_servers, running_server
 
 from .servers import chosen
 from .stepping import Step, steps

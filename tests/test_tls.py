@@ -20,8 +20,8 @@ import pytest
 import redis
 import trustme
 
-from examples.local_server import running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver
+from tests.local_server import running_server
 
 from .driving import Saver
 from .servers import any_binary

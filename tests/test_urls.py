@@ -17,10 +17,10 @@ import redis.asyncio
 import valkey
 import valkey.asyncio
 
-from examples.local_server import available_servers, running_server
 from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver
 from langgraph_checkpoint_redis._transport.retry import SECONDS_TO_RECOVER, RetryPolicy
 from langgraph_checkpoint_redis._transport.urls import read_url
+from tests.local_server import available_servers, running_server
 
 from .driving import Saver
 from .forking import ran

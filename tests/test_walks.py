@@ -20,7 +20,6 @@ from redis.crc import key_slot
 from redis.exceptions import ClusterDownError
 from redis.retry import Retry
 
-from examples.local_server import running_server
 from langgraph_checkpoint_redis import (
     CorruptThreadError,
     RedisSaver,
@@ -29,6 +28,7 @@ from langgraph_checkpoint_redis import (
 )
 from langgraph_checkpoint_redis._admin.walks import NodeState, list_settled, node_state
 from langgraph_checkpoint_redis._storage.keys import Keyspace
+from tests.local_server import running_server
 
 from .commanding import Run
 from .driving import Saver

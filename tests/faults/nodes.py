@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from redis.crc import key_slot
 
-from examples.local_server import free_port, running_server
+from tests.local_server import free_port, running_server
 from tests.servers import (
     SERVICE,
     SOON,

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from examples.local_server import available_servers
+from tests.local_server import available_servers
 
 from .moves import EVENTS, FATES, HABITS, Move, kinds_of
 from .report import story, summary

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import redis
 
-from examples.local_server import free_port, running_server
 from langgraph_checkpoint_redis import RedisSaver
 from langgraph_checkpoint_redis._protocol.requests import Request
+from tests.local_server import free_port, running_server
 
 EPOCH = 4_102_444_800_000  # 2100-01-01: the server itself, by its own clock, expires nothing
 PREFIX = "lg"

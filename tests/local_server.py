@@ -1,7 +1,6 @@
-"""A Redis or Valkey server in memory, for as long as a program needs one.
+"""Run one of the servers of this machine in memory, for as long as a test or a benchmark needs it.
 
-What belongs here: running one of this machine's servers for the examples and the tests. What keeps
-data in a directory is `RedisSaver.embedded`.
+`RedisSaver.embedded` keeps data in a directory instead.
 """
 
 import os
