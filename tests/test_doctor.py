@@ -16,7 +16,7 @@ from langgraph_checkpoint_redis.cli import doctor
 from .commanding import Done, Run
 from .documented import COMMANDS
 from .servers import any_binary, running_cluster
-from .test_acl import url_of, user
+from .users import url_of, user
 
 
 def levels(done: Done) -> dict[str, str]:
