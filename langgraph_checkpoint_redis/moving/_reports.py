@@ -154,7 +154,7 @@ def move_all(thread_ids: Sequence[str], job: Job, workers: int, tally: Tally) ->
     running: dict[Future[tuple[Outcome, int]], str] = {}
     with ThreadPoolExecutor(workers) as pool:
         try:
-            while started := _started(pool, job, islice(waiting, workers - len(running)), running):
+            while started := _start(pool, job, islice(waiting, workers - len(running)), running):
                 done, _ = wait(started, return_when=FIRST_COMPLETED)
                 for future in done:
                     tally.add_result(running.pop(future), future.result)
@@ -163,7 +163,7 @@ def move_all(thread_ids: Sequence[str], job: Job, workers: int, tally: Tally) ->
                 future.cancel()
 
 
-def _started(
+def _start(
     pool: ThreadPoolExecutor,
     job: Job,
     thread_ids: Iterator[str],
