@@ -287,6 +287,30 @@ def test_a_report_of_failed_threads_keeps_no_values(make: Make) -> None:
     assert [ref() for ref in source.values] == [None] * 4
 
 
+def test_an_error_that_the_caller_handles_keeps_its_variables() -> None:
+    """A program that makes a backup after an error could not see any more what had gone wrong."""
+
+    def fail() -> None:
+        wanted = "to be seen"
+        raise ValueError(wanted)
+
+    source = Failing()
+    source.storage["a"][""]["1"] = (("", b""), ("", b""), None)
+    reports = []
+
+    def fail_and_export() -> None:
+        try:
+            fail()
+        except ValueError:
+            reports.append(export_threads(source, io.BytesIO()))
+            raise
+
+    with pytest.raises(ValueError, match="to be seen") as failed:
+        fail_and_export()
+    assert {*reports[0].errors} == {"a"}
+    assert failed.traceback[-1].frame.f_locals == {"wanted": "to be seen"}
+
+
 @pytest.mark.parametrize("change", ["value", "metadata", "parent", "writes", "version"])
 def test_a_difference_of_any_kind_is_found(make: Make, change: str) -> None:
     """A thread would pass for moved that is not the same."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -110,18 +110,17 @@ def _prune_each(
 ) -> Iterator[Pruned]:
     """Prune threads, or say what would become of them; yield each before and after."""
     admin, chosen = Admin(saver), threads or None
+    found: Iterable[Pruned | None]
+    if dry_run:
+        infos = failures.sift(admin.read_infos(chosen, prefix=limits.choice.prefix))
+        found = (Pruned(before, _after(before, limits)) if before else None for _, before in infos)
+    else:
+        found = (pruned for _, pruned in failures.sift(admin.prune(limits, chosen)))
     with progress("threads", len(threads) if threads else None) as report:
-        if dry_run:
-            infos = failures.sift(admin.read_infos(chosen, prefix=limits.choice.prefix))
-            for number, (_, before) in enumerate(infos, 1):
-                report(number)
-                if before:
-                    yield Pruned(before, _after(before, limits))
-        else:
-            for number, (_, pruned) in enumerate(failures.sift(admin.prune(limits, chosen)), 1):
-                report(number)
-                if pruned:
-                    yield pruned
+        for number, pruned in enumerate(found, 1):
+            report(number)
+            if pruned:
+                yield pruned
 
 
 def _after(before: ThreadInfo, limits: Limits) -> ThreadInfo | None:

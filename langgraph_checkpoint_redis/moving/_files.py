@@ -111,7 +111,7 @@ class _Writer:
         for line in lines:
             self._write_line(line)
         end: Record = {"end": written_id, "checkpoints": lines.count}
-        if lines.error:
+        if lines.error is not None:
             tally.add_failed(thread_id, lines.error)
             self._write({**end, "failed": _reports.describe_failure(lines.error)})
         else:

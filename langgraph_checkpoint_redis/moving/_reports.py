@@ -5,6 +5,7 @@ A thread that cannot be moved does not stop the others. The report has its error
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -79,6 +80,7 @@ class Tally:
     def __init__(self, total: int, progress: Progress) -> None:
         self._total, self._progress = total, progress
         self._moved: list[Moved] = []
+        self._handled = sys.exc_info()[1]  # an error that the caller handles meanwhile
 
     def add(self, thread_id: str, outcome: Outcome, checkpoints: int) -> None:
         """Count a thread that was moved."""
@@ -87,7 +89,7 @@ class Tally:
     def add_failed(self, thread_id: str, why: Exception | str) -> None:
         """Count a thread that was not moved."""
         if isinstance(why, Exception):
-            _release_values(why)
+            _release_values(why, self._handled)
             self._add(thread_id, "failed", 0, describe_failure(why), why)
         else:
             self._add(thread_id, "failed", 0, why)
@@ -122,7 +124,9 @@ class Tally:
             present=self._ids("present"),
             failed={moved.thread_id: moved.reason for moved in self._moved if moved.reason},
             checkpoints=sum(moved.checkpoints for moved in self._moved),
-            errors={moved.thread_id: moved.error for moved in self._moved if moved.error},
+            errors={
+                moved.thread_id: moved.error for moved in self._moved if moved.error is not None
+            },
         )
 
     def _ids(self, outcome: Outcome) -> Sequence[str]:
@@ -134,18 +138,19 @@ def describe_failure(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _release_values(error: BaseException) -> None:
+def _release_values(error: BaseException, handled: BaseException | None) -> None:
     """Free the local variables of the frames in an error and its causes.
 
-    A report of many failed threads would keep a checkpoint of each in memory.
+    A report of many failed threads would keep a checkpoint of each in memory. The error that the
+    caller handles is also the context of errors here, and keeps its variables.
     """
-    seen, each = set[int](), [error]
-    while each:
-        one = each.pop()
+    seen, left = {id(handled)}, [error]
+    while left:
+        one = left.pop()
         if id(one) not in seen:
             seen.add(id(one))
             clear_frames(one.__traceback__)
-            each += filter(None, (one.__cause__, one.__context__))
+            left += [behind for behind in (one.__cause__, one.__context__) if behind is not None]
 
 
 def move_all(thread_ids: Sequence[str], job: Job, workers: int, tally: Tally) -> None:
