@@ -75,3 +75,11 @@ def read(saver: Saver, place: RunnableConfig) -> CheckpointTuple | None:
 
 def flipped(data: bytes, position: int, mask: int) -> bytes:
     return data[:position] + bytes([data[position] ^ mask]) + data[position + 1 :]
+
+
+def damage_last_row(client: redis.Redis, key: bytes) -> None:
+    """Alter the last row of a sorted set, as a bit that flipped would."""
+    rows: Any = client.zrange(key, -1, -1)
+    (row,) = rows
+    client.zrem(key, row)
+    client.zadd(key, {row[:-9] + b"?" + row[-8:]: 0})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -13,6 +12,7 @@ import redis
 from langgraph_checkpoint_redis import RedisSaver, ThreadDeletedError
 
 from .commanding import Run, asked, chatted, session
+from .damaged import damage_last_row
 from .dated import ago as days_ago
 from .dated import id_at, put
 from .graphs import (
@@ -157,11 +157,7 @@ def test_only_the_threads_that_were_named_are_pruned(run: Run, saver: RedisSaver
 
 def damage(client: redis.Redis, saver: RedisSaver, thread_id: str, part: str = "timeline") -> None:
     """Alter the row of the latest checkpoint, or of writes."""
-    key: bytes = getattr(saver._shared.keyspace.thread(thread_id), part)
-    rows: Any = client.zrange(key, -1, -1)
-    (row,) = rows
-    client.zrem(key, row)
-    client.zadd(key, {row[:-9] + b"?" + row[-8:]: 0})
+    damage_last_row(client, getattr(saver._shared.keyspace.thread(thread_id), part))
 
 
 def test_damage_is_found_and_removed(run: Run, saver: RedisSaver, client: redis.Redis) -> None:
