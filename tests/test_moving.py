@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import gc
 import io
+import pickle
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -264,6 +266,7 @@ class Failing(InMemorySaver):
     def __init__(self) -> None:
         super().__init__()
         self.values: list[weakref.ref[Heavy]] = []
+        self.error: Exception = ConnectionError("gone")
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         value = Heavy()
@@ -271,7 +274,7 @@ class Failing(InMemorySaver):
         try:
             return super().get_tuple({"configurable": {}, "value": value})  # type: ignore[typeddict-unknown-key]
         except KeyError as error:
-            raise ConnectionError("gone") from error
+            raise self.error from error
 
 
 def test_a_report_of_failed_threads_keeps_no_values(make: Make) -> None:
@@ -285,6 +288,18 @@ def test_a_report_of_failed_threads_keeps_no_values(make: Make) -> None:
     gc.collect()
     assert len(source.values) == 4
     assert [ref() for ref in source.values] == [None] * 4
+
+
+def test_reports_go_to_other_processes(make: Make) -> None:
+    """A program that moves threads in a pool of processes would get none of its reports."""
+    source, seen = Failing(), list[Moved]()
+    source.error = ConnectionError("gone", lambda: "which pickle cannot take")
+    source.storage["a"][""]["1"] = (("", b""), ("", b""), None)
+    report = migrate(source, make("memory"), progress=seen.append)
+    assert seen[0].error is report.errors["a"] is source.error
+    there = pickle.loads(pickle.dumps([report, *seen]))  # noqa: S301 - our own
+    assert there == [replace(report, errors={}), replace(seen[0], error=None)]
+    assert there[0].failed["a"].startswith("ConnectionError: ")
 
 
 def test_an_error_that_the_caller_handles_keeps_its_variables() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from itertools import islice
 from traceback import clear_frames
-from typing import Literal
+from typing import Any, Literal
 
 from langgraph_checkpoint_redis._admin import check_id
 from langgraph_checkpoint_redis.errors import ConfigError
@@ -32,7 +32,7 @@ class Moved:
         number: How many threads are done, with this one.
         total: How many there are.
         error: The error that it failed with. `None` if there was none, or if the thread is not in
-            the file of an import.
+            the file of an import. Pickle leaves it out, since some errors cannot be pickled.
     """
 
     thread_id: str
@@ -42,6 +42,9 @@ class Moved:
     number: int
     total: int
     error: Exception | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "error": None}
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Report:
         failed: Why each of the others was not moved, by id.
         checkpoints: How many checkpoints the copied and the present threads have.
         errors: The errors of failed threads, by id. A thread that is not in the file of an import
-            failed without one.
+            failed without one. Pickle leaves them out, since some errors cannot be pickled.
     """
 
     copied: Sequence[str]
@@ -62,6 +65,9 @@ class Report:
     failed: dict[str, str]
     checkpoints: int
     errors: dict[str, Exception] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "errors": {}}
 
     @property
     def ok(self) -> bool:
