@@ -73,7 +73,7 @@ def say(text: str | Text = "", *, error: bool = False) -> None:
 def _print(line: Text, console: Console, *, wraps: bool) -> None:
     if not console.is_terminal:
         console.file.write(f"{line.plain}\n")
-    elif _bars:  # on the same terminal: what it is not told of is wiped out with it
+    elif _bars:  # on the same terminal: other lines would be wiped out with the bar
         err.print(line, soft_wrap=not wraps)
     else:
         console.print(line, soft_wrap=not wraps)

@@ -40,7 +40,7 @@ class Step:
     interrupts: Sequence[Mapping[str, Any]]
     errors: Sequence[str]
     waiting: Sequence[str]  # the task of each interrupt, where several run at once
-    failed: Sequence[str]  # the task of each error, likewise
+    failed: Sequence[str]  # the task of each error, where several run at once
     writes: int
 
     @property

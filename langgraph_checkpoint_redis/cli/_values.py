@@ -19,7 +19,7 @@ from ._output import block, say, styled
 from ._reading import Unreadable
 
 INTERNAL = ("branch:", "join:", "__")  # what channels of LangGraph's own begin with
-LONGEST_LINE = 60  # characters that a value may have beside its name
+LONGEST_LINE = 60  # characters that a value may have next to its name
 
 _STYLES = {
     "human": "bold cyan",

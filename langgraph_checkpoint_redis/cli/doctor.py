@@ -369,7 +369,7 @@ def _persistence(patient: Patient) -> Findings:
         yield _unseen("persistence", "persistence")
         return
     aof, save = bool(info["aof_enabled"]), patient.setting("save")
-    fsync = patient.setting("appendfsync") or "how often is not told"
+    fsync = patient.setting("appendfsync") or "how often is not known"
     if aof:
         yield Finding("persistence", Level.ok, f"append-only file, written to disk: {fsync}")
     elif save:

@@ -103,7 +103,7 @@ def migrate_(
     from_prefix: Annotated[
         str, typer.Option(help="Of the keys of FROM, if it is not --prefix.")
     ] = "",
-    to_prefix: Annotated[str, typer.Option(help="Of the keys of TO, likewise.")] = "",
+    to_prefix: Annotated[str, typer.Option(help="Of the keys of TO, if it is not --prefix.")] = "",
     workers: Workers = 4,
     json: Json = False,
 ) -> None:

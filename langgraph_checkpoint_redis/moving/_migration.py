@@ -40,7 +40,7 @@ def migrate(
 
     Returns:
         Which threads were copied, which were there, and why the others failed: a thread that the
-        target has with other content, say. Such a thread is left as it is.
+        target has with other content, say. Such a thread is left alone.
 
     Raises:
         ConfigError: An argument is not what it should be; nothing was copied.
