@@ -1,13 +1,28 @@
-"""Threads to be moved, what graphs do with them before and after, and how savers are compared."""
+"""Threads to be moved, what graphs do with them before and after, and how savers are compared.
+
+Here are also the savers to move between, as fixtures that a test module imports.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
+import pytest
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, Overwrite
 
+from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
+from langgraph_checkpoint_redis.moving import opened
+from tests.local_server import available_servers, running_server
+
+from .deltas import Both
 from .driving import DirectDriver
 from .graphs import (
     Builder,
@@ -22,10 +37,12 @@ from .graphs import (
     side_by_side,
     thread,
 )
-from .strategies import exact
-from .test_delta import Both
+from .strategies import config, exact, next_checkpoint
 
 AnySaver = BaseCheckpointSaver[Any]
+Make = Callable[[str], AnySaver]
+
+LONG = 150  # checkpoints of the long thread, of 100 KB each
 
 
 class Story(NamedTuple):
@@ -153,3 +170,93 @@ def _listed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _listed(item) for key, item in value.items()}
     return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+# Savers
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A server; what is moved does not depend on which."""
+    with running_server(next(iter(available_servers().values()))) as url:
+        yield url
+
+
+@pytest.fixture
+def make(url: str, tmp_path: Path) -> Iterator[Make]:
+    """Makes savers by name, each empty."""
+    with ExitStack() as stack:
+
+        def made(kind: str) -> AnySaver:
+            name = uuid4().hex
+            if kind == "memory":
+                return InMemorySaver()
+            if kind == "unknown":
+                return Unknown()
+            if kind == "awaited":
+                saver = AsyncRedisSaver(url, prefix=name)
+                stack.callback(saver.close)
+                return saver
+            urls = {
+                "sqlite": f"sqlite:///{tmp_path / name}",
+                "ours": url,
+                "embedded": f"embedded:///{tmp_path / 'embedded'}",
+            }
+            options: dict[str, Any] = {} if kind == "sqlite" else {"prefix": name}
+            return stack.enter_context(opened(urls[kind], **options))
+
+        yield made
+
+
+class Unknown(BaseCheckpointSaver[str]):
+    """A saver of somebody else, of which only LangGraph's interface is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = InMemorySaver()
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        return self.inner.get_tuple(config)
+
+    def list(self, config: RunnableConfig | None, **options: Any) -> Iterator[CheckpointTuple]:
+        return self.inner.list(config, **options)
+
+    def put(self, *args: Any) -> RunnableConfig:
+        return self.inner.put(*args)
+
+    def put_writes(self, *args: Any) -> None:
+        self.inner.put_writes(*args)
+
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        return self.inner.get_next_version(current, channel)
+
+
+def paths(saver: InMemorySaver) -> dict[Any, Any]:
+    """The paths and indexes of all writes."""
+    return {
+        place: {key: row[3] for key, row in found.items()} for place, found in saver.writes.items()
+    }
+
+
+@pytest.fixture
+def long_thread(make: Make) -> AnySaver:
+    """A saver with a thread of 15 MB."""
+    saver = make("sqlite")
+    at = config("long", "")
+    for number in range(LONG):
+        changed = {"a": f"{number:06}" * 17_000}
+        checkpoint, versions = next_checkpoint(
+            RedisSaver("redis://"), None, f"{number:06}", changed
+        )
+        at = saver.put(at, checkpoint, {}, versions)
+    return saver
+
+
+def peak_of(call: Callable[[], object]) -> int:
+    """The most memory that a call takes, in bytes."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import redis
@@ -18,24 +16,11 @@ from .documented import COMMANDS
 from .driving import Saver
 from .servers import any_binary
 from .story import chat, thread, use
+from .users import url_of, user
 
 LONG = 2500  # messages of a thread that one call of a script cannot look through
 
 SaverOn = Callable[..., Saver]
-
-
-@contextmanager
-def user(client: redis.Redis, prefix: str, commands: list[str]) -> Iterator[str]:
-    """The name (and password) of a user who may run these commands on keys below a prefix."""
-    name = f"user-{uuid4().hex}"
-    rules = ["resetkeys", f"~{prefix}:*", "resetchannels", "-@all", *(f"+{c}" for c in commands)]
-    client.execute_command("ACL SETUSER", name, "on", f">{name}", *rules)
-    yield name
-    client.execute_command("ACL DELUSER", name)
-
-
-def url_of(server: str, name: str, password: str | None = None) -> str:
-    return server.replace("//", f"//{name}:{password or name}@")
 
 
 def use_everything(client: redis.Redis, server: str, prefix: str) -> None:

@@ -28,7 +28,7 @@ from .documented import COMMANDS
 from .driving import Saver
 from .servers import any_binary
 from .stored import content_of
-from .test_acl import url_of, user
+from .users import url_of, user
 
 HERE: RunnableConfig = {"configurable": {"thread_id": "a", "checkpoint_ns": ""}}
 BYTES = Random(1).randbytes(LARGE + 1000)

@@ -1,96 +1,56 @@
-"""The command line, on real servers with the threads of real graphs.
+"""The command line, on real servers with the threads of real graphs: what it shows, and its errors.
 
-Most commands run in this process, as piped ones do; those that need a terminal, a signal or a
-closed pipe run in one of their own.
+Commands run in this process, as piped ones do. `test_cli_changes.py` has the commands that change
+something, `test_cli_secrets.py` threads of strangers and encrypted ones, and
+`test_cli_terminals.py` commands in a terminal, which run in a process of their own.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import pickle
-import pty
 import re
-import select
-import signal
-import socket
-import subprocess
-import sys
 import time
 from asyncio import AbstractEventLoop
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 import redis
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, ToolMessage
-from langgraph.checkpoint.base import empty_checkpoint
-from langgraph.checkpoint.serde.base import CipherProtocol
-from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, Send, interrupt
 
-from langgraph_checkpoint_redis import KeyRing, RedisSaver, ThreadDeletedError, cli
+from langgraph_checkpoint_redis import RedisSaver, cli
 from langgraph_checkpoint_redis.cli._output import ago, size, span
 from tests.local_server import running_server
 
-from .commanding import Done, Run
-from .driving import DirectDriver
+from .commanding import Run, asked, chatted, many, session
+from .dated import ago as days_ago
+from .dated import id_at, put
+from .deltas import Seldom
 from .graphs import (
-    TYPED,
     Builder,
     Flaky,
     Log,
     Node,
-    Session,
     asks,
-    chat,
     map_reduce,
     says,
     sequence,
     side_by_side,
-    thread,
-    typed,
 )
+from .pages import run_page, text
 from .servers import any_binary
-from .test_delta import Seldom
-from .test_docs import run as run_page
-from .test_docs import text
-from .test_threads import ago as days_ago
-from .test_threads import id_at, put
 
 ON_ONE_SERVER = True  # what a server has to do with is in the tests of savers, and of the doctor
 
 DAY = 86_400
-KEY = "0123456789abcdef"
-CTRL_C = "Ctrl-C"
-ESCAPE = "\x1b[31m[bold]red[/bold]\n"
 
 
 @pytest.fixture
 def saver(server: str, prefix: str) -> Iterator[RedisSaver]:
     with RedisSaver.from_conn_string(server, prefix=prefix) as saver:
         yield saver
-
-
-def session(saver: RedisSaver, builder: Any, thread_id: str = "a") -> Session:
-    return Session(DirectDriver(saver), builder, thread_id)
-
-
-def chatted(saver: RedisSaver, thread_id: str = "a", turns: int = 2) -> Session:
-    talk = session(saver, chat(), thread_id)
-    for turn in range(turns):
-        talk.say(f"turn {turn}")
-    return talk
-
-
-def asked(saver: RedisSaver, thread_id: str = "a") -> Session:
-    """A thread that waits for an answer."""
-    waiting = session(saver, sequence(Log, plan=says("plan"), ask=asks("Buy?")), thread_id)
-    waiting.run({"log": []})
-    return waiting
 
 
 # threads
@@ -123,19 +83,6 @@ def test_idle_threads_are_told_from_others(run: Run, saver: RedisSaver) -> None:
     assert names("--sort", "age") == ["older", "old", "new"]
     assert names("--sort", "recent", "--limit", "2") == ["new", "old"]
     assert run("threads", "--idle", "soon").code == 2
-
-
-def many(client: redis.Redis, saver: RedisSaver, number: int) -> None:
-    """So many threads of a checkpoint each, in a moment."""
-    chatted(saver, "source", 1)
-    keyspace = saver._shared.keyspace
-    with client.pipeline(transaction=False) as pipeline:
-        for copy in range(number):
-            to = keyspace.thread(f"copy {copy} {'x' * 40}")
-            for source, target in zip(keyspace.thread("source")[:3], to[:3], strict=True):
-                pipeline.execute_command("COPY", source, target)
-        pipeline.execute()
-    saver.delete_thread("source")
 
 
 def test_a_thousand_threads_are_paged(run: Run, saver: RedisSaver, client: redis.Redis) -> None:
@@ -419,215 +366,6 @@ def test_delta_channels_are_shown_as_what_was_written(run: Run, saver: RedisSave
     assert document["channels"]["log"] == ["zero", "one", "two"]
 
 
-# Whose threads these are is not known
-
-
-def test_types_of_others_are_data_until_they_are_allowed(run: Run, saver: RedisSaver) -> None:
-    """To look at a thread would run what somebody has put there."""
-    session(saver, typed()).run(TYPED)
-    done = run("state", "a")
-    assert 'points  [{"x": 1, "y": 2}, {"x": 3, "y": 4}]' in done.out
-    assert "tests.graphs.Person, tests.graphs.Point" in done.err
-    allowed = run("--allow", "tests.graphs.Point", "state", "a")
-    assert "tests.graphs.Point" not in allowed.err
-    assert "tests.graphs.Person" in allowed.err
-    assert run("--allow", "all", "state", "a").err == ""
-    assert run("--allow", "Point", "state", "a").code == 2
-
-
-def test_nothing_stored_is_imported(
-    run: Run, saver: RedisSaver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A stored name could start any code that the machine has."""
-    mark = tmp_path / "ran"
-    (tmp_path / "trap.py").write_text(
-        f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nclass Trap: ..."
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    import trap  # type: ignore[import-not-found]  # noqa: PLC0415 - it is there now
-
-    class Model:
-        def model_dump(self) -> dict[str, int]:
-            return {"x": 1}
-
-    Model.__module__, Model.__qualname__ = "trap", "Trap"
-    Model.__name__ = "Trap"
-    store(saver, {"c": Model()})
-    del sys.modules["trap"], trap
-    mark.unlink()
-    assert '{"x": 1}' in run("state", "a").out
-    assert not mark.exists()
-    run("--allow", "trap.Trap", "state", "a")
-    assert mark.exists()
-
-
-def store(saver: RedisSaver, values: dict[str, Any]) -> None:
-    """A checkpoint with these values."""
-    checkpoint = empty_checkpoint()
-    versions: Any = dict.fromkeys(values, 1)
-    checkpoint["channel_values"], checkpoint["channel_versions"] = values, versions
-    saver.put(thread("a", checkpoint_ns=""), checkpoint, {"source": "input", "step": 1}, versions)
-
-
-def test_pickles_are_never_read(run: Run, server: str, prefix: str) -> None:
-    """To look at a pickle is to run it."""
-
-    class Pickling:
-        def dumps_typed(self, value: Any) -> tuple[str, bytes]:
-            return ("pickle" if isinstance(value, set) else "json"), (
-                pickle.dumps(value) if isinstance(value, set) else json.dumps(value).encode()
-            )
-
-        def loads_typed(self, data: tuple[str, bytes]) -> Any:
-            raise NotImplementedError
-
-    with RedisSaver.from_conn_string(server, prefix=prefix, serde=Pickling()) as saver:
-        store(saver, {"c": {1}, "d": "readable"})
-    done = run("state", "a")
-    assert "c  (of an unknown type: pickle, " in done.out
-    assert "d  readable" in done.out
-    assert run("state", "a", "--json").documents[0]["channels"]["c"]["type"] == "pickle"
-
-
-def test_what_is_stored_cannot_command_a_terminal(run: Run, saver: RedisSaver) -> None:
-    """Whoever writes to a chat could write to the operator's screen."""
-    session(saver, chat(), f"a {ESCAPE}").say(ESCAPE)
-    for words in (("threads",), ("show", f"a {ESCAPE}"), ("state", f"a {ESCAPE}"), ("stats",)):
-        shown = run(*words).out
-        assert "\x1b" not in shown
-        assert r"\x1b[31m[bold]red[/bold]" in shown
-    assert r"\x1b" in run("delete", f"a {ESCAPE}", "--yes").out
-
-
-@pytest.fixture
-def encrypted(server: str, prefix: str) -> None:
-    """A thread that is encrypted."""
-    serde = EncryptedSerializer.from_pycryptodome_aes(key=KEY.encode())
-    with RedisSaver.from_conn_string(server, prefix=prefix, serde=serde) as saver:
-        asked(saver)
-
-
-@pytest.mark.usefixtures("encrypted")
-def test_of_an_encrypted_thread_what_can_be_seen_is_shown(run: Run) -> None:
-    """Encryption would make a thread look broken."""
-    assert [row[:2] for row in run("threads").rows] == [["a", "3"]]
-    shown = run("show", "a")
-    assert "waits for: (encrypted: msgpack+aes, " in shown.out
-    assert "next: ask" in shown.out
-    done = run("state", "a")
-    assert done.code == 0
-    assert "log  (encrypted: msgpack+aes, " in done.out
-    assert "LANGGRAPH_AES_KEY" in done.err
-    (document,) = run("state", "a", "--json").documents
-    assert document["channels"]["log"]["unreadable"] == "encrypted"
-
-
-@pytest.mark.usefixtures("encrypted")
-def test_an_encrypted_thread_is_read_with_its_key(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who has the key could not read it either."""
-    monkeypatch.setenv("OUR_KEY", KEY)
-    assert 'log  ["plan"]' in run("--aes-key-env", "OUR_KEY", "state", "a").out
-    monkeypatch.setenv("LANGGRAPH_AES_KEY", KEY[::-1])
-    wrong = run("state", "a")
-    assert "log  (encrypted with another key" in wrong.out
-    assert KEY[::-1] not in wrong.out + wrong.err
-    monkeypatch.setenv("LANGGRAPH_AES_KEY", "short")
-    assert run("state", "a").code == 2
-
-
-def cipher(key: str) -> CipherProtocol:
-    return EncryptedSerializer.from_pycryptodome_aes(key=key.encode()).cipher
-
-
-def test_a_thread_of_a_key_ring_is_read_with_its_keys(
-    run: Run, server: str, prefix: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Who has several keys could not look at a thread, or make a backup of it."""
-    old, new, first = KEY, KEY[::-1], KEY.upper()
-    rings = {
-        "a": KeyRing({"2025": cipher(old)}),
-        "b": KeyRing({"2026": cipher(new), "2025": cipher(old)}),
-        "c": cipher(first),
-    }
-    for thread_id, ring in rings.items():
-        with RedisSaver.from_conn_string(
-            server, prefix=prefix, serde=EncryptedSerializer(ring)
-        ) as saver:
-            asked(saver, thread_id)
-    without = run("state", "a")
-    assert "log  (encrypted: msgpack+aes:2025, " in without.out
-    assert "KeyRing: '2025'" in without.err
-    assert "--aes-key-env NAME=VARIABLE" in without.err
-    for variable, key in (("NEW", new), ("OLD", old), ("FIRST", first)):
-        monkeypatch.setenv(variable, key)
-    keys = [
-        word for given in ("2026=NEW", "2025=OLD", "FIRST") for word in ("--aes-key-env", given)
-    ]
-    for thread_id in rings:
-        assert 'log  ["plan"]' in run(*keys, "state", thread_id).out
-    exported = run(*keys, "export", f"{tmp_path}/file")
-    assert (exported.code, exported.out) == (0, "3 threads exported; 9 checkpoints\n")
-    assert run(*keys, "import", f"{tmp_path}/file").code == 0
-    only_new = run("--aes-key-env", "2026=NEW", "state", "a")
-    assert "log  (encrypted with another key" in only_new.out
-    assert not any(key in only_new.out + only_new.err for key in (old, new, first))
-    unset = run("--aes-key-env", "2027=UNSET", "state", "a")
-    assert (unset.code, "UNSET must have the key '2027'" in unset.err) == (2, True)
-
-
-@pytest.mark.usefixtures("encrypted")
-def test_an_export_without_the_key_says_that_the_thread_is_encrypted(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Who lacks a key would take the thread for damaged, and repair it."""
-    for key in ("", KEY[::-1]):
-        monkeypatch.setenv("LANGGRAPH_AES_KEY", key)
-        exported = run("export", f"{tmp_path}/file", "--yes")
-        assert exported.code == 1
-        assert "EncryptedThreadError" in exported.err
-        assert "put it into LANGGRAPH_AES_KEY" in exported.err
-        assert "--aes-key-env" in exported.err
-        assert "orrupt" not in exported.err
-
-
-FILES: dict[str, tuple[list[str], int]] = {
-    "import of no file": (["import", "none"], 4),
-    "import of a directory": (["import", "."], 4),
-    "import of something else": (["import", "text"], 1),
-    "import of half a file": (["import", "half"], 1),
-    "import of another thread": (["import", "file", "other"], 1),
-    "export to nowhere": (["export", "none/file"], 4),
-    "export to a directory": (["export", "."], 4),
-    "export over a file, with nobody to ask": (["export", "file"], 2),
-    "export of another thread": (["export", "new", "other"], 1),
-    "migrate from no database": (["migrate", "sqlite:///none", "sqlite:///new"], 2),
-    "migrate from something else": (["migrate", "redis:", "sqlite:///new"], 2),
-}
-
-
-@pytest.mark.parametrize(("words", "code"), FILES.values(), ids=FILES)
-def test_the_exit_code_says_whether_it_was_the_file(
-    run: Run,
-    saver: RedisSaver,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    words: list[str],
-    code: int,
-) -> None:
-    """A script that makes backups could not tell a wrong path from a damaged thread."""
-    monkeypatch.chdir(tmp_path)
-    chatted(saver)
-    assert run("export", "file").code == 0
-    whole = Path("file").read_bytes()
-    Path("half").write_bytes(whole[: len(whole) // 2])
-    Path("text").write_text("hello\n")
-    done = run(*words)
-    assert done.code == code, done.err
-    assert done.err.strip()
-
-
 # diff
 
 
@@ -665,122 +403,6 @@ def test_a_diff_says_what_changed_in_other_channels(run: Run, saver: RedisSaver)
     assert "no channel changed" in run("diff", "a", "latest", "latest").out
 
 
-# delete, copy, pin, prune
-
-
-def test_nothing_is_destroyed_where_nobody_can_be_asked(run: Run, saver: RedisSaver) -> None:
-    """A script with a mistake in it would delete what it should only show."""
-    chatted(saver)
-    for words in (("delete", "a"), ("prune", "--keep-last", "1")):
-        done = run(*words)
-        assert done.code == 2
-        assert "--yes" in done.err
-    assert "would delete a: 6 checkpoints" in run("delete", "a", "--dry-run").out
-    assert saver.thread_info("a")
-
-
-def test_threads_are_deleted_when_that_was_said(run: Run, saver: RedisSaver) -> None:
-    """There would be no way to remove a thread."""
-    chatted(saver, "a")
-    chatted(saver, "b")
-    assert run("delete", "a", "none", "--yes").code == 1
-    assert saver.thread_info("a"), "all or nothing"
-    assert run("delete", "a", "b", "--yes").code == 0
-    assert not [*saver.list_threads()]
-
-
-def test_a_deleted_thread_does_not_come_back(
-    run: Run, saver: RedisSaver, client: redis.Redis, tmp_path: Path
-) -> None:
-    """A run that is under way would bring back what somebody asked to have deleted."""
-    file = str(tmp_path / "threads")
-    found: list[int] = []
-
-    def deleting() -> Builder:
-        def delete(_: object) -> dict[str, list[str]]:
-            found.append(run("delete", "a", "--yes").code)
-            return {"log": ["late"]}
-
-        return sequence(Log, delete=delete, after=says("after"))
-
-    session(saver, deleting()).update({"log": ["secret"]}, as_node="after")
-    run("export", file)
-    with pytest.raises(ThreadDeletedError):
-        session(saver, deleting()).run({"log": ["go on"]})
-    assert not [*saver.list_threads()]
-    session(saver, sequence(Log, a=says("new"))).run({"log": []})
-    assert saver.thread_info("a"), "a new run may begin it"
-    run("delete", "a", "--yes")
-    assert run("import", file).code == 0, "and a backup may bring it back"
-    chatted(saver, "b")
-    assert run("delete", "b", "--yes", "--tombstone", "0").code == 0
-    (left,) = client.scan_iter(f"{saver._shared.keyspace.prefix}:*control")
-    assert b"{a}" in left, "only one has a tombstone"
-    assert 3500 < client.ttl(left) <= 3600
-    assert found == [0]
-    assert run("delete", "a", "--yes", "--tombstone", "soon").code == 2
-
-
-def test_threads_are_copied_pinned_and_unpinned(run: Run, saver: RedisSaver) -> None:
-    """The saver's methods would need a program for each use."""
-    talk = chatted(saver)
-    (document,) = run("copy", "a", "b", "--json").documents
-    assert document == {"source": "a", "target": "b", "checkpoints": 6}
-    copied = session(saver, chat(), "b")
-    assert copied.state().values == talk.state().values
-    assert run("copy", "a", "b").code == 1
-    assert run("pin", "b", "--json").documents == [{"thread_id": "b", "pinned": True}]
-    info = saver.thread_info("b")
-    assert info
-    assert info.pinned
-    run("unpin", "b")
-    info = saver.thread_info("b")
-    assert info
-    assert not info.pinned
-
-
-@pytest.fixture
-def old_and_new(saver: RedisSaver) -> None:
-    """A thread that is idle, one that is too but pinned, and two that are in use."""
-    for name in ("old", "kept"):
-        put(saver, name, id_at(days_ago(40 * DAY)))
-    saver.pin("kept")
-    chatted(saver, "new")
-    put(saver, "short")
-
-
-@pytest.mark.usefixtures("old_and_new")
-def test_a_dry_run_says_what_would_go_and_it_goes(run: Run, saver: RedisSaver) -> None:
-    """The first run would be the one that counts."""
-    words = ("prune", "--idle", "30d", "--keep-last", "2")
-    *planned, total = run(*words, "--dry-run", "--json").documents
-    assert sorted((one["thread_id"], one["delete"], one["checkpoints"]) for one in planned) == [
-        ("new", False, 4),
-        ("old", True, 1),
-    ]
-    assert {*saver.list_threads()} == {"old", "kept", "new", "short"}
-    done = run(*words, "--yes")
-    assert "4 threads looked at: 1 deleted, 1 shortened; 5 checkpoints gone" in done.out
-    assert {*saver.list_threads()} == {"kept", "new", "short"}
-    assert total == {"dry_run": True, "looked_at": 4, "deleted": 1, "shortened": 1} | {
-        "checkpoints": 5,
-        "bytes": total["bytes"],
-    }
-
-
-@pytest.mark.usefixtures("old_and_new")
-def test_only_the_threads_that_were_named_are_pruned(run: Run, saver: RedisSaver) -> None:
-    """Who means one thread would shorten them all."""
-    chatted(saver, "other")
-    run("prune", "new", "--keep-last", "1", "--yes")
-    run("prune", "--id-prefix", "ol", "--idle", "30d", "--yes")
-    left = {
-        name: info.checkpoints for name in saver.list_threads() if (info := saver.thread_info(name))
-    }
-    assert left == {"new": 1, "kept": 1, "short": 1, "other": 6}
-    assert run("prune", "--yes").code == 2
-
-
 # stats
 
 
@@ -814,114 +436,6 @@ def test_growth_is_what_came_lately(run: Run, saver: RedisSaver) -> None:
     assert growth["last_7_days"] == pytest.approx(
         (sizes["new"] + sizes["days"] + sizes["both"] / 2) / 7, abs=1
     )
-
-
-# verify, repair
-
-
-def damage(client: redis.Redis, saver: RedisSaver, thread_id: str) -> None:
-    """Alter the row of the latest checkpoint."""
-    timeline = saver._shared.keyspace.thread(thread_id).timeline
-    rows: Any = client.zrange(timeline, -1, -1)
-    (row,) = rows
-    client.zrem(timeline, row)
-    client.zadd(timeline, {row[:-9] + b"?" + row[-8:]: 0})
-
-
-def test_damage_is_found_and_removed(run: Run, saver: RedisSaver, client: redis.Redis) -> None:
-    """It would be found by a user in the middle of a conversation."""
-    chatted(saver, "good")
-    chatted(saver, "bad")
-    sound = run("verify")
-    assert (sound.code, sound.out) == (0, "2 threads looked at: nothing found\n")
-    damage(client, saver, "bad")
-    done = run("verify", "--json")
-    assert done.code == 1
-    *problems, total = done.documents
-    assert total["damaged"] == 1
-    (lost,) = (one for one in problems if one["kind"] == "lost")
-    assert lost["thread_id"] == "bad"
-    assert lost["reason"] == "the row is damaged"
-    listed = run("threads")
-    assert [row[0] for row in listed.rows] == ["good"]
-    assert "damaged" in listed.err
-    assert run("repair").code == 2
-    assert "would be removed" in run("repair", "--dry-run").out
-    assert run("verify").code == 1
-    assert "1 lost" in run("repair", "bad", "--yes").out
-    assert run("verify").out == "2 threads looked at: nothing found\n"
-    assert run("verify", "none").code == 1
-    damage(client, saver, "bad")
-    assert run("delete", "bad", "--yes").code == 0
-    assert [*saver.list_threads()] == ["good"]
-
-
-def test_a_leased_thread_is_not_repaired(run: Run, saver: RedisSaver, client: redis.Redis) -> None:
-    """Its run would lose what it builds on."""
-    chatted(saver)
-    damage(client, saver, "a")
-    with saver.lease("a"):
-        done = run("repair", "--yes")
-    assert done.code == 1
-    assert "lease" in done.err
-    assert run("verify").code == 1
-
-
-# export, import, migrate
-
-
-def test_threads_go_to_a_file_and_back(run: Run, saver: RedisSaver, tmp_path: Path) -> None:
-    """There would be no backup of a single thread."""
-    talk = chatted(saver)
-    session(saver, typed(), "typed").run(TYPED)
-    before = talk.history()
-    file = str(tmp_path / "threads.gz")
-    assert run("export", file).out == "2 threads exported; 9 checkpoints\n"
-    assert run("export", file).code == 2
-    saver.delete_thread("a")
-    *each, total = run("import", file, "--json").documents
-    assert {(one["thread_id"], one["outcome"]) for one in each} == {
-        ("a", "copied"),
-        ("typed", "present"),
-    }
-    assert total == {"copied": 1, "present": 1, "failed": 0, "checkpoints": 9}
-    assert talk.history() == before
-    Path(file).write_bytes(b"no such file of ours")
-    assert run("import", file).code == 1
-    assert run("import", f"{file}.none").code == 4
-    assert run("export", str(tmp_path / "none" / "file")).code == 4
-    Path(f"{file}.link").symlink_to(file)
-    assert run("export", f"{file}.link", "--yes").code == 2
-    assert run("export", "-", "--json").code == 2
-
-
-def test_threads_migrate_with_types_that_nobody_imports(
-    run: Run, saver: RedisSaver, server: str, prefix: str, tmp_path: Path
-) -> None:
-    """A migration would turn objects into data, or run what somebody has stored."""
-    session(saver, typed()).run(TYPED)
-    asked(saver, "b")
-    file = f"sqlite:///{tmp_path}/threads.db"
-    there = run("migrate", server, file)
-    assert (there.code, there.out) == (0, "2 threads copied; 6 checkpoints\n")
-    back = run("migrate", file, server, "--to-prefix", f"{prefix}:copy")
-    assert back.code == 0, back.err
-    assert "tests.graphs" not in there.err + back.err
-    with RedisSaver.from_conn_string(server, prefix=f"{prefix}:copy") as copy:
-        assert session(copy, typed()).state().values == session(saver, typed()).state().values
-    assert "there already" in run("migrate", server, file).out
-    assert run("migrate", f"{file}.none", server).code == 2
-    only = run("migrate", server, f"sqlite:///{tmp_path}/one.db", "b", "--json").documents
-    assert [one["thread_id"] for one in only[:-1]] == ["b"]
-
-
-def test_what_cannot_be_moved_is_named(run: Run, saver: RedisSaver, tmp_path: Path) -> None:
-    """Threads would be left behind in silence."""
-    chatted(saver)
-    done = run("export", str(tmp_path / "file"), "a", "nobody")
-    assert done.code == 1
-    assert "failed: nobody: " in done.err
-    assert "1 thread exported, 1 failed" in done.out
 
 
 # What the documentation shows
@@ -1031,218 +545,6 @@ def test_without_its_libraries_it_says_how_to_get_them(
         cli.main()
     assert ended.value.code == 2
     assert "langgraph-checkpoint-redis-core[cli]" in capsys.readouterr().err
-
-
-# Terminals, pipes and signals
-
-
-@pytest.fixture
-def environment(server: str, prefix: str) -> dict[str, str]:
-    """What a command in a process of its own is given."""
-    return {
-        **{name: value for name, value in os.environ.items() if name != "NO_COLOR"},
-        "REDIS_URL": server,
-        "LANGGRAPH_REDIS_PREFIX": prefix,
-        "TERM": "xterm-256color",
-        "COLUMNS": "80",
-    }
-
-
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "langgraph_checkpoint_redis.cli", *words]
-
-
-def in_terminal(
-    environment: dict[str, str], *words: str, typed: str = "", out: IO[bytes] | None = None
-) -> Done:
-    """Run a command in a terminal of its own, and type something, or press Ctrl-C, when it asks.
-
-    Its stdout may go elsewhere.
-    """
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        command(*words), stdin=theirs, stdout=out or theirs, stderr=theirs, env=environment
-    ) as process:
-        os.close(theirs)
-        try:
-            shown = _conversation(ours, process, typed)
-        finally:
-            os.close(ours)
-            if process.poll() is None:
-                process.send_signal(signal.SIGHUP)  # what the end of a terminal is
-    return Done(process.returncode, shown, "")
-
-
-def _conversation(terminal: int, process: subprocess.Popen[bytes], typed: str) -> str:
-    shown = b""
-    while part := _read(terminal):
-        shown += part
-        if typed and b"[y/N]" in shown:
-            if typed == CTRL_C:
-                _interrupt(process)
-            else:
-                os.write(terminal, typed.encode())
-            typed = ""
-    process.wait()
-    return shown.decode()
-
-
-def _interrupt(process: subprocess.Popen[bytes]) -> None:
-    """Press Ctrl-C, and again if need be: Python misses one between a prompt and its reading."""
-    while process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(2)
-
-
-def _read(terminal: int) -> bytes:
-    ready, _, _ = select.select([terminal], [], [], 30)
-    assert ready, "the command says nothing"
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # what Linux says when the other end is closed
-        return b""
-
-
-def test_a_terminal_gets_colours_and_trees(environment: dict[str, str], saver: RedisSaver) -> None:
-    """It would be as plain as a pipe."""
-    chatted(saver)
-    shown = in_terminal(environment, "show", "a").out
-    assert "\x1b[1m" in shown
-    assert "├──" in shown
-    plain = re.sub(r"\x1b\[[\d;]*m", "", shown)
-    assert max(map(len, plain.splitlines())) <= 80
-
-
-def test_a_bar_of_progress_hides_nothing(environment: dict[str, str], saver: RedisSaver) -> None:
-    """What a long command says meanwhile would be wiped out."""
-    for name in ("a", "b", "c"):
-        chatted(saver, name)
-    shown = in_terminal(environment, "prune", "--keep-last", "1", "--dry-run").out
-    seen = re.sub(r"[^\n]*\x1b\[2K", "", shown)  # a line that is cleared is not seen
-    assert {*re.findall(r"would shorten (\w)", seen)} == {"a", "b", "c"}
-
-
-def test_a_bar_of_progress_leaves_a_file_what_is_its(
-    environment: dict[str, str], saver: RedisSaver, tmp_path: Path
-) -> None:
-    """`> file` would leave the file empty, whenever somebody watches."""
-    chatted(saver)
-    with (tmp_path / "file").open("wb") as file:
-        shown = in_terminal(environment, "threads", "--sort", "size", "--json", out=file).out
-    assert json.loads((tmp_path / "file").read_text())["thread_id"] == "a"
-    assert "thread_id" not in shown
-
-
-def test_who_is_asked_may_say_no(environment: dict[str, str], saver: RedisSaver) -> None:
-    """There would be no way back from a typing error."""
-    chatted(saver)
-    assert in_terminal(environment, "delete", "a", typed=CTRL_C).code == 130
-    assert saver.thread_info("a")
-    assert in_terminal(environment, "delete", "a", typed="y\n").code == 0
-    assert not saver.thread_info("a")
-
-
-def test_an_interrupted_command_ends_without_a_traceback(environment: dict[str, str]) -> None:
-    """Ctrl-C would end in a page of Python."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        environment["REDIS_URL"] = f"redis://127.0.0.1:{silent.getsockname()[1]}"
-        with subprocess.Popen(
-            command("stats"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as process:
-            connection, _ = silent.accept()
-            with connection:
-                process.send_signal(signal.SIGINT)
-                out, err = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert b"Traceback" not in err
-    assert not out
-
-
-def test_a_closed_pipe_is_no_error(
-    environment: dict[str, str], saver: RedisSaver, client: redis.Redis
-) -> None:
-    """`| head` would end in a complaint."""
-    many(client, saver, 1500)
-    listing = command("threads", "--limit", "0")
-    with subprocess.Popen(
-        listing, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout
-        assert process.stderr
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 141
-
-
-@pytest.mark.parametrize("number", [2, 1500])
-def test_a_closed_pipe_is_told_by_its_code(
-    environment: dict[str, str], saver: RedisSaver, client: redis.Redis, number: int
-) -> None:
-    """A script could not tell it from a problem that was found."""
-    many(client, saver, number)
-    reading, writing = os.pipe()
-    os.close(reading)
-    listing = command("threads", "--limit", "0")
-    with os.fdopen(writing, "wb") as closed:
-        done = subprocess.run(
-            listing, env=environment, stdout=closed, stderr=subprocess.PIPE, check=False
-        )
-    assert (done.returncode, done.stderr) == (141, b"")
-
-
-@pytest.mark.parametrize("words", [("threads", "--limit", "0"), ("export", "-"), ("--help",)])
-def test_a_full_disk_is_an_error(
-    environment: dict[str, str], saver: RedisSaver, client: redis.Redis, words: tuple[str, ...]
-) -> None:
-    """A report or a backup would be cut off, and the script that made it go on."""
-    many(client, saver, 1500)
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            command(*words),
-            env=environment,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 4
-    assert "No space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "Exception ignored" not in done.stderr
-
-
-def test_threads_go_through_pipes(environment: dict[str, str], saver: RedisSaver) -> None:
-    """A backup to another machine would need room here."""
-    talk = chatted(saver)
-    before = talk.history()
-
-    def piped(*words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        done = subprocess.run(
-            command(*words), env=environment, input=given, capture_output=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done
-
-    exported = piped("export", "-")
-    assert b"1 thread exported" in exported.stderr
-    saver.delete_thread("a")
-    assert b"1 thread imported" in piped("import", "-", given=exported.stdout).stdout
-    assert talk.history() == before
-
-
-def test_shells_can_complete_commands(environment: dict[str, str]) -> None:
-    """Names would have to be typed."""
-    asked = {"_LANGGRAPH_REDIS_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("langgraph-redis"))],
-        env={**environment, **asked, "COMP_WORDS": "langgraph-redis s"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert {*done.stdout.split()} == {"show", "state", "stats"}
 
 
 # Numbers in words

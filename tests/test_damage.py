@@ -23,7 +23,6 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.checkpoint.serde.types import ERROR
 
 from langgraph_checkpoint_redis import (
     ConfigError,
@@ -49,8 +48,8 @@ from langgraph_checkpoint_redis._storage.values import (
     unpack_entry,
 )
 
+from .damaged import Stored, flipped, read, thread
 from .driving import Saver
-from .stored import chunks_at
 
 many = settings(
     deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -62,72 +61,9 @@ class SoftTimeLimitExceededError(Exception):
     """As libraries for workers define it; it has nothing to do with any decoder."""
 
 
-def thread(**configurable: Any) -> RunnableConfig:
-    return {"configurable": {"thread_id": "a b", **configurable}}
-
-
-def conversation(saver: Saver) -> list[RunnableConfig]:
-    """Checkpoints in two namespaces, with writes; small values, and one with nodes."""
-    made: list[RunnableConfig] = []
-    for namespace in ("", "child:1"):
-        at = thread(checkpoint_ns=namespace)
-        for number in range(3):
-            values = {
-                "small": f"{namespace} {number}",
-                "c": [f"{i:600}" for i in range(number, 20)],
-            }
-            versions: Any = {"small": str(number), "c": str(number)}
-            checkpoint = generate_checkpoint(channel_values=values, channel_versions=versions)
-            at = saver.put(at, checkpoint, generate_metadata(run_id="run", step=number), versions)
-            saver.put_writes(at, [("small", f"w {number}"), (ERROR, "e"), ("c", "w" * 900)], "task")
-            made.append(at)
-    return made
-
-
-Dump = dict[bytes, list[Any]]
-
-
-class Stored:
-    """A conversation in Redis that can be damaged, and be as it was."""
-
-    def __init__(self, client: redis.Redis, prefix: str) -> None:
-        self.client, self.keys = client, Keyspace(prefix).thread("a b")
-        self.places = conversation(RedisSaver(client, prefix=prefix))
-        self.dumps = {key: client.dump(key) for key in self.keys if client.exists(key)}
-        self.timeline: list[bytes] = client.zrange(self.keys.timeline, 0, -1)  # type: ignore[assignment]
-        self.writes: list[bytes] = client.zrange(self.keys.writes, 0, -1)  # type: ignore[assignment]
-        self.chunks = chunks_at(client, self.keys.chunks)
-
-    def repair(self) -> None:
-        self.client.delete(*self.keys)
-        for key, dump in self.dumps.items():
-            self.client.restore(key, 0, dump)  # type: ignore[arg-type]
-
-    def replace_row(self, row: bytes, altered: bytes) -> None:
-        key = self.keys.timeline if row in self.timeline else self.keys.writes
-        self.client.zrem(key, row)
-        self.client.zadd(key, {altered: 0})
-
-
 @pytest.fixture
 def stored(client: redis.Redis, prefix: str) -> Stored:
     return Stored(client, prefix)
-
-
-def read(saver: Saver, place: RunnableConfig) -> CheckpointTuple | None:
-    """A checkpoint; `None` if it is not found, or an error of ours is raised that names it."""
-    try:
-        return saver.get_tuple(place)
-    except CorruptThreadError as error:
-        if (error.thread_id, error.key in str(error)) != ("a b", True):
-            raise AssertionError("the damage is not named") from error
-        return None
-    except UnknownFormatError as error:
-        raise AssertionError("damage was taken for a format of the future") from error
-
-
-def flipped(data: bytes, position: int, mask: int) -> bytes:
-    return data[:position] + bytes([data[position] ^ mask]) + data[position + 1 :]
 
 
 @many
@@ -470,9 +406,9 @@ def test_a_value_that_repeats_itself_is_stored_so_that_it_can_be_read(
 def test_lists_in_a_row_have_no_more_items_than_the_row(item: bytes) -> None:
     """A row of a few kilobytes, lists within lists, would fill the memory of whoever reads it."""
     row = b"\0id\0" + item * 400 + b"\xc0" * 2**20
-    for read in (read_record, read_writes):
+    for reading in (read_record, read_writes):
         with little_memory(50_000_000):
-            assert decoded(row + checksum_of(row), read) is None
+            assert decoded(row + checksum_of(row), reading) is None
 
 
 @pytest.mark.parametrize("compression", ["zlib", "zstd"])

@@ -7,18 +7,16 @@ wrong unseen: each test compares with `InMemorySaver` what every checkpoint of a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import add
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 from langchain_core.runnables import RunnableConfig
-from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver, DeltaChannelHistory
 from langgraph.types import Command, Durability, Overwrite, StateSnapshot, StateUpdate
-from typing_extensions import TypedDict
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 
+from .deltas import Both, Often, Seldom
 from .driving import AwaitedDriver, Driver, Saver
 from .graphs import (
     Log,
@@ -32,30 +30,6 @@ from .graphs import (
     side_by_side,
     thread,
 )
-
-
-def _extended(state: list[str], writes: Sequence[list[str]]) -> list[str]:
-    return [*state, *(text for write in writes for text in write)]
-
-
-class Often(TypedDict):
-    """A snapshot at every third update."""
-
-    log: Annotated[list[str], DeltaChannel(_extended, snapshot_frequency=3)]
-
-
-class Seldom(TypedDict):
-    """No snapshot within a test."""
-
-    log: Annotated[list[str], DeltaChannel(_extended, snapshot_frequency=10_000)]
-
-
-class Both(TypedDict):
-    """Delta channels of both kinds, and a channel that is none."""
-
-    log: Annotated[list[str], DeltaChannel(_extended, snapshot_frequency=3)]
-    notes: Annotated[list[str], DeltaChannel(_extended, snapshot_frequency=10_000)]
-    plain: Annotated[list[str], add]
 
 
 @pytest.fixture(params=["async", "exit"])

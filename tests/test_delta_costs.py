@@ -28,11 +28,11 @@ from langgraph_checkpoint_redis import (
 from langgraph_checkpoint_redis._core import reading
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
+from .deltas import Both
 from .driving import AwaitedDriver, DirectDriver, Driver, Saver
 from .graphs import Builder, Session, says, sequence, shape, thread
 from .servers import own_server
 from .test_costs import Cost, cost
-from .test_delta import Both
 
 server = own_server  # its counts are of nobody else
 

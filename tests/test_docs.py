@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import os
@@ -12,7 +11,6 @@ import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Iterator
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 import pytest
@@ -21,28 +19,10 @@ from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, errors
 from tests.local_server import running_server
 from tools import notebook
 
+from .pages import FILE, PAGES, ROOT, python_blocks, run_page, shown_outputs, text
 from .servers import any_binary
 
-ROOT = Path(__file__).parents[1]
-PAGES = [str(page.relative_to(ROOT)) for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))]
-SHOWN_URL = "redis://localhost:6379"
-
-
-def text(page: str) -> str:
-    return (ROOT / page).read_text(encoding="utf-8")
-
-
-def python_blocks(page: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", text(page), re.MULTILINE | re.DOTALL)
-
-
-def shown_outputs(page: str) -> list[str]:
-    """The texts that stand right behind Python: what it prints."""
-    return re.findall(r"^```\n\n```text\n(.*?)^```", text(page), re.MULTILINE | re.DOTALL)
-
-
 PAGES_WITH_PYTHON = [page for page in PAGES if python_blocks(page)]
-FILE = re.compile(r"(?:# |%%writefile )(\w+\.py)\n")  # a block that begins so is saved, not run
 
 
 @pytest.fixture
@@ -64,31 +44,12 @@ def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
             del sys.modules[name]
 
 
-def run(page: str, url: str, loop: AbstractEventLoop) -> None:
-    """Run the Python of a page, block by block, all in one namespace."""
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    for number, block in enumerate(python_blocks(page), 1):
-        source = block.replace(SHOWN_URL, url)
-        if file := FILE.match(source):
-            Path(file[1]).write_text(source)
-            continue
-        code = _compiled(source, f"{page}, block {number}")
-        awaited = eval(code, namespace)  # noqa: S307 - our own documentation
-        if code.co_flags & inspect.CO_COROUTINE:
-            loop.run_until_complete(awaited)
-
-
-def _compiled(source: str, name: str) -> CodeType:
-    compiled: CodeType = compile(source, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    return compiled
-
-
 @pytest.mark.parametrize("page", PAGES_WITH_PYTHON)
 def test_the_python_of_a_page_runs(
     page: str, empty_server: str, loop: AbstractEventLoop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whoever copies it would get an error instead of a first success, or not what is shown."""
-    run(page, empty_server, loop)
+    run_page(page, empty_server, loop)
     printed = capsys.readouterr().out
     for output in shown_outputs(page):
         assert output in printed
@@ -127,7 +88,7 @@ def test_the_readme_goes_on_where_it_left_off(
     """The first thing that the README promises would not be so."""
     said: list[str] = []
     for _ in range(2):
-        run("README.md", empty_server, loop)
+        run_page("README.md", empty_server, loop)
         said.append(capsys.readouterr().out)
     first, second = (f"Messages in this thread: {number}\n" for number in (1, 3))
     assert said == [first * 2, second * 2]

@@ -16,7 +16,7 @@ from tests.local_server import running_server
 from .commanding import Done, Run
 from .documented import COMMANDS
 from .servers import any_binary, running_cluster
-from .test_acl import url_of, user
+from .users import url_of, user
 
 
 def levels(done: Done) -> dict[str, str]:

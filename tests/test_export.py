@@ -44,9 +44,8 @@ from langgraph_checkpoint_redis.moving import (
 
 from .driving import DirectDriver
 from .graphs import Session, chat, shape
-from .moved import STORIES, AnySaver, begin_all, contents
+from .moved import STORIES, AnySaver, begin_all, contents, long_thread, make, peak_of, url
 from .strategies import effort
-from .test_moving import long_thread, make, peak_of, url
 
 __all__ = ["long_thread", "make", "url"]  # fixtures
 

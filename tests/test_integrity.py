@@ -28,9 +28,9 @@ from langgraph_checkpoint_redis import (
 from langgraph_checkpoint_redis._storage.checksums import checksum_of, strip_checksum
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
+from .damaged import Stored, flipped, read, thread
 from .driving import Saver
 from .stored import chunks_at, contents
-from .test_damage import Stored, flipped, read, thread
 
 DAY = 86_400
 

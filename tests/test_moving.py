@@ -5,11 +5,13 @@ Here are the savers that need no other server; `test_moving_others.py` has the r
 
 from __future__ import annotations
 
+import gc
+import io
+import pickle
 import subprocess
 import sys
-import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import weakref
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,78 +19,37 @@ from uuid import uuid4
 
 import pytest
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointMetadata, CheckpointTuple
+from langgraph.checkpoint.base import CheckpointMetadata, CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
 
-from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver
+from langgraph_checkpoint_redis import (
+    AsyncRedisSaver,
+    ConfigError,
+    DifferentThreadError,
+    RedisSaver,
+    ThreadNotFoundError,
+)
 from langgraph_checkpoint_redis.moving import Moved, amigrate, export_threads, migrate, opened
-from tests.local_server import available_servers, running_server
 
 from .driving import DirectDriver
 from .graphs import Session, chat, shape, thread
-from .moved import STORIES, AnySaver, begin_all, contents
+from .moved import (
+    STORIES,
+    AnySaver,
+    Make,
+    begin_all,
+    contents,
+    long_thread,
+    make,
+    paths,
+    peak_of,
+    url,
+)
 from .strategies import Threads, config, next_checkpoint, place_of, run
 
+__all__ = ["long_thread", "make", "url"]  # fixtures
+
 ROOT = Path(__file__).parents[1]
-Make = Callable[[str], AnySaver]
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """A server; what is moved does not depend on which."""
-    with running_server(next(iter(available_servers().values()))) as url:
-        yield url
-
-
-@pytest.fixture
-def make(url: str, tmp_path: Path) -> Iterator[Make]:
-    """Makes savers by name, each empty."""
-    with ExitStack() as stack:
-
-        def made(kind: str) -> AnySaver:
-            name = uuid4().hex
-            if kind == "memory":
-                return InMemorySaver()
-            if kind == "unknown":
-                return Unknown()
-            if kind == "awaited":
-                saver = AsyncRedisSaver(url, prefix=name)
-                stack.callback(saver.close)
-                return saver
-            urls = {
-                "sqlite": f"sqlite:///{tmp_path / name}",
-                "ours": url,
-                "embedded": f"embedded:///{tmp_path / 'embedded'}",
-            }
-            options: dict[str, Any] = {} if kind == "sqlite" else {"prefix": name}
-            return stack.enter_context(opened(urls[kind], **options))
-
-        yield made
-
-
-class Unknown(BaseCheckpointSaver[str]):
-    """A saver of somebody else, of which only LangGraph's interface is known."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = InMemorySaver()
-
-    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return self.inner.get_tuple(config)
-
-    def list(self, config: RunnableConfig | None, **options: Any) -> Iterator[CheckpointTuple]:
-        return self.inner.list(config, **options)
-
-    def put(self, *args: Any) -> RunnableConfig:
-        return self.inner.put(*args)
-
-    def put_writes(self, *args: Any) -> None:
-        self.inner.put_writes(*args)
-
-    def get_next_version(self, current: str | None, channel: None) -> str:
-        return self.inner.get_next_version(current, channel)
-
-
 PAIRS = [
     *(("memory", "ours"), ("sqlite", "ours"), ("unknown", "ours"), ("awaited", "ours")),
     *(("ours", "memory"), ("ours", "sqlite"), ("ours", "awaited"), ("ours", "embedded")),
@@ -111,13 +72,6 @@ def test_graphs_go_on_where_their_threads_were_moved_to(
     for name, story in STORIES.items():
         moved, stayed = (story.go_on(story.session(saver, name)) for saver in (after, before))
         assert shape(moved) == shape(stayed), name
-
-
-def paths(saver: InMemorySaver) -> dict[Any, Any]:
-    """The paths and indexes of all writes."""
-    return {
-        place: {key: row[3] for key, row in found.items()} for place, found in saver.writes.items()
-    }
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "ours", "awaited"])
@@ -288,6 +242,90 @@ def test_a_thread_that_is_another_on_the_target_is_left_alone(make: Make) -> Non
     assert [contents(target, thread_id) for thread_id in ("a", "b")] == before
 
 
+def test_a_report_has_the_error_of_each_thread(make: Make) -> None:
+    """A program would have to know an error by the words of its reason."""
+    source, target, seen = make("ours"), make("ours"), list[Moved]()
+    for saver, thread_id in ((source, "a"), (target, "a"), (source, "b")):
+        chat_on(saver, thread_id).say("hello")
+    report = migrate(source, target, thread_ids=["a", "b", "none"], progress=seen.append)
+    assert {name: type(error) for name, error in report.errors.items()} == {
+        "a": DifferentThreadError,
+        "none": ThreadNotFoundError,
+    }
+    assert {moved.thread_id: moved.error for moved in seen} == {"b": None, **report.errors}
+    assert report.errors.keys() == report.failed.keys()
+
+
+class Heavy:
+    """A value that takes much memory."""
+
+
+class Failing(InMemorySaver):
+    """A saver that fails with a value in its hands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: list[weakref.ref[Heavy]] = []
+        self.error: Exception = ConnectionError("gone")
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        value = Heavy()
+        self.values.append(weakref.ref(value))
+        try:
+            return super().get_tuple({"configurable": {}, "value": value})  # type: ignore[typeddict-unknown-key]
+        except KeyError as error:
+            raise self.error from error
+
+
+def test_a_report_of_failed_threads_keeps_no_values(make: Make) -> None:
+    """A move of many threads that fail would take a checkpoint of memory for each."""
+    source = Failing()
+    for thread_id in ("a", "b"):
+        source.storage[thread_id][""]["1"] = (("", b""), ("", b""), None)
+    reports = [migrate(source, make("memory")), export_threads(source, io.BytesIO())]
+    assert [{*report.errors} for report in reports] == [{"a", "b"}] * 2
+    assert all(isinstance(error, ConnectionError) for error in reports[0].errors.values())
+    gc.collect()
+    assert len(source.values) == 4
+    assert [ref() for ref in source.values] == [None] * 4
+
+
+def test_reports_go_to_other_processes(make: Make) -> None:
+    """A program that moves threads in a pool of processes would get none of its reports."""
+    source, seen = Failing(), list[Moved]()
+    source.error = ConnectionError("gone", lambda: "which pickle cannot take")
+    source.storage["a"][""]["1"] = (("", b""), ("", b""), None)
+    report = migrate(source, make("memory"), progress=seen.append)
+    assert seen[0].error is report.errors["a"] is source.error
+    there = pickle.loads(pickle.dumps([report, *seen]))  # noqa: S301 - our own
+    assert there == [replace(report, errors={}), replace(seen[0], error=None)]
+    assert there[0].failed["a"].startswith("ConnectionError: ")
+
+
+def test_an_error_that_the_caller_handles_keeps_its_variables() -> None:
+    """A program that makes a backup after an error could not see any more what had gone wrong."""
+
+    def fail() -> None:
+        wanted = "to be seen"
+        raise ValueError(wanted)
+
+    source = Failing()
+    source.storage["a"][""]["1"] = (("", b""), ("", b""), None)
+    reports = []
+
+    def fail_and_export() -> None:
+        try:
+            fail()
+        except ValueError:
+            reports.append(export_threads(source, io.BytesIO()))
+            raise
+
+    with pytest.raises(ValueError, match="to be seen") as failed:
+        fail_and_export()
+    assert {*reports[0].errors} == {"a"}
+    assert failed.traceback[-1].frame.f_locals == {"wanted": "to be seen"}
+
+
 @pytest.mark.parametrize("change", ["value", "metadata", "parent", "writes", "version"])
 def test_a_difference_of_any_kind_is_found(make: Make, change: str) -> None:
     """A thread would pass for moved that is not the same."""
@@ -388,33 +426,6 @@ def test_snapshots_of_delta_channels_stay_where_values_are_kept_by_version(make:
     assert migrate(source, target).ok
     left, right = (story.go_on(story.session(saver, "delta")) for saver in (target, source))
     assert shape(left) == shape(right)
-
-
-LONG = 150  # checkpoints, of 100 KB each
-
-
-@pytest.fixture
-def long_thread(make: Make) -> AnySaver:
-    """A saver with a thread of 15 MB."""
-    saver = make("sqlite")
-    at = config("long", "")
-    for number in range(LONG):
-        changed = {"a": f"{number:06}" * 17_000}
-        checkpoint, versions = next_checkpoint(
-            RedisSaver("redis://"), None, f"{number:06}", changed
-        )
-        at = saver.put(at, checkpoint, {}, versions)
-    return saver
-
-
-def peak_of(call: Callable[[], object]) -> int:
-    """The most memory that a call takes, in bytes."""
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def test_a_long_thread_is_never_in_memory_as_a_whole(make: Make, long_thread: AnySaver) -> None:

@@ -29,8 +29,7 @@ from langgraph_checkpoint_redis.moving import (
 
 from .driving import DirectDriver
 from .graphs import TYPED, Session, chat, shape, thread, typed
-from .moved import STORIES, AnySaver, begin_all, contents
-from .test_moving import paths
+from .moved import STORIES, AnySaver, begin_all, contents, paths
 
 pytestmark = [
     pytest.mark.others,

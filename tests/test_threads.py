@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +16,6 @@ import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 from langgraph.checkpoint.serde.types import INTERRUPT
@@ -30,35 +29,14 @@ from langgraph_checkpoint_redis._scripts import load
 from langgraph_checkpoint_redis._scripts.load import DELETE_UNUSED, INFO, NAMESPACES
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
+from .dated import ago, id_at, put
 from .driving import AwaitedSaver, Saver
 from .run_index import threads_of
 from .stored import contents
 from .strategies import RepeatingSaver, config, effort, names, several
 
 DAY = 86_400
-START_OF_TICKS = datetime(1582, 10, 15, tzinfo=timezone.utc)
 ODD_IDS = ["a", "a*", "{a}", "%7B", "é\r\n", "x" * 3000, "a:timeline", "\U0001f600"]
-
-
-def id_at(made: datetime, number: int = 0) -> str:
-    """A checkpoint id as LangGraph makes it, of a time."""
-    ticks = f"{(made - START_OF_TICKS) // timedelta(microseconds=1) * 10 + number:015x}"
-    return f"{ticks[:8]}-{ticks[8:12]}-6{ticks[12:]}-8000-{number:012x}"
-
-
-def ago(seconds: float) -> datetime:
-    return datetime.now(timezone.utc) - timedelta(seconds=seconds)
-
-
-def put(
-    saver: Saver, thread_id: str, checkpoint_id: str = "", namespace: str = "", **metadata: Any
-) -> RunnableConfig:
-    """Add a checkpoint, of now unless an id says otherwise."""
-    values = {"c": f"{checkpoint_id} {uuid4()}"}
-    checkpoint = generate_checkpoint(channel_values=values, channel_versions={"c": 1})
-    checkpoint["id"] = checkpoint_id or checkpoint["id"]
-    at = config(thread_id, namespace)
-    return saver.put(at, checkpoint, generate_metadata(**metadata), {"c": 1})
 
 
 def chat(saver: Saver, thread_id: str, turns: int) -> None:

@@ -4,7 +4,7 @@ The savers take their methods from here, see `thread_methods.py`, `verify/` and 
 
 Tools for operators, `cli` and `moving`, import from this module and from no module below it:
 
-* `Admin(saver)` asks a saver for more than its public methods tell: checkpoints without their
+* `Admin(saver)` asks a saver for more than its public methods return: checkpoints without their
   values, many threads at a time with the failures of each, its options, its server.
 * `Choice` and `Limits` say which threads to look at and what to keep of them; `Tally` sums up.
 * `read_url`, `is_cluster` and `PASSING` are about servers: how to reach one, whether it is a

@@ -40,7 +40,7 @@ class Admin(Driver):
     def __init__(self, saver: Driver | AsyncDriver) -> None:
         self._saver = saver
         self._context = context_of(saver)
-        self.serde, self._shared = self._context
+        self.serde, self._shared = saver.serde, self._context.state
 
     # The saver
 

@@ -58,7 +58,7 @@ class Limits(NamedTuple):
     def parse(cls, prefix: str, idle: Idle, keep_last: int | None) -> Limits:
         """Check the arguments of a caller."""
         if idle is None and keep_last is None:
-            raise ConfigError("prune_threads must be told what to keep: keep_last, idle or both")
+            raise ConfigError("prune_threads needs keep_last, idle or both")
         return cls(Choice.parse(prefix, idle), check_keep_last(keep_last))
 
 

@@ -1,4 +1,4 @@
-"""What `setup` looks at: whether a server can hold checkpoints, and whether it may lose them."""
+"""The check of `setup`: can a server hold checkpoints, and may it lose them?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OLDEST_SERVER = (6, 2)  # the first with COPY
 
 
 def check_server(options: Options) -> Operation[list[UserWarning]]:
-    """Raise an error if the server cannot hold checkpoints; warnings, if it may lose them."""
+    """Raise an error if the server cannot hold checkpoints; return warnings if it may lose them."""
     info = _info(*(yield from ask(calls.check())))
     version = info.get("redis_version", "")
     if version and tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
@@ -40,9 +40,9 @@ def _info(*sections: bytes) -> dict[str, str]:
 
 
 def _evicting(info: Mapping[str, str]) -> str:
-    """Say why the server may delete parts of threads; empty if it will not.
+    """Return why the server may delete parts of threads; empty if it does not.
 
-    Also of threads that never expire: some of their keys have times to live of their own.
+    Even a thread that never expires has keys with a time to live of their own.
     """
     policy = info.get("maxmemory_policy", "")
     if not policy.startswith(("allkeys", "volatile")) or info.get("maxmemory") == "0":
@@ -54,14 +54,14 @@ def _evicting(info: Mapping[str, str]) -> str:
 
 
 def _forgetting(info: Mapping[str, str]) -> Operation[list[str]]:
-    """Say that a server without an append-only file has no snapshots either, if it tells."""
+    """Return that a server without an append-only file has no snapshots either, if it says so."""
     if (yield from _setting("save", info)) != ["save", ""]:
         return []
     return ["this server keeps nothing over a restart: set appendonly to yes, or save snapshots"]
 
 
 def _lacking(confirm: Confirm, info: Mapping[str, str]) -> Operation[list[str]]:
-    """Why the server cannot confirm what it is to confirm, as far as it can be seen."""
+    """Return why the server cannot confirm writes as `confirm` asks, as far as it can be seen."""
     lacking: list[str] = []
     if confirm.disk and info.get("aof_enabled") == "0":
         lacking.append("it has no append-only file (appendonly no)")
@@ -74,9 +74,9 @@ def _lacking(confirm: Confirm, info: Mapping[str, str]) -> Operation[list[str]]:
 
 
 def _setting(name: str, info: Mapping[str, str]) -> Operation[list[str]]:
-    """Return a setting, name and value; nothing if the server does not tell.
+    """Return a setting, name and value; empty if the server does not allow to read it.
 
-    Nor does a cluster: its clients do not know which node to ask, as the command has no key.
+    It is empty for a cluster: the command has no key, so clients do not know which node to ask.
     """
     if "cluster" in (info.get("redis_mode"), info.get("server_mode")):
         return []
@@ -85,7 +85,7 @@ def _setting(name: str, info: Mapping[str, str]) -> Operation[list[str]]:
 
 
 def _words(reply: Any) -> list[str]:
-    """The strings of a reply, which client libraries give in several shapes."""
+    """Return the strings of a reply, which client libraries return in several forms."""
     flat = [*reply, *reply.values()] if isinstance(reply, dict) else reply
     words = [] if isinstance(flat, Exception) else flat
     return [word.decode() if isinstance(word, bytes) else str(word) for word in words]

@@ -80,7 +80,7 @@ def _options(
 
 
 def run() -> None:
-    """Run a command; what goes wrong becomes a message on stderr and an exit code."""
+    """Run a command; turn errors into a message on stderr and an exit code."""
     for stream in (sys.stdout, sys.stderr):  # a character that it lacks is no reason to stop
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -101,7 +101,7 @@ def run() -> None:
 
 
 def _run_and_flush() -> None:
-    """Run the command, and write all of its output while an error can still be told."""
+    """Run the command, and flush its output while an error can still be reported."""
     stdout = sys.stdout
     try:
         app()
@@ -112,7 +112,7 @@ def _run_and_flush() -> None:
 
 
 def _drop_output() -> None:
-    """Keep Python from writing at its end what could not be written before."""
+    """Keep Python from writing the rest of the output when it exits."""
     null = os.open(os.devnull, os.O_WRONLY)
     with suppress(OSError):  # it has no number where a test captures it
         os.dup2(null, sys.__stdout__.fileno() if sys.__stdout__ else null)

@@ -1,8 +1,8 @@
-"""How things are shown: tables, trees and colours in a terminal, plain text elsewhere.
+"""Output: tables, trees and colours in a terminal, plain text elsewhere.
 
-Nothing that was stored can command the terminal: control characters are made visible, and rich's
-markup is off. Elsewhere than in a terminal nothing is cut or wrapped: tables have tabs between
-their columns, and trees are indented.
+Stored text cannot command the terminal: control characters are made visible, and rich's markup is
+off. Outside a terminal, nothing is cut or wrapped: tables have tabs between their columns, and
+trees are indented.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _BREAKS = re.compile(r"[\t\n]")
 
 
 def clean(text: str) -> str:
-    """A text whose control characters are visible, but for tabs and ends of lines."""
+    """Make the control characters of a text visible, except for tabs and ends of lines."""
     return _CONTROL.sub(_visible, text)
 
 
 def one_line(text: str) -> str:
-    """A text as one cell or line has it."""
+    """Make a text fit into one cell or line."""
     return _BREAKS.sub(_visible, clean(text))
 
 
@@ -56,7 +56,7 @@ def _visible(match: re.Match[str]) -> str:
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:
-    """A line of texts, or of pairs of a text and its style."""
+    """Join texts, or pairs of a text and its style, into a line."""
     line = Text()
     for part in parts:
         text, style = (part, "") if isinstance(part, str) else part
@@ -65,7 +65,7 @@ def styled(*parts: str | tuple[str, str]) -> Text:
 
 
 def say(text: str | Text = "", *, error: bool = False) -> None:
-    """Print a line; one that is not in a terminal is neither cut nor wrapped."""
+    """Print a line, wrapped in a terminal only."""
     line = Text(clean(text)) if isinstance(text, str) else text
     _print(line, err if error else out, wraps=True)
 
@@ -73,7 +73,7 @@ def say(text: str | Text = "", *, error: bool = False) -> None:
 def _print(line: Text, console: Console, *, wraps: bool) -> None:
     if not console.is_terminal:
         console.file.write(f"{line.plain}\n")
-    elif _bars:  # on the same terminal: what it is not told of is wiped out with it
+    elif _bars:  # on the same terminal: other lines would be wiped out with the bar
         err.print(line, soft_wrap=not wraps)
     else:
         console.print(line, soft_wrap=not wraps)
@@ -112,7 +112,7 @@ Row = Sequence["str | Text"]
 
 
 def table(columns: Sequence[Column], rows: Iterable[Row]) -> None:
-    """Print rows as they come: laid out some at a time in a terminal, with tabs elsewhere."""
+    """Print rows as they come: aligned some at a time in a terminal, with tabs elsewhere."""
     if out.is_terminal:
         iterator = iter(rows)
         header = True
@@ -140,7 +140,7 @@ def _laid_out(columns: Sequence[Column], rows: Sequence[Row], *, header: bool) -
 
 
 def facts(pairs: Iterable[tuple[str, str | Text]]) -> None:
-    """Print names and what is to be said of each."""
+    """Print pairs of a name and a text."""
     if out.is_terminal:
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
@@ -165,7 +165,7 @@ class Branch:
 
 
 def tree(branch: Branch) -> None:
-    """Print a branch and all that is below it."""
+    """Print a branch and everything below it."""
     if out.is_terminal:
         out.print(_grown(branch, Tree(branch.line, guide_style="dim")))
     else:
@@ -192,9 +192,9 @@ Report = Callable[..., None]
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Report]:
-    """A bar on a terminal's stderr; the block is given what moves it, called with a number.
+    """Show a bar on a terminal's stderr; yield a function that moves it to a number.
 
-    A total may be named with it, where it is known only then.
+    The function also takes a total, if that is known only later.
     """
     if not err.is_terminal:
         yield lambda *_: None
@@ -223,7 +223,7 @@ def progress(what: str, total: int | None = None) -> Iterator[Report]:
 
 
 def size(number: int | None) -> str:
-    """Bytes, short; KB are 1,000."""
+    """Format a number of bytes; a KB is 1,000."""
     if number is None:
         return "?"
     power = min(max(len(str(number)) - 1, 0) // 3, len(_UNITS) - 1)
@@ -231,7 +231,7 @@ def size(number: int | None) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time, roughly."""
+    """Format a length of time, roughly."""
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:,.0f} {unit}"
@@ -239,7 +239,7 @@ def span(seconds: float) -> str:
 
 
 def ago(time: datetime | None) -> str:
-    """How long a time is past."""
+    """Format how long ago a time was."""
     if time is None:
         return "?"
     seconds = (datetime.now(timezone.utc) - time).total_seconds()
@@ -247,10 +247,10 @@ def ago(time: datetime | None) -> str:
 
 
 def stamp(time: datetime | None) -> str | None:
-    """A time as JSON has it: ISO 8601, in UTC."""
+    """Format a time for JSON: ISO 8601, in UTC."""
     return None if time is None else time.isoformat()
 
 
 def count(number: int, thing: str) -> str:
-    """A number of things, in words."""
+    """Format a number of things, in words."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"

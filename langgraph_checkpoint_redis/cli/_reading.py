@@ -1,8 +1,9 @@
-"""How the command line reads values: as data, without importing what is stored.
+"""Read values as data, without importing any stored class.
 
-Threads may be anybody's. LangGraph's strict list of harmless types is rebuilt; objects of other
-types are shown as the data they are made of, unless the user allows them by name. What cannot be
-read at all (encrypted, of an unknown serializer) is stood for by an `Unreadable`.
+Threads may come from strangers. Only objects of LangGraph's strict list of harmless types are
+built. Objects of other types are shown as the data they are made of, unless the user allows them by
+name. An `Unreadable` stands for a value that cannot be read: it is encrypted, say, or of an unknown
+serializer.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Unreadable(dict[str, Any]):
 
 
 class Reader(SerializerProtocol):
-    """Reads values and collects what could not be shown in full; writes nothing."""
+    """Reads values, and collects which values could not be shown in full; writes nothing."""
 
     def __init__(self, cipher: CipherProtocol | None, allow: Sequence[str]) -> None:
         logging.getLogger("langgraph.checkpoint.serde").setLevel(logging.ERROR)  # see `remarks`
@@ -56,11 +57,11 @@ class Reader(SerializerProtocol):
             self._as_data.add(f"{event['module']}.{event['name']}")
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
-        """Nothing that was read as data may be written back."""
+        """Refuse to write: objects that were read as data must not be written back."""
         raise NotImplementedError("the command line does not write values")
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
-        """A value, or what stands for it."""
+        """Return a value, or an `Unreadable`."""
         try:
             return self._inner.loads_typed(data)
         except _UNREADABLE as error:
@@ -75,7 +76,7 @@ class Reader(SerializerProtocol):
         return "of an unknown type" if isinstance(error, NotImplementedError) else "damaged"
 
     def remarks(self, variables: Sequence[str]) -> list[str]:
-        """What to tell the user at the end, with the variables that keys were looked for in."""
+        """Return remarks for the end of a command; `variables` are those with keys."""
         remarks = []
         if self._as_data:
             names = sorted(self._as_data)
@@ -137,7 +138,7 @@ def cipher_of(variables: Sequence[str]) -> CipherProtocol | None:
 
 
 def _key(variable: str) -> bytes | None:
-    """The key in an environment variable, as LangGraph's own `LANGGRAPH_AES_KEY` has it."""
+    """Return the key in an environment variable, in the form of LangGraph's `LANGGRAPH_AES_KEY`."""
     key = os.environ.get(variable, "").encode()
     if key and len(key) not in (16, 24, 32):
         raise ConfigError(f"{variable} must have 16, 24 or 32 bytes, not {len(key)}")
@@ -152,9 +153,9 @@ def _aes(key: bytes) -> CipherProtocol:
 
 
 def passing(cipher: CipherProtocol | None) -> SerializerProtocol:
-    """A serializer that passes objects on as the bytes that they are stored as, without imports.
+    """Return a serializer that passes objects on as their stored bytes, without imports.
 
-    It is LangGraph's by name, so that files say what their values are.
+    It has the class of LangGraph's serializer, since files name the class.
     """
     plain = JsonPlusSerializer(allowed_msgpack_modules=None, __unpack_ext_hook__=ormsgpack.Ext)
     return _decrypting(plain, cipher)

@@ -1,6 +1,6 @@
-"""What a command works with: the options before its name, a saver made from them, and secrets.
+"""The session of a command: the options before its name, a saver made from them, and secrets.
 
-Commands only look through a serializer that never imports what is stored, see `_reading.py`.
+Commands read with a serializer that never imports stored classes, see `_reading.py`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _secrets: set[str] = set()
 
 
 class CommandError(Exception):
-    """A command cannot go on; its message is for the user, its code for scripts."""
+    """A command failed. The message is for the user, the exit code for scripts."""
 
     def __init__(self, message: str, code: int = 1) -> None:
         self.code = code
@@ -63,10 +63,10 @@ class Session:
 
     @contextmanager
     def saver(self, **more: Any) -> Iterator[RedisSaver]:
-        """A saver that answered once, so that a server out of reach is an error at once.
+        """Yield a saver whose server has answered once. A server out of reach is an error at once.
 
-        From then on it is as patient with the server as any. What could not be shown in full is
-        said at the end.
+        From then on the saver retries as usual. Remarks at the end name the values that could not
+        be shown in full.
         """
         reader = Reader(cipher_of(self.aes_key_env), self.allow)
         with self.client(), closing(reader):
@@ -78,9 +78,9 @@ class Session:
 
     @contextmanager
     def mover(self, url: str, prefix: str, *, existing: bool = False) -> Iterator[Any]:
-        """A saver of any kind for a URL, whose values pass through as they are stored.
+        """Yield a saver of any kind for a URL. Values pass through as they are stored.
 
-        With a key, what is encrypted is read, and all that is written is encrypted.
+        With a key, encrypted values are read, and all written values are encrypted.
         """
         _remember(url)
         options: dict[str, Any] = {"existing": existing}
@@ -93,7 +93,7 @@ class Session:
 
     @contextmanager
     def client(self) -> Iterator[Any]:
-        """A client of redis-py, once the server has answered."""
+        """Yield a client of redis-py, once the server has answered."""
         with closing(read_url(self.url).client(redis_py)) as client:
             with suppress(NoPermissionError):  # that is an answer, too
                 client.ping()
@@ -114,7 +114,7 @@ def _remember(url: str) -> None:
 
 
 def hidden(text: str) -> str:
-    """A text without passwords."""
+    """Replace the passwords in a text."""
     text = _SECRET_OPTION.sub(r"\1***", _LOGIN.sub("***@", text))
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
@@ -130,7 +130,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would go.
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something is destroyed; where nobody is there to answer, refuse."""
+    """Ask before something is destroyed; refuse if stdin is not a terminal."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -144,7 +144,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def duration(text: str) -> float:
-    """Seconds of a time such as 90, 45m, 12h, 30d."""
+    """Parse a duration such as 90, 45m, 12h or 30d; return seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw]?)", text.strip())
     if not match:
         raise typer.BadParameter(f"{text!r} is no time: 90 (seconds), 45m, 12h, 30d, 2w")
@@ -167,19 +167,19 @@ Everything = Annotated[
 
 
 def check_there(saver: RedisSaver, thread_id: str) -> None:
-    """Raise an error if there is no such thread; a damaged one is there."""
+    """Raise an error if there is no such thread. A damaged thread is there."""
     if not Admin(saver).has_thread(thread_id):
         raise ThreadNotFoundError(thread_id)
 
 
 @dataclass
 class Failures:
-    """The threads that a command failed in: each is told at once, and costs no other."""
+    """The threads that a command failed in. Each is reported at once; the others go on."""
 
     count: int = 0
 
     def sift(self, found: Iterable[tuple[str, T | Exception]]) -> Iterator[tuple[str, T]]:
-        """Pass on the results of threads, and say which threads failed."""
+        """Yield the results of threads, and report the threads that failed."""
         for thread_id, result in found:
             if isinstance(result, Exception):
                 self.tell(thread_id, result)
@@ -187,21 +187,21 @@ class Failures:
                 yield thread_id, result
 
     def tell(self, thread_id: str, error: Exception) -> None:
-        """Say that a thread failed."""
+        """Report that a thread failed."""
         self.count += 1
         hint = "damaged, see `verify`: " if isinstance(error, CorruptThreadError) else ""
         said = str(error) if thread_id in str(error) else f"{thread_id}: {error}"
         say(one_line(hidden(hint + said)), error=True)
 
     def check(self) -> None:
-        """End the command with an exit code, if there was any."""
+        """End the command with an exit code if any thread failed."""
         if self.count:
             say(f"failed: {count(self.count, 'thread')}", error=True)
             raise typer.Exit(1)
 
 
 def info_of(saver: RedisSaver, thread_id: str) -> ThreadInfo | None:
-    """What there is of a thread; a damaged one is told of, and costs no other."""
+    """Return what is stored of a thread; report a damaged thread and return None."""
     try:
         return saver.thread_info(thread_id)
     except CorruptThreadError as error:
@@ -210,7 +210,7 @@ def info_of(saver: RedisSaver, thread_id: str) -> ThreadInfo | None:
 
 
 def existing(saver: RedisSaver, thread_id: str) -> ThreadInfo:
-    """What there is of a thread that must be there."""
+    """Return what is stored of a thread; raise an error if there is no such thread."""
     info = saver.thread_info(thread_id)
     if info is None:
         raise ThreadNotFoundError(thread_id)
@@ -218,5 +218,5 @@ def existing(saver: RedisSaver, thread_id: str) -> ThreadInfo:
 
 
 def made_at(checkpoint_id: str) -> datetime | None:
-    """When a checkpoint was made, if its id tells."""
+    """Return when a checkpoint was made; None if its id has no time."""
     return parse_time(checkpoint_id.encode())

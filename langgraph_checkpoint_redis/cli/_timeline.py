@@ -40,12 +40,12 @@ class Step:
     interrupts: Sequence[Mapping[str, Any]]
     errors: Sequence[str]
     waiting: Sequence[str]  # the task of each interrupt, where several run at once
-    failed: Sequence[str]  # the task of each error, likewise
+    failed: Sequence[str]  # the task of each error, where several run at once
     writes: int
 
     @property
     def made(self) -> datetime | None:
-        """When it was made, if its id tells."""
+        """When it was made; None if its id has no time."""
         return made_at(self.checkpoint_id)
 
     @property
@@ -117,13 +117,13 @@ def _is_deferred(name: str, value: StoredValue) -> bool:
 
 
 def _next(channels: set[str]) -> list[str]:
-    """The nodes that plain edges lead to: their channels have a value for one step."""
+    """Return the nodes that plain edges lead to: their channels have a value for one step."""
     nodes = [name.removeprefix(_TO_NODE) for name in channels if name.startswith(_TO_NODE)]
     return sorted(nodes) + ([_START] if _START in channels else [])
 
 
 def next_nodes(values: Mapping[str, Any]) -> list[str]:
-    """The nodes that run next: after edges, after joins that are complete, and of Sends."""
+    """Return the nodes that run next: after edges, after complete joins, and of Sends."""
     ready = {name: _ready(value) for name, value in values.items()}
     joined = [
         name.rpartition(":")[2]
@@ -139,7 +139,7 @@ _NOT_YET = object()
 
 
 def _ready(value: Any) -> Any:
-    """The value of an edge; one to a deferred node comes with whether all others are done."""
+    """Return the value of an edge; an edge to a deferred node waits until all others are done."""
     match value:
         case [found, bool(is_done)]:
             return found if is_done else _NOT_YET
@@ -155,7 +155,7 @@ def _is_many(value: Any) -> bool:
 
 
 def _tasks(found: CheckpointTuple, writes: Sequence[StoredWrite]) -> dict[str, str]:
-    """What to call tasks, by id: the node, and which of its calls. Nothing where one runs alone."""
+    """Return the names of tasks by id: the node, and which of its calls. Empty for a single one."""
     values = found.checkpoint["channel_values"]
     sent = values.get(TASKS) or ()
     if len(next_nodes(values)) < 2:  # noqa: PLR2004 - one is called by its node
@@ -175,12 +175,12 @@ def _task(path: str, sent: Sequence[Any]) -> str:
 
 
 def _node(task: Any) -> str:
-    """The node of a Send that was read as data."""
+    """Return the node of a Send that was read as data."""
     return str(task[0]) if isinstance(task, list | tuple) and task else "?"
 
 
 def interrupts(found: CheckpointTuple) -> list[dict[str, Any]]:
-    """The questions that a checkpoint's tasks stopped for."""
+    """Return the questions that a checkpoint's tasks stopped for."""
     return [
         _question(one)
         for _, channel, asked in found.pending_writes or ()
@@ -190,7 +190,7 @@ def interrupts(found: CheckpointTuple) -> list[dict[str, Any]]:
 
 
 def _question(interrupt: Any) -> dict[str, Any]:
-    """An Interrupt, which is a dict where LangGraph itself is not installed."""
+    """Describe an Interrupt, which is a dict where LangGraph itself is not installed."""
     if isinstance(interrupt, Unreadable):
         return {"id": None, "value": interrupt}
     if isinstance(interrupt, Mapping):
@@ -199,7 +199,7 @@ def _question(interrupt: Any) -> dict[str, Any]:
 
 
 def errors(found: CheckpointTuple) -> list[str]:
-    """The errors that a checkpoint's tasks ended with."""
+    """Return the errors that a checkpoint's tasks ended with."""
     return [str(value) for _, channel, value in found.pending_writes or () if channel == ERROR]
 
 
@@ -209,7 +209,7 @@ def errors(found: CheckpointTuple) -> list[str]:
 def checkpoint(
     saver: RedisSaver, thread_id: str, namespace: str, reference: str
 ) -> CheckpointTuple:
-    """The checkpoint that a reference names: latest, latest~3, an id, or the beginning of one."""
+    """Read the checkpoint that a reference names: latest, latest~3, an id, or its beginning."""
     found = _read(saver, thread_id, namespace, "" if reference == LATEST else reference)
     if found is None:
         checkpoint_id = _resolved(saver, thread_id, namespace, reference)
@@ -240,7 +240,7 @@ def _absent(saver: RedisSaver, thread_id: str, namespace: str, reference: str) -
 
 
 def _resolved(saver: RedisSaver, thread_id: str, namespace: str, reference: str) -> str:
-    """The id of the checkpoint that is meant; empty if there is none."""
+    """Return the id of the checkpoint that a reference names; empty if there is none."""
     name, is_relative, back = reference.partition("~")
     parents = {
         stored.checkpoint_id: stored.parent_id

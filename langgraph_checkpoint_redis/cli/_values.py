@@ -19,7 +19,7 @@ from ._output import block, say, styled
 from ._reading import Unreadable
 
 INTERNAL = ("branch:", "join:", "__")  # what channels of LangGraph's own begin with
-LONGEST_LINE = 60  # characters that a value may have beside its name
+LONGEST_LINE = 60  # characters that a value may have next to its name
 
 _STYLES = {
     "human": "bold cyan",
@@ -30,7 +30,7 @@ _STYLES = {
 
 
 def plain(value: Any) -> Any:  # noqa: PLR0911 - one case for each kind of value
-    """A value as JSON can say it: the same value always becomes the same."""
+    """Turn a value into JSON types. Equal values always become equal."""
     if isinstance(value, Unreadable):
         return {"unreadable": value.reason, "type": value.type, "bytes": value.size}
     if isinstance(value, _DeltaSnapshot):
@@ -65,7 +65,7 @@ def _plain_other(value: Any) -> Any:
 
 
 def text(value: Any) -> str:
-    """A value for reading: a string as it is, anything else as JSON."""
+    """Format a value for reading: a string unchanged, any other value as JSON."""
     if isinstance(value, Unreadable):
         return repr(value)
     if isinstance(value, str):
@@ -77,13 +77,13 @@ def text(value: Any) -> str:
 
 
 def preview(value: Any, length: int = 60) -> str:
-    """The beginning of a value, for a line."""
+    """Format the beginning of a value, for a line."""
     words = " ".join(text(value).split())
     return words if len(words) <= length else words[: length - 1] + "…"
 
 
 def is_conversation(value: Any) -> bool:
-    """Whether a value is a list of messages."""
+    """Return whether a value is a list of messages."""
     return (
         isinstance(value, list)
         and bool(value)
@@ -110,7 +110,7 @@ def show_value(name: str, value: Any) -> None:
 
 
 def show_message(message: BaseMessage) -> None:
-    """Print a message: who says it, what is said, and the tools that are called."""
+    """Print a message: its author, its text, and its tool calls."""
     say()
     name = f" {message.name}" if message.name else ""
     style = _STYLES.get(message.type, "bold")
@@ -122,7 +122,7 @@ def show_message(message: BaseMessage) -> None:
 
 
 def message_text(message: BaseMessage) -> str:
-    """What a message says, and the tools that it calls."""
+    """Return the text of a message, and its tool calls."""
     said = content_text(message.content)
     return "\n".join([*([said] if said else []), *_calls(message)])
 
@@ -140,7 +140,7 @@ def _arguments(arguments: Mapping[str, Any]) -> str:
 
 
 def content_text(content: str | list[Any]) -> str:
-    """What a message says; of blocks that are no text, what kind they are."""
+    """Return the text of a message, and the kinds of its other blocks."""
     if isinstance(content, str):
         return content
     return "\n".join(_block_text(part) for part in content)

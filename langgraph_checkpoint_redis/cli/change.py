@@ -79,14 +79,14 @@ def copy(context: typer.Context, source: str, target: str, json: Json = False) -
 
 
 def pin(context: typer.Context, thread: str, json: Json = False) -> None:
-    """Keep a thread for ever."""
+    """Pin a thread, so that it never expires."""
     with context.obj.saver() as saver:
         saver.pin(thread)
     _report(f"pinned {thread}", {"thread_id": thread, "pinned": True}, json=json)
 
 
 def unpin(context: typer.Context, thread: str, json: Json = False) -> None:
-    """Let a thread expire again, from its next use on, as savers say."""
+    """Let a thread expire again, from its next use on, by the options of savers."""
     with context.obj.saver() as saver:
         saver.unpin(thread)
     _report(f"unpinned {thread}", {"thread_id": thread, "pinned": False}, json=json)

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 class Change(NamedTuple):
-    """A channel that is not the same: what happened to it, and its values."""
+    """A channel that differs: how it changed, and its values."""
 
     channel: str
     kind: str
@@ -33,7 +33,7 @@ class Change(NamedTuple):
 
 
 class MessageChange(NamedTuple):
-    """A message that is not the same, by its id."""
+    """A message that differs, by its id."""
 
     kind: str
     before: BaseMessage | None
@@ -41,7 +41,7 @@ class MessageChange(NamedTuple):
 
     @property
     def message(self) -> BaseMessage:
-        """The message as it is now, or as it was before it went."""
+        """The message after the change, or the removed message."""
         found = self.after or self.before
         assert found is not None  # noqa: S101 - one of them is there
         return found
@@ -83,7 +83,7 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Ch
 
 
 def _messages(before: Any, after: Any) -> list[MessageChange] | None:
-    """The messages that are not the same, in their order; `None` where there are others as well."""
+    """Return the messages that differ, in order; `None` if a value is not a list of messages."""
     lists = [value or [] for value in (before, after)]
     if not all(_values.is_conversation(one) for one in lists if one) or not any(lists):
         return None

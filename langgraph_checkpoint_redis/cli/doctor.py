@@ -1,7 +1,7 @@
-"""`doctor`: whether a server is fit to keep threads, and what to do where it is not.
+"""`doctor`: is a server fit to keep threads, and if not, what to do about it?
 
-Each check gives findings and knows nothing of the others. What a server does not allow to see, as
-managed services do, is a finding of its own kind, and never an error.
+Each check yields findings and knows nothing of the others. Managed services hide some facts. That
+is a finding of its own level, and never an error.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 class Level(str, Enum):
-    """How a finding is meant."""
+    """How bad a finding is."""
 
     ok = "ok"
     warn = "warn"
@@ -45,7 +45,7 @@ class Level(str, Enum):
 
 
 class Finding(NamedTuple):
-    """What was found, and what to do about it."""
+    """A fact about the server, and what to do about it."""
 
     check: str
     level: Level
@@ -54,7 +54,7 @@ class Finding(NamedTuple):
 
 
 class Patient(NamedTuple):
-    """What is looked at: the server, through a client, and how it is reached."""
+    """The server to check, by a client, and how it is reached."""
 
     admin: Admin
     client: Any
@@ -62,7 +62,7 @@ class Patient(NamedTuple):
     sections: Mapping[str, Any]
 
     def setting(self, name: str) -> str | None:
-        """A setting of the server; `None` if it does not tell."""
+        """Return a setting of the server; `None` if it does not allow to read it."""
         try:
             found = self.client.config_get(name)
         except ResponseError:
@@ -102,7 +102,7 @@ def doctor(
 
 
 def _sections(client: Any) -> Mapping[str, Any]:
-    """What INFO tells; of a cluster, one of its nodes. Empty if it is not allowed."""
+    """Return the sections of INFO, of one node of a cluster. Empty if INFO is not allowed."""
     node = {"target_nodes": client.get_random_node()} if is_cluster(client) else {}
     try:
         info: Mapping[str, Any] = client.info(**node)
@@ -191,7 +191,7 @@ def _scripts(patient: Patient) -> Findings:
 
 
 def _features(patient: Patient) -> Findings:
-    """Try what servers that only speak like Redis are known to lack."""
+    """Try the features that servers which only speak like Redis are known to lack."""
     key = _probe_key(patient)
     lacking = [name for name, script in FEATURES.items() if not _works(patient.client, script, key)]
     if lacking == [*FEATURES]:
@@ -268,7 +268,7 @@ def _works(client: Any, script: str, key: str) -> bool:
 
 
 def _is_unknown(client: Any, command: tuple[Any, ...]) -> bool:
-    """Return whether a server lacks a command or its option; not whether it may be used."""
+    """Return whether a server lacks a command or its option, whether or not it is allowed."""
     node = {"target_nodes": client.get_random_node()} if is_cluster(client) else {}
     try:
         client.execute_command(*command, **({} if command[0] == "HSCAN" else node))
@@ -303,7 +303,7 @@ _ONLY_FOR = {
 
 
 def probes(key: str, other: str) -> dict[str, tuple[Any, ...]]:
-    """A harmless call of each command that savers need, in an order in which all can work."""
+    """Return a harmless call of each command that savers need, in an order that works."""
     return {
         "set": ("SET", key, "1", "PX", PROBE),
         "get": ("GET", key),
@@ -337,12 +337,12 @@ _ON_ABSENT_KEYS: dict[str, tuple[Any, ...]] = {
 
 
 def _probe_key(patient: Patient) -> str:
-    """A key below the prefix that is not there."""
+    """Return a key below the prefix that does not exist."""
     return f"{patient.admin.prefix}:{{doctor-{token_hex(8)}}}:probe"
 
 
 def refused(client: Any, key: str) -> set[str]:
-    """The commands that the server does not allow this user on a key, and one beside it."""
+    """Return the commands that the server does not allow this user on a key and one next to it."""
     commands = probes(key, f"{key}-other")
     found = {name for name, command in commands.items() if _is_refused(client, command)}
     _is_refused(client, ("PEXPIRE", f"{key}-other", PROBE))  # where UNLINK is refused
@@ -369,7 +369,7 @@ def _persistence(patient: Patient) -> Findings:
         yield _unseen("persistence", "persistence")
         return
     aof, save = bool(info["aof_enabled"]), patient.setting("save")
-    fsync = patient.setting("appendfsync") or "how often is not told"
+    fsync = patient.setting("appendfsync") or "how often is not known"
     if aof:
         yield Finding("persistence", Level.ok, f"append-only file, written to disk: {fsync}")
     elif save:

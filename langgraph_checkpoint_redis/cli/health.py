@@ -15,8 +15,8 @@ from langgraph_checkpoint_redis.saver import RedisSaver
 from ._output import count, emit, one_line, progress, say, styled
 from ._session import DryRun, Failures, IdPrefix, Json, Yes, check_there, confirm
 
-KEPT = "incomplete"  # what `repair` leaves, as it can still be read
-HARMLESS = "garbage"  # what costs memory and no more
+KEPT = "incomplete"  # the kind that `repair` leaves, as it can still be read
+HARMLESS = "garbage"  # the kind that costs memory and no more
 
 _STYLES = {
     "lost": "bold red",

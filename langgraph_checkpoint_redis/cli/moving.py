@@ -103,7 +103,7 @@ def migrate_(
     from_prefix: Annotated[
         str, typer.Option(help="Of the keys of FROM, if it is not --prefix.")
     ] = "",
-    to_prefix: Annotated[str, typer.Option(help="Of the keys of TO, likewise.")] = "",
+    to_prefix: Annotated[str, typer.Option(help="Of the keys of TO, if it is not --prefix.")] = "",
     workers: Workers = 4,
     json: Json = False,
 ) -> None:
@@ -130,7 +130,7 @@ def migrate_(
 def _reported(
     done: str, *, json: bool, error: bool = False
 ) -> Iterator[tuple[Callable[[Report], None], Callable[[Moved], None]]]:
-    """Tells of each thread, and at the end of all; exits with 1 if one has failed."""
+    """Report each thread, and all at the end; exit with 1 if one has failed."""
     reports: list[Report] = []
     with progress("threads") as move:
 
@@ -180,7 +180,7 @@ def _summary(report: Report, done: str) -> str:
 
 @contextmanager
 def _named_errors() -> Iterator[None]:
-    """Turn errors of files and of other databases into those of a command."""
+    """Turn errors of files and of other databases into errors of the command."""
     try:
         yield
     except BrokenPipeError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -28,7 +28,7 @@ from ._session import (
 
 @dataclass
 class Tally:
-    """What went, or would go."""
+    """What was removed, or would be."""
 
     looked_at: int = 0
     deleted: int = 0
@@ -37,7 +37,7 @@ class Tally:
     bytes: int = 0
 
     def add(self, before: ThreadInfo, after: ThreadInfo | None) -> None:
-        """Count what a thread had and has."""
+        """Count a thread by what it had before and has after."""
         gone = before.checkpoints - (after.checkpoints if after else 0)
         self.looked_at += 1
         self.deleted += after is None
@@ -80,7 +80,7 @@ def prune(
         if not dry_run:
             confirm(f"{_plan(limits, threads)}?", yes=yes)
         tally, failures = Tally(), Failures()
-        for before, after in _pruned(saver, threads, limits, failures, dry_run=dry_run):
+        for before, after in _prune_each(saver, threads, limits, failures, dry_run=dry_run):
             tally.add(before, after)
             if dry_run:
                 _say_plan(before, after, json=json)
@@ -100,7 +100,7 @@ def _plan(limits: Limits, threads: list[str] | None) -> str:
     return f"Of {which}, {' and '.join(parts)}"
 
 
-def _pruned(
+def _prune_each(
     saver: RedisSaver,
     threads: list[str] | None,
     limits: Limits,
@@ -110,22 +110,21 @@ def _pruned(
 ) -> Iterator[Pruned]:
     """Prune threads, or say what would become of them; yield each before and after."""
     admin, chosen = Admin(saver), threads or None
+    found: Iterable[Pruned | None]
+    if dry_run:
+        infos = failures.sift(admin.read_infos(chosen, prefix=limits.choice.prefix))
+        found = (Pruned(before, _after(before, limits)) if before else None for _, before in infos)
+    else:
+        found = (pruned for _, pruned in failures.sift(admin.prune(limits, chosen)))
     with progress("threads", len(threads) if threads else None) as report:
-        if dry_run:
-            infos = failures.sift(admin.read_infos(chosen, prefix=limits.choice.prefix))
-            for number, (_, before) in enumerate(infos, 1):
-                report(number)
-                if before:
-                    yield Pruned(before, _after(before, limits))
-        else:
-            for number, (_, pruned) in enumerate(failures.sift(admin.prune(limits, chosen)), 1):
-                report(number)
-                if pruned:
-                    yield pruned
+        for number, pruned in enumerate(found, 1):
+            report(number)
+            if pruned:
+                yield pruned
 
 
 def _after(before: ThreadInfo, limits: Limits) -> ThreadInfo | None:
-    """What would stay of a thread; its bytes are not known before."""
+    """Return what would stay of a thread. Its bytes would change, too, and are not known."""
     kept = before.pinned or before.lease is not None
     if limits.choice.is_idle(before.last) and not kept:
         return None

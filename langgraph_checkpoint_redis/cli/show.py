@@ -106,14 +106,14 @@ class _Growing:
             self._called[self._caller(namespace, own)].append(namespace)
 
     def _caller(self, namespace: str, own: Sequence[Step]) -> tuple[str, str]:
-        """The step that called a namespace first, or an empty name if it is not shown."""
+        """Return the step that called a namespace first, or an empty name if it is not shown."""
         parents = own[0].metadata.get("parents") or {}
         around = namespace.rpartition("|")[0]
         caller = (around, str(parents.get(around, "")))
         return caller if namespace and caller in self._steps else ("", "")
 
     def namespaces(self) -> list[Branch]:
-        """Those that no step which is shown has called."""
+        """Return the namespaces that none of the shown steps has called."""
         return [self._namespace(name) for name in sorted(self._called["", ""])]
 
     def _namespace(self, name: str) -> Branch:
@@ -144,7 +144,7 @@ class _Chains:
         self._seen = set[str]()
 
     def all(self) -> list[Branch]:
-        """All chains: one, unless what they have in common was pruned."""
+        """Return all chains: one, unless their common beginning was pruned."""
         first = [step for step in self._own.values() if step.parent_id not in self._own]
         branches = [branch for step in first for branch in self._chain(step)]
         loops = [step for step in self._own.values() if step.checkpoint_id not in self._seen]
@@ -182,7 +182,7 @@ def _line(step: Step, *, is_last: bool) -> Text:
 
 
 def _remarks(step: Step, *, is_last: bool) -> list[tuple[str, str]]:
-    """What a step stopped for: lines of their own in a terminal."""
+    """Return why a step stopped, as lines of their own in a terminal."""
     asked, style = ("waits for", "bold yellow") if is_last else ("asked", "yellow")
     remarks = [
         (f"{asked}{_of(task)}: {_values.preview(one['value'])}", style)

@@ -49,7 +49,7 @@ def state(
 
 
 def channel_values(saver: RedisSaver, found: CheckpointTuple) -> dict[str, Any]:
-    """The value of each channel; delta channels as what they are made of."""
+    """Return the value of each channel; of a delta channel, its writes."""
     values = dict(found.checkpoint["channel_values"])
     counters = found.metadata.get("counters_since_delta_snapshot") or {}
     deltas = [name for name in counters if name not in values]
@@ -60,7 +60,7 @@ def channel_values(saver: RedisSaver, found: CheckpointTuple) -> dict[str, Any]:
 
 
 def _applied(history: DeltaChannelHistory) -> list[Any]:
-    """What a delta channel wrote, one after the other: its reducer is in the graph's code."""
+    """Return the writes of a delta channel, in order. Its reducer is in the graph's code."""
     values = [history["seed"]] if "seed" in history else []
     values += [value for _, _, value in history["writes"]]
     values = [getattr(value, "value", value) for value in values]

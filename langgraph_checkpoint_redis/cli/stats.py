@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 class Growth:
-    """How many bytes came in the last days, as if each thread had grown evenly while it lived."""
+    """Estimates the bytes of the last days, as if each thread had grown evenly over its life."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now
@@ -45,12 +45,12 @@ class Growth:
                 self._bytes[days] += info.bytes * ((info.last - since) / (info.last - info.first))
 
     def per_day(self) -> dict[int, int]:
-        """Bytes a day, by the days that this was seen for."""
+        """Return bytes per day, by the number of days."""
         return {days: round(total / days) for days, total in self._bytes.items()}
 
 
 class Memory(NamedTuple):
-    """What the server uses, and may use; 0 is no limit."""
+    """The memory that the server uses and may use; a limit of 0 is none."""
 
     used: int
     limit: int
@@ -60,7 +60,7 @@ def stats(context: typer.Context, id_prefix: IdPrefix = "", json: Json = False) 
     """Sum up all threads: memory by kind, what sharing saves, the biggest, and growth."""
     with context.obj.saver() as saver:
         failures = Failures()
-        found, growth = _looked_at(saver, id_prefix, failures)
+        found, growth = _sum_up(saver, id_prefix, failures)
     memory = _memory(context.obj)
     if json:
         emit(_document(found, growth, memory))
@@ -79,7 +79,7 @@ def _show(found: Stats, growth: Mapping[int, int], memory: Memory | None) -> Non
         table((Column("biggest thread"), *COLUMNS[1:]), map(row, found.biggest))
 
 
-def _looked_at(
+def _sum_up(
     saver: RedisSaver, id_prefix: str, failures: Failures
 ) -> tuple[Stats, Mapping[int, int]]:
     tally, growth = Tally(), Growth(datetime.now(timezone.utc))
@@ -94,7 +94,7 @@ def _looked_at(
 
 
 def _memory(session: Session) -> Memory | None:
-    """The server's memory; `None` where it does not tell, or there are many servers."""
+    """Return the server's memory; `None` for a cluster, or if the server does not allow INFO."""
     with session.client() as client:
         if is_cluster(client):
             return None

@@ -29,7 +29,7 @@ COLUMNS = (
 
 
 class Order(str, Enum):
-    """What threads are sorted by."""
+    """The orders of threads."""
 
     size = "size"
     age = "age"
@@ -80,7 +80,7 @@ def _infos(
 
 
 def _first(found: Iterable[ThreadInfo], order: Order, limit: int) -> list[ThreadInfo]:
-    """The first ones of an order, of which no more are held in memory."""
+    """Return the first threads of an order. No others are held in memory."""
     with progress("threads") as report:
         return nlargest(limit, _counted(found, report), key=_KEYS[order])
 
@@ -104,7 +104,7 @@ _KEYS: dict[Order, Callable[[ThreadInfo], Any]] = {
 
 
 def row(info: ThreadInfo) -> list[str]:
-    """A thread as a line of a table."""
+    """Format a thread as a row of the table."""
     return [
         info.thread_id,
         f"{info.checkpoints:,}",
@@ -116,19 +116,19 @@ def row(info: ThreadInfo) -> list[str]:
 
 
 def life(info: ThreadInfo) -> str:
-    """How long a thread stays, and who has it."""
+    """Format when a thread expires, and its lease."""
     end = "pinned" if info.pinned else "never" if info.ttl is None else f"in {span(info.ttl)}"
     return end if info.lease is None else f"{end}, leased for {span(info.lease)}"
 
 
 def summary(info: ThreadInfo) -> str:
-    """A thread in a few words."""
+    """Describe a thread in a few words."""
     namespaces = count(len(info.namespaces), "namespace")
     return f"{count(info.checkpoints, 'checkpoint')} in {namespaces}, {size(info.bytes)}"
 
 
 def document(info: ThreadInfo) -> dict[str, Any]:
-    """A thread as JSON."""
+    """Return a thread as JSON."""
     return {
         "thread_id": info.thread_id,
         "checkpoints": info.checkpoints,

@@ -1,7 +1,7 @@
-"""Moving threads to a file and back, record by record.
+"""Move threads to a file and back, record by record.
 
-A file is checked as a whole before anything of it is imported; that finds where each thread begins,
-too, so that several can be read at the same time.
+A file is checked as a whole before anything is imported. The check also finds where each thread
+begins, so that several threads can be read at the same time.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ except ImportError:  # it is an extra
 File = str | os.PathLike[str] | BinaryIO
 
 SOME = 2**16  # bytes to write to a pipe at a time
-# Bytes that a compressed file may become: more than threads do, which are mostly text.
+# Bytes that a compressed file may decompress to: more than threads, which are mostly text.
 LEAST_LIMIT, TIMES_COMPRESSED = 2**30, 200
 
 # To a file
@@ -61,17 +61,17 @@ def export_threads(
 ) -> Report:
     """Write threads to a file, complete.
 
-    One checkpoint at a time is in memory. A file that is named comes to be when it is complete and
-    on the disk, and replaces one of that name; only its owner can read it. It is compressed if its
-    name ends with `.gz` or `.zst`. A named pipe or a character device, such as `/dev/null`, is
-    written to; a symbolic link or anything else is refused.
+    One checkpoint at a time is in memory. A file gets its name when it is complete and on the disk.
+    It replaces a file of that name, and only its owner can read it. It is compressed if its name
+    ends with `.gz` or `.zst`. Named pipes and character devices, such as `/dev/null`, are written
+    to. A symbolic link or anything else is refused.
 
     Args:
         saver: Where the threads are: any saver of LangGraph's interface.
         file: A path, or a binary file that is open for writing.
-        thread_ids: Which; all that the saver lists by default.
-        serde: How values are written in the file. By default, as in the saver: what is encrypted
-            there is encrypted in the file. `JsonPlusSerializer()` writes them for every saver.
+        thread_ids: Which threads; by default, all threads that the saver lists.
+        serde: The serializer of values in the file. By default, the saver's: encrypted values stay
+            encrypted in the file. `JsonPlusSerializer()` writes them for every saver.
         progress: Is called after each thread with a `Moved`.
 
     Returns:
@@ -85,7 +85,7 @@ def export_threads(
     origin, progress = store("saver", saver), _reports.check_progress(progress)
     ids = origin.thread_ids() if thread_ids is None else _reports.check_thread_ids(thread_ids)
     tally = Tally(len(ids), progress)
-    with _created(file) as stream:
+    with _create(file) as stream:
         writer = _Writer(stream, serde or saver.serde)
         for thread_id in ids:
             writer.write_thread(origin, thread_id, tally)
@@ -94,7 +94,7 @@ def export_threads(
 
 
 class _Writer:
-    """Writes records, and counts and sums up what it wrote."""
+    """Writes records, with their checksums and numbers."""
 
     def __init__(self, stream: BinaryIO, serde: SerializerProtocol) -> None:
         self._stream, self._serde = stream, serde
@@ -103,7 +103,7 @@ class _Writer:
         self._write(_format.header(serde))
 
     def write_thread(self, origin: Store, thread_id: str, tally: Tally) -> None:
-        """Write a thread; if it cannot be read, write that."""
+        """Write a thread; if it cannot be read, write why."""
         self._thread_sum = sha256()
         written_id = check_id("thread_id", thread_id)  # InMemorySaver keeps UUIDs as they are
         self._write({"thread": written_id})
@@ -111,7 +111,7 @@ class _Writer:
         for line in lines:
             self._write_line(line)
         end: Record = {"end": written_id, "checkpoints": lines.count}
-        if lines.error:
+        if lines.error is not None:
             tally.add_failed(thread_id, lines.error)
             self._write({**end, "failed": _reports.describe_failure(lines.error)})
         else:
@@ -120,7 +120,7 @@ class _Writer:
         self._threads += 1
 
     def end(self) -> None:
-        """Write what a complete file ends with."""
+        """Write the end of a complete file."""
         digest = self._file_sum.hexdigest()
         self._write({"end_of_file": True, "threads": self._threads, "sha256": digest})
         self._stream.flush()
@@ -155,20 +155,20 @@ class _Lines:
 
 
 @contextmanager
-def _created(file: File) -> Iterator[BinaryIO]:
-    """Open a file to be written; a regular one gets its name when it is complete."""
+def _create(file: File) -> Iterator[BinaryIO]:
+    """Open a file for writing; a regular file gets its name when it is complete."""
     if not isinstance(file, str | os.PathLike):
         yield file
         return
     path = path_of(file)
     if _is_stream(path):
-        with path.open("wb", buffering=SOME) as raw, _compressed(path, raw) as stream:
+        with path.open("wb", buffering=SOME) as raw, _compress(path, raw) as stream:
             yield stream
         return
     descriptor, part = tempfile.mkstemp(".part", f".{path.name[:100]}.", path.parent)
     try:
         with open(descriptor, "wb") as raw:  # noqa: PTH123 - it is open already
-            with _compressed(path, raw) as stream:
+            with _compress(path, raw) as stream:
                 yield stream
             raw.flush()
             os.fsync(raw.fileno())
@@ -179,7 +179,7 @@ def _created(file: File) -> Iterator[BinaryIO]:
 
 
 def path_of(file: str | os.PathLike[str]) -> Path:
-    """Return a path, `~` being the home directory."""
+    """Return a path, with the home directory for `~`."""
     name = os.fspath(file)
     if not isinstance(name, str) or not name or "\0" in name:
         raise ConfigError(f"file must be a path or a binary file, not {file!r:.200}")
@@ -187,7 +187,7 @@ def path_of(file: str | os.PathLike[str]) -> Path:
 
 
 def _is_stream(path: Path) -> bool:
-    """Return whether to write into what is there, instead of replacing it; refuse the rest."""
+    """Return whether to write into a pipe or device, not to replace a file; refuse the rest."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -205,7 +205,7 @@ def _is_stream(path: Path) -> bool:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a new name last, where directories can be synced."""
+    """Sync the name of a new file to the disk, where directories can be synced."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -214,7 +214,7 @@ def _sync_directory(directory: Path) -> None:
             os.close(descriptor)
 
 
-def _compressed(path: Path, raw: BinaryIO) -> Any:
+def _compress(path: Path, raw: BinaryIO) -> Any:
     if path.suffix == ".gz":
         return gzip.GzipFile("", "wb", fileobj=raw, mtime=0)
     if path.suffix == ".zst":
@@ -275,9 +275,9 @@ def import_threads(
     target = store("saver", saver)
     _threads.check_target(target)
     wanted = None if thread_ids is None else _reports.check_thread_ids(thread_ids)
-    with _checked(file, salvage=salvage) as (path, contents):
+    with _check_file(file, salvage=salvage) as (path, contents):
         if contents.damage and not salvage:
-            raise DamagedFileError(contents.explained())
+            raise DamagedFileError(contents.explain_damage())
         _check_serializer(contents.serializer, serde, saver)
         reading = passing(serde, asked=True) if serde else passing(saver.serde)
         writing = passing(saver.serde)
@@ -289,12 +289,12 @@ def import_threads(
             if thread_id not in contents.starts:
                 reason = contents.failed.get(thread_id, "it is not in the file")
                 tally.add_failed(thread_id, reason)
-        job = partial(_imported, path, contents, serde or saver.serde, target)
+        job = partial(_import_thread, path, contents, serde or saver.serde, target)
         _reports.move_all([each for each in chosen if each in contents.starts], job, workers, tally)
     return tally.report()
 
 
-def _imported(
+def _import_thread(
     path: Path, contents: _Contents, serde: SerializerProtocol, target: Store, thread_id: str
 ) -> tuple[Outcome, int]:
     items = partial(_items, path, contents.starts[thread_id], serde)
@@ -304,7 +304,7 @@ def _imported(
 
 
 def _items(path: Path, start: int, serde: SerializerProtocol) -> Iterator[Item]:
-    """The checkpoints of the thread that begins there."""
+    """Yield the checkpoints of the thread that begins at a position."""
     decoder = Decoder(serde)
     with path.open("rb") as stream:
         stream.seek(start)
@@ -322,22 +322,22 @@ def _check_serializer(name: str, given: SerializerProtocol | None, saver: AnySav
 
 
 @contextmanager
-def _checked(file: File, *, salvage: bool) -> Iterator[tuple[Path, _Contents]]:
-    """A file that was looked through, where it can be read from any place, and what is in it."""
+def _check_file(file: File, *, salvage: bool) -> Iterator[tuple[Path, _Contents]]:
+    """Check a whole file; yield a path that can be read from any position, and its contents."""
     with ExitStack() as stack:
         if not isinstance(file, str | os.PathLike):
             path, stream, most = None, file, None
         else:
             path = path_of(file)
-            stream = stack.enter_context(_decompressed(path))
-            most = _most_of(path)
+            stream = stack.enter_context(_decompress(path))
+            most = _size_limit(path)
         if path is None or path.suffix in _COMPRESSED or not path.is_file():
             path = Path(stack.enter_context(TemporaryDirectory()), "threads")
             copy: BinaryIO | None = stack.enter_context(path.open("wb"))
         else:
             copy = None
         contents = _Contents(most)
-        for line in contents.looked_through(stream):
+        for line in contents.check_lines(stream):
             if copy:
                 copy.write(line)
             if contents.damage and not salvage:
@@ -347,7 +347,7 @@ def _checked(file: File, *, salvage: bool) -> Iterator[tuple[Path, _Contents]]:
         yield path, contents
 
 
-def _most_of(path: Path) -> int | None:
+def _size_limit(path: Path) -> int | None:
     """Return how many bytes a compressed file may become; None for no limit."""
     if path.suffix not in _COMPRESSED:
         return None
@@ -357,7 +357,7 @@ def _most_of(path: Path) -> int | None:
 _COMPRESSED = (".gz", ".zst")
 
 
-def _decompressed(path: Path) -> Any:
+def _decompress(path: Path) -> Any:
     if path.suffix == ".gz":
         return gzip.open(path, "rb")
     if path.suffix == ".zst":
@@ -365,27 +365,27 @@ def _decompressed(path: Path) -> Any:
     return path.open("rb")
 
 
-def _broken() -> tuple[type[Exception], ...]:
-    """What is raised for compressed data that is cut off or altered."""
+def _decompression_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that cut off or altered compressed data raises."""
     errors = (EOFError, gzip.BadGzipFile, zlib.error)
     return errors if zstandard is None else (*errors, zstandard.ZstdError)
 
 
 class _Thread:
-    """A thread that is being looked through."""
+    """A thread of a file that is being checked."""
 
     def __init__(self, thread_id: str, line: bytes, start: int) -> None:
         self.thread_id, self.start = thread_id, start
         self._decoder, self._count, self._sum = Decoder(None), 0, sha256(line)
 
     def add(self, found: Record, line: bytes) -> None:
-        """Look at its next checkpoint."""
+        """Check its next checkpoint."""
         self._decoder.item(found)
         self._count += 1
         self._sum.update(line)
 
     def check_end(self, found: Record) -> None:
-        """Compare it with what is said at its end."""
+        """Compare it with the record at its end."""
         if found["end"] != self.thread_id:
             raise DamagedFileError("it ends another thread")
         if field(found, "checkpoints", int) != self._count:
@@ -395,7 +395,7 @@ class _Thread:
 
 
 class _Contents:
-    """What is in a file: where threads begin, and what is wrong.
+    """The contents of a file: where threads begin, and what is wrong.
 
     Attributes:
         serializer: The name of the serializer that wrote it.
@@ -413,13 +413,13 @@ class _Contents:
         self._thread: _Thread | None = None
         self._sum, self._is_ended = sha256(), False
 
-    def explained(self) -> str:
-        """What is wrong with the file, and with which threads."""
+    def explain_damage(self) -> str:
+        """Return what is wrong with the file, and with which threads."""
         which = f" (threads: {[*self.failed][:5]!r:.500})" if self.failed else ""
         return f"{self.damage}{which}. Nothing was imported; `salvage` takes what is complete."
 
-    def looked_through(self, stream: BinaryIO) -> Iterator[bytes]:
-        """Look at each line, and give it on."""
+    def check_lines(self, stream: BinaryIO) -> Iterator[bytes]:
+        """Check each line, and yield it."""
         number = offset = 0
         for number, line in enumerate(self._lines(stream), 1):
             offset += len(line)
@@ -427,18 +427,18 @@ class _Contents:
                 self.serializer = _format.serializer_in(_format.record(line))
             else:
                 try:
-                    self._look_at(_format.record(line), line, offset)
+                    self._check_record(_format.record(line), line, offset)
                 except DamagedFileError as error:
-                    self._damaged(f"line {number} of the file is damaged: {error}")
+                    self._note_damage(f"line {number} of the file is damaged: {error}")
             self._sum.update(line)
             yield line
         if not number:
             raise DamagedFileError("the file is empty")
         if not self._is_ended:
-            self._damaged(f"the file is cut off after line {number}")
+            self._note_damage(f"the file is cut off after line {number}")
 
     def _lines(self, stream: BinaryIO) -> Iterator[bytes]:
-        """Read lines; behind one that is too long, nothing can be told from anything."""
+        """Yield lines; stop behind a line that is too long, as no next line can be found."""
         total = 0
         try:
             while line := stream.readline(_format.LONGEST):
@@ -447,15 +447,15 @@ class _Contents:
                 if len(line) == _format.LONGEST:
                     return
                 if self._most is not None and total > self._most:
-                    self._damaged(
+                    self._note_damage(
                         f"the file is more than {self._most} bytes long when decompressed; "
                         "if you trust it, decompress it first"
                     )
                     return
-        except _broken() as error:
-            self._damaged(f"the file cannot be decompressed: {error}")
+        except _decompression_errors() as error:
+            self._note_damage(f"the file cannot be decompressed: {error}")
 
-    def _look_at(self, found: Record, line: bytes, offset: int) -> None:
+    def _check_record(self, found: Record, line: bytes, offset: int) -> None:
         if self._is_ended:
             raise DamagedFileError("there is something behind the end")
         if "thread" in found:
@@ -473,7 +473,7 @@ class _Contents:
 
     def _begin(self, thread_id: str, line: bytes, offset: int) -> None:
         if self._thread:
-            self._damaged(f"thread {self._thread.thread_id!r} has no end")
+            self._note_damage(f"thread {self._thread.thread_id!r} has no end")
         if thread_id in self.starts or thread_id in self.failed:
             raise DamagedFileError(f"thread {thread_id!r} is in the file twice")
         self._thread = _Thread(thread_id, line, offset)
@@ -489,7 +489,7 @@ class _Contents:
             self.starts[thread_id] = self._thread.start
         self._thread = None
 
-    def _damaged(self, what: str) -> None:
+    def _note_damage(self, what: str) -> None:
         self.damage = self.damage or what
         if self._thread:
             self.failed[self._thread.thread_id] = what

@@ -1,4 +1,4 @@
-"""The file format of threads: lines, checksums and what is in a record; `docs/moving.md` has it.
+"""The file format of threads: lines, checksums and records. `docs/moving.md` describes it.
 
 A line is the CRC-32 of the JSON that follows, as eight hexadecimal digits, a space, the JSON, and a
 line feed. Nothing here knows where lines come from or go to.
@@ -35,7 +35,7 @@ Record = dict[str, Any]
 
 
 def line(record: Record) -> bytes:
-    """A record as a line."""
+    """Return a record as a line."""
     data = json.dumps(record, separators=(",", ":")).encode("ascii")
     if len(data) > LONGEST - _FRAME or _items(data) > MOST_ITEMS:
         raise ValueError(
@@ -53,7 +53,7 @@ def _items(data: bytes) -> int:
 
 
 def record(data: bytes) -> Record:
-    """The record of a line."""
+    """Return the record of a line."""
     if not data.endswith(b"\n"):
         reason = "is too long" if len(data) >= LONGEST else "is cut off"
         raise DamagedFileError(f"it {reason}")
@@ -72,7 +72,7 @@ def record(data: bytes) -> Record:
 
 
 def field(record: Record, name: str, kind: type | tuple[type, ...]) -> Any:
-    """A field of a record, if it is of that kind."""
+    """Return a field of a record, if it has that type."""
     value = record.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise DamagedFileError(f"its field {name!r} is missing or of another kind")
@@ -83,12 +83,12 @@ def field(record: Record, name: str, kind: type | tuple[type, ...]) -> Any:
 
 
 def header(serde: SerializerProtocol) -> Record:
-    """What a file begins with."""
+    """Return the first record of a file."""
     return {"format": FORMAT, "version": VERSION, "serializer": serializer_name(serde)}
 
 
 def serializer_in(found: Record) -> str:
-    """The serializer that a header names, if the file can be read."""
+    """Return the serializer that a header names, if the file can be read."""
     if found.get("format") != FORMAT:
         raise DamagedFileError("it is no file of threads")
     if field(found, "version", int) != VERSION:
@@ -97,7 +97,7 @@ def serializer_in(found: Record) -> str:
 
 
 def serializer_name(serde: SerializerProtocol) -> str:
-    """How files call a serializer: by its class, and that of the one it encrypts."""
+    """Return the name of a serializer in files: its class, and the class that it encrypts for."""
     name = f"{type(serde).__module__}.{type(serde).__qualname__}"
     inner = plain(serde)
     return name if inner is serde else f"{name}({serializer_name(inner)})"
@@ -107,7 +107,7 @@ def serializer_name(serde: SerializerProtocol) -> str:
 
 
 class Encoder:
-    """Makes records of a thread's checkpoints, each value once for as long as it stays the same."""
+    """Makes records of a thread's checkpoints, with each value only where it changed."""
 
     def __init__(self, serde: SerializerProtocol) -> None:
         self._serde, self._plain = serde, plain(serde)
@@ -115,7 +115,7 @@ class Encoder:
         self._digests: dict[str, bytes] = {}
 
     def record(self, item: Item) -> Record:
-        """A checkpoint as a record."""
+        """Return a checkpoint as a record."""
         checkpoint: Record = {**item.checkpoint}
         values = checkpoint.pop("channel_values")
         return {
@@ -149,7 +149,7 @@ class Encoder:
 
 
 class Decoder:
-    """Makes checkpoints of a thread's records; without a serializer, it looks at their form."""
+    """Makes checkpoints of a thread's records; without a serializer, it only checks their form."""
 
     def __init__(self, serde: SerializerProtocol | None) -> None:
         self._serde = serde
@@ -157,7 +157,7 @@ class Decoder:
         self._before: Mapping[str, Any] = {}
 
     def item(self, found: Record) -> Item:
-        """The checkpoint of a record."""
+        """Return the checkpoint of a record."""
         place = Place(field(found, "namespace", str), field(found, "checkpoint", str))
         if self._place is not None and self._place >= place:
             raise DamagedFileError("its checkpoint is not in order")

@@ -1,4 +1,4 @@
-"""Moving threads from one saver to another."""
+"""Move threads from one saver to another."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def migrate(
 
     Returns:
         Which threads were copied, which were there, and why the others failed: a thread that the
-        target has with other content, say. Such a thread is left as it is.
+        target has with other content, say. Such a thread is left alone.
 
     Raises:
         ConfigError: An argument is not what it should be; nothing was copied.
@@ -52,11 +52,11 @@ def migrate(
     _threads.check_target(destination)
     ids = origin.thread_ids() if thread_ids is None else _reports.check_thread_ids(thread_ids)
     tally = Tally(len(ids), progress)
-    _reports.move_all(ids, partial(_migrated, origin, destination), workers, tally)
+    _reports.move_all(ids, partial(_migrate_thread, origin, destination), workers, tally)
     return tally.report()
 
 
-def _migrated(source: Store, target: Store, thread_id: str) -> tuple[Outcome, int]:
+def _migrate_thread(source: Store, target: Store, thread_id: str) -> tuple[Outcome, int]:
     # InMemorySaver keeps ids that are UUIDs or ints as they are.
     target_id = check_id("thread_id", thread_id)
     return _threads.bring(lambda: source.items(thread_id), target, target_id)
@@ -70,7 +70,10 @@ async def amigrate(
     workers: int = 4,
     progress: Progress = None,
 ) -> Report:
-    """`migrate`, for savers that live in the running event loop; `progress` is called elsewhere."""
+    """Run `migrate` in a worker thread, for savers that live in the running event loop.
+
+    `progress` is called in the worker thread.
+    """
     return await asyncio.to_thread(
         migrate, source, target, thread_ids=thread_ids, workers=workers, progress=progress
     )

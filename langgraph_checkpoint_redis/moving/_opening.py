@@ -1,4 +1,4 @@
-"""Savers by URL, for command lines: each library is imported where a URL asks for it.
+"""Savers by URL, for command lines. Each library is imported only if a URL needs it.
 
 No error shows a URL: there may be a password in it.
 """
@@ -30,7 +30,7 @@ FORMS = """url must have one of these forms:
 
 @contextmanager
 def opened(url: str, *, existing: bool = False, **options: Any) -> Iterator[AnySaver]:
-    """A saver for a URL, closed when the block ends.
+    """Yield a saver for a URL, and close it when the block ends.
 
     Args:
         url: Where the threads are: `redis://` and the other forms of `RedisSaver`,
@@ -61,7 +61,7 @@ def _own(url: str) -> str:
 
 
 class _Asked(NamedTuple):
-    """What `opened` was asked for."""
+    """The arguments of `opened`."""
 
     url: str
     existing: bool
@@ -107,7 +107,7 @@ def _postgres(asked: _Asked) -> Iterator[AnySaver]:
 
 
 def _check_postgres(url: str) -> None:
-    """Refuse what errors of the library would show a part of."""
+    """Refuse URLs that errors of the library would show a part of."""
     psycopg = import_module("psycopg")
     try:
         parts = psycopg.conninfo.conninfo_to_dict(url)

@@ -1,8 +1,7 @@
-"""Values that pass through as the bytes that they are stored as, so that no object is built.
+"""Values that pass through as their stored bytes, so that no object is built.
 
-LangGraph's serializer imports the classes that a value names, and calls them. A file may be a
-stranger's, so an import reads and writes with the serializer here wherever both sides use
-LangGraph's.
+LangGraph's serializer imports the classes that a value names, and calls them. A file may come from
+a stranger. So if both sides use LangGraph's serializer, an import uses the serializer here instead.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class PassingSerializer(JsonPlusSerializer):
 
 
 def check_items(data: bytes) -> None:
-    """Raise `ValueError` if msgpack would become very many objects; a byte can become a list."""
+    """Raise `ValueError` if msgpack would become too many objects; a byte can become a list."""
     if len(data) * WEIGHT <= MOST_ITEMS:
         return
     left = MOST_ITEMS

@@ -5,13 +5,14 @@ A thread that cannot be moved does not stop the others. The report has its error
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from itertools import islice
 from traceback import clear_frames
-from typing import Literal
+from typing import Any, Literal
 
 from langgraph_checkpoint_redis._admin import check_id
 from langgraph_checkpoint_redis.errors import ConfigError
@@ -31,7 +32,7 @@ class Moved:
         number: How many threads are done, with this one.
         total: How many there are.
         error: The error that it failed with. `None` if there was none, or if the thread is not in
-            the file of an import.
+            the file of an import. Pickle leaves it out, since some errors cannot be pickled.
     """
 
     thread_id: str
@@ -41,6 +42,9 @@ class Moved:
     number: int
     total: int
     error: Exception | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "error": None}
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Report:
         failed: Why each of the others was not moved, by id.
         checkpoints: How many checkpoints the copied and the present threads have.
         errors: The errors of failed threads, by id. A thread that is not in the file of an import
-            failed without one.
+            failed without one. Pickle leaves them out, since some errors cannot be pickled.
     """
 
     copied: Sequence[str]
@@ -61,6 +65,9 @@ class Report:
     failed: dict[str, str]
     checkpoints: int
     errors: dict[str, Exception] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "errors": {}}
 
     @property
     def ok(self) -> bool:
@@ -79,6 +86,7 @@ class Tally:
     def __init__(self, total: int, progress: Progress) -> None:
         self._total, self._progress = total, progress
         self._moved: list[Moved] = []
+        self._handled = sys.exc_info()[1]  # an error that the caller handles meanwhile
 
     def add(self, thread_id: str, outcome: Outcome, checkpoints: int) -> None:
         """Count a thread that was moved."""
@@ -87,7 +95,7 @@ class Tally:
     def add_failed(self, thread_id: str, why: Exception | str) -> None:
         """Count a thread that was not moved."""
         if isinstance(why, Exception):
-            _release_values(why)
+            _release_values(why, self._handled)
             self._add(thread_id, "failed", 0, describe_failure(why), why)
         else:
             self._add(thread_id, "failed", 0, why)
@@ -122,7 +130,9 @@ class Tally:
             present=self._ids("present"),
             failed={moved.thread_id: moved.reason for moved in self._moved if moved.reason},
             checkpoints=sum(moved.checkpoints for moved in self._moved),
-            errors={moved.thread_id: moved.error for moved in self._moved if moved.error},
+            errors={
+                moved.thread_id: moved.error for moved in self._moved if moved.error is not None
+            },
         )
 
     def _ids(self, outcome: Outcome) -> Sequence[str]:
@@ -134,18 +144,19 @@ def describe_failure(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _release_values(error: BaseException) -> None:
+def _release_values(error: BaseException, handled: BaseException | None) -> None:
     """Free the local variables of the frames in an error and its causes.
 
-    A report of many failed threads would keep a checkpoint of each in memory.
+    A report of many failed threads would keep a checkpoint of each in memory. The error that the
+    caller handles is also the context of errors here, and keeps its variables.
     """
-    seen, each = set[int](), [error]
-    while each:
-        one = each.pop()
+    seen, left = {id(handled)}, [error]
+    while left:
+        one = left.pop()
         if id(one) not in seen:
             seen.add(id(one))
             clear_frames(one.__traceback__)
-            each += filter(None, (one.__cause__, one.__context__))
+            left += [behind for behind in (one.__cause__, one.__context__) if behind is not None]
 
 
 def move_all(thread_ids: Sequence[str], job: Job, workers: int, tally: Tally) -> None:
@@ -154,7 +165,7 @@ def move_all(thread_ids: Sequence[str], job: Job, workers: int, tally: Tally) ->
     running: dict[Future[tuple[Outcome, int]], str] = {}
     with ThreadPoolExecutor(workers) as pool:
         try:
-            while started := _started(pool, job, islice(waiting, workers - len(running)), running):
+            while started := _start(pool, job, islice(waiting, workers - len(running)), running):
                 done, _ = wait(started, return_when=FIRST_COMPLETED)
                 for future in done:
                     tally.add_result(running.pop(future), future.result)
@@ -163,7 +174,7 @@ def move_all(thread_ids: Sequence[str], job: Job, workers: int, tally: Tally) ->
                 future.cancel()
 
 
-def _started(
+def _start(
     pool: ThreadPoolExecutor,
     job: Job,
     thread_ids: Iterator[str],

@@ -1,10 +1,9 @@
-"""What savers can be asked: which threads they have, which checkpoints, and all of a checkpoint.
+"""Stores: the threads of a saver, their checkpoints, and everything of a checkpoint.
 
 LangGraph's interface is enough to move threads, and `Store` needs nothing else. It has two gaps. It
-lists checkpoints with all their values only, which is slow, or takes a lot of memory, where just
-the ids are needed. And it tells the order of pending writes, but neither the paths of the tasks
-that they are from nor their indexes. Subclasses fill both for savers that are known, from where
-those keep them.
+lists checkpoints with all their values only, which is slow, or takes much memory, where just the
+ids are needed. And it has the order of pending writes, but neither their indexes nor the paths of
+their tasks. Subclasses read both from where the known savers keep them.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ AnySaver = BaseCheckpointSaver[Any]
 
 
 class Place(NamedTuple):
-    """Where a checkpoint is in its thread. Sorted, a namespace has the oldest first."""
+    """A checkpoint in its thread. Sorted places have the oldest of each namespace first."""
 
     namespace: str
     checkpoint_id: str
 
 
 class Write(NamedTuple):
-    """A pending write; `number` is its index among those of its task, if that is known."""
+    """A pending write; `number` is its index in the writes of its task, if that is known."""
 
     path: str
     task_id: str
@@ -52,13 +51,13 @@ class Write(NamedTuple):
     value: Any
 
 
-# What writes are in order of, see `writes_sort_key`.
+# Writes are sorted by it, see `writes_sort_key`.
 Key = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
 class Item:
-    """A checkpoint and all that belongs to it; `parent_id` is empty if the thread has none."""
+    """A checkpoint with everything; `parent_id` is empty if the parent is not in the thread."""
 
     place: Place
     parent_id: str
@@ -72,7 +71,7 @@ class ChangedError(RedisSaverError):
 
 
 def config(thread_id: str, namespace: str, checkpoint_id: str = "") -> RunnableConfig:
-    """The config of a checkpoint, or of a namespace without any."""
+    """Return the config of a checkpoint, or of a namespace."""
     place = {"thread_id": thread_id, "checkpoint_ns": namespace}
     return {"configurable": place | ({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
 
@@ -90,17 +89,17 @@ class Store:
         self.saver = saver
 
     def thread_ids(self) -> Sequence[str]:
-        """All threads."""
+        """Return the ids of all threads."""
         found = self.saver.list(None)
         return [*dict.fromkeys(each.config["configurable"]["thread_id"] for each in found)]
 
     def places(self, thread_id: str) -> list[Place]:
-        """All checkpoints of a thread, in order."""
+        """Return all checkpoints of a thread, in order."""
         found = self.saver.list({"configurable": {"thread_id": thread_id}})
         return sorted(_place(each) for each in found)
 
     def items(self, thread_id: str) -> Iterator[Item]:
-        """All of a thread, in order; one at a time is in memory."""
+        """Yield all of a thread, in order. One checkpoint at a time is in memory."""
         places = self.places(thread_id)
         there = frozenset(places)
         for place in places:
@@ -110,7 +109,7 @@ class Store:
             yield item
 
     def item(self, thread_id: str, place: Place, there: frozenset[Place]) -> Item | None:
-        """A checkpoint of a thread that has those."""
+        """Read a checkpoint of a thread; `there` are all of its checkpoints."""
         found = self.saver.get_tuple(config(thread_id, *place))
         if found is None:
             return None
@@ -125,7 +124,7 @@ class Store:
         )
 
     def _writes(self, thread_id: str, place: Place, pending: Sequence[PendingWrite]) -> list[Write]:
-        """Pending writes in their order. Their paths are not known here: some keep the order."""
+        """Return pending writes in their order. Paths are unknown: made-up ones keep the order."""
         tasks = [task_id for task_id, _ in groupby(task_id for task_id, _, _ in pending)]
         if tasks == sorted(set(tasks)):
             return [Write("", task_id, None, *rest) for task_id, *rest in pending]
@@ -149,7 +148,7 @@ class KeyStore(Store):
         return [Write(*key, *rest) for key, (_, *rest) in zip(keys, pending, strict=True)]
 
     def _keys(self, thread_id: str, place: Place) -> Iterable[Key]:
-        """What pending writes are in order of."""
+        """Return the keys that pending writes are sorted by."""
         raise NotImplementedError
 
 
@@ -247,22 +246,24 @@ class PostgresStore(TableStore):
 class VendorStore(Store):
     """The threads of langgraph-checkpoint-redis, in its search indexes.
 
-    It returns pending writes in no certain order, so they are read here. What it adds to
-    checkpoints is left out: how they are stored, and the sends of their parent, which LangGraph
-    looks at in old checkpoints only.
+    It returns pending writes in no certain order, so they are read here. Two fields that it adds to
+    checkpoints are left out: how they are stored, and the sends of their parent, which LangGraph
+    reads in old checkpoints only.
     """
 
     PAGE = 1000
 
     def thread_ids(self) -> Sequence[str]:
-        rows = self._found(self.saver.checkpoints_index, {}, "thread_id")
-        return [*dict.fromkeys(_full(thread_id) for (thread_id,) in rows)]
+        rows = self._search(self.saver.checkpoints_index, {}, "thread_id")
+        return [*dict.fromkeys(_restore_empty(thread_id) for (thread_id,) in rows)]
 
     def places(self, thread_id: str) -> list[Place]:
         fields = ("thread_id", "checkpoint_ns", "checkpoint_id")
-        rows = self._found(self.saver.checkpoints_index, {"thread_id": thread_id}, *fields)
+        rows = self._search(self.saver.checkpoints_index, {"thread_id": thread_id}, *fields)
         # Tags are compared whatever their case, and an index is no snapshot.
-        return sorted({Place(_full(ns), id_) for found, ns, id_ in rows if found == thread_id})
+        return sorted(
+            {Place(_restore_empty(ns), id_) for found, ns, id_ in rows if found == thread_id}
+        )
 
     def item(self, thread_id: str, place: Place, there: frozenset[Place]) -> Item | None:
         item = super().item(thread_id, place, there)
@@ -279,7 +280,7 @@ class VendorStore(Store):
             "checkpoint_id": place.checkpoint_id,
         }
         fields = ("$.task_path", "task_id", "idx", "channel", "type", "$.blob")
-        rows = self._found(self.saver.checkpoint_writes_index, at, *fields)
+        rows = self._search(self.saver.checkpoint_writes_index, at, *fields)
         stored = {
             writes_sort_key(path, task_id, int(number)): rest
             for path, task_id, number, *rest in rows
@@ -294,8 +295,8 @@ class VendorStore(Store):
     def _value(self, type_: str, blob: str) -> Any:
         return self.saver.serde.loads_typed((type_, b64decode(blob)))
 
-    def _found(self, index: Any, tags: Mapping[str, str], *fields: str) -> list[list[str]]:
-        """Those fields of all documents that have these tags."""
+    def _search(self, index: Any, tags: Mapping[str, str], *fields: str) -> list[list[str]]:
+        """Return these fields of all documents that have these tags."""
         # Installed with the saver, and slow to import.
         query, filters = import_module("redisvl.query"), import_module("redisvl.query.filter")
         wanted = filters.FilterExpression("*")
@@ -306,11 +307,11 @@ class VendorStore(Store):
         return [[str(each.get(name, "")) for name in fields] for page in pages for each in page]
 
 
-def _full(text: str) -> str:
+def _restore_empty(text: str) -> str:
     return "" if text == "__empty__" else text
 
 
-# Which is for whom
+# Stores by the classes of savers
 
 _STORES: Mapping[str, type[Store]] = {
     "langgraph.checkpoint.memory.InMemorySaver": MemoryStore,
@@ -323,7 +324,7 @@ _STORES: Mapping[str, type[Store]] = {
 
 
 def store(name: str, saver: AnySaver) -> Store:
-    """What a saver can be asked, by its class; nothing has to be imported for that."""
+    """Return the store of a saver, by the name of its class. No other library is imported."""
     if not isinstance(saver, BaseCheckpointSaver):
         raise ConfigError(f"{name} must be a checkpoint saver of LangGraph, not {saver!r:.200}")
     classes = (f"{each.__module__}.{each.__qualname__}" for each in type(saver).__mro__)

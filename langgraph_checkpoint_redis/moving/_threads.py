@@ -1,7 +1,7 @@
-"""Bringing one thread to a saver: what is there already, what is lacking, and whether it is right.
+"""Bring one thread to a saver: find what is missing, copy it, and compare everything.
 
-The thread comes as items that can be read again: a first time to compare what the target has, then
-to copy, and at last to compare all of it. None of these keeps more than one checkpoint in memory.
+The thread comes as items that can be read again: first to compare with the target, then to copy,
+and at last to compare all of it. None of these keeps more than one checkpoint in memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PARENTS = 100  # checkpoints whose shapes are remembered, to say what is new in 
 
 
 def check_target(target: Store) -> None:
-    """Refuse one that would not keep all that it is given."""
+    """Refuse a target that would not keep everything."""
     if isinstance(target.saver, RedisSaver | AsyncRedisSaver):
         admin = Admin(target.saver)
         if admin.keep_last is not None:
@@ -41,14 +41,14 @@ def check_target(target: Store) -> None:
 
 
 def bring(items: Items, target: Store, thread_id: str) -> tuple[Outcome, int]:
-    """Copy a thread, or what is lacking of it, and make sure that the target reads it as it is.
+    """Copy a thread, or its missing part, and check that the target reads the same.
 
     Raises:
         ThreadNotFoundError: There are no items.
         DifferentThreadError: The target has something else under this id, before or afterwards.
     """
     there = frozenset(target.places(thread_id))
-    lacking = _lacking(items, target, thread_id, there) if there else None
+    lacking = _find_lacking(items, target, thread_id, there) if there else None
     if lacking is None or lacking:
         _copy(items, target, thread_id, lacking)
         count = _verify(items, target, thread_id)
@@ -56,10 +56,10 @@ def bring(items: Items, target: Store, thread_id: str) -> tuple[Outcome, int]:
     return "present", len(there)
 
 
-def _lacking(
+def _find_lacking(
     items: Items, target: Store, thread_id: str, there: frozenset[Place]
 ) -> frozenset[Place]:
-    """The checkpoints that the target has not, or not with all their writes."""
+    """Return the checkpoints that the target lacks, or lacks writes of."""
     lacking, seen = set[Place](), set[Place]()
     differs = _Comparison(target, thread_id, there)
     for item in items():
@@ -103,10 +103,10 @@ def _shape(item: Item) -> Shape:
 
 
 def _new_versions(shape: Shape, parent: Shape, *, by_version: bool) -> ChannelVersions:
-    """The versions of channels that have others than in the parent, or a value only here or there.
+    """Return the versions of channels that differ from the parent, or have a value only in one.
 
-    A saver that keeps values by version is not told of a value that is only in the parent: it would
-    forget the one that the parent has.
+    For a saver that keeps values by version, a channel with a value only in the parent is left out:
+    the saver would forget the value of the parent.
     """
     return {
         channel: version
@@ -126,7 +126,7 @@ def _put(item: Item, target: Store, thread_id: str, new_versions: ChannelVersion
     )
     at = config(thread_id, namespace, checkpoint_id)
     for task_id, writes in _by_task(item.writes).items():
-        pairs = [(write.channel, write.value) for write in _numbered(writes)]
+        pairs = [(write.channel, write.value) for write in _order_by_number(writes)]
         target.saver.put_writes(at, pairs, task_id, writes[0].path)
 
 
@@ -137,11 +137,11 @@ def _by_task(writes: Sequence[Write]) -> Mapping[str, Sequence[Write]]:
     return tasks
 
 
-def _numbered(writes: Sequence[Write]) -> Sequence[Write]:
-    """A task's writes such that each has its index as its position.
+def _order_by_number(writes: Sequence[Write]) -> Sequence[Write]:
+    """Return a task's writes in an order in which each has its index as its position.
 
-    Special ones have indexes of their own wherever they are, so they fill the gaps: it was one of
-    them that made a gap.
+    Special writes have fixed indexes at any position, so they fill the gaps: a special write made
+    each gap.
     """
     special = [write for write in writes if write.channel in WRITES_IDX_MAP]
     found: list[Write] = []
@@ -177,24 +177,24 @@ def _name(place: Place) -> str:
     return f"checkpoint {place.checkpoint_id!r}{namespace}"
 
 
-# Only ever for writing, to compare; savers' own may make the same of what is not.
+# Only writes, to compare: the serializers of savers may write the same for different values.
 _COMPARED = JsonPlusSerializer(pickle_fallback=True)
 
 
 class _Comparison:
-    """Says where two checkpoints differ as data, in words; empty if they do not."""
+    """Describes in words where two checkpoints differ as data; empty if they do not."""
 
     def __init__(self, target: Store, thread_id: str, there: frozenset[Place]) -> None:
         self._target, self._thread_id, self._there = target, thread_id, there
 
     def checkpoints(self, one: Item, other: Item) -> str:
-        """Compare all but the writes; a parent that the target has not (yet) cannot be named."""
+        """Compare everything except the writes. The target cannot name a parent that it lacks."""
         parent = Place(one.place.namespace, one.parent_id)
         if other.parent_id != (one.parent_id if parent in self._there else ""):
             return f"{_name(one.place)} has another parent"
         for what, left, right in (
             ("value of channel", _values(one), self._own_values(one, other)),
-            ("metadata", _kept(one.metadata, other.metadata), other.metadata),
+            ("metadata", _without_old_writes(one.metadata, other.metadata), other.metadata),
             ("field", _fields(one), _fields(other)),
         ):
             for key in sorted({*left, *right}):
@@ -203,9 +203,9 @@ class _Comparison:
         return ""
 
     def _own_values(self, one: Item, other: Item) -> Mapping[str, Any]:
-        """The target's values, but for those that only it has, of the checkpoint's parent.
+        """Return the target's values, without values of the parent that only the target has.
 
-        Most savers return the snapshot of a delta channel for as long as its version lasts; those
+        Most savers return the snapshot of a delta channel for as long as its version lasts. Savers
         that keep each checkpoint whole, as LangGraph's for SQLite does, return it once.
         """
         found = _values(other)
@@ -236,7 +236,7 @@ class _Comparison:
         return f"{_name(one.place)} differs in its writes"
 
     def has_writes_of(self, one: Item, other: Item) -> bool:
-        """Whether all writes of one are among the other's."""
+        """Return whether all writes of one are among the other's."""
         left = [*other.writes]
         for write in one.writes:
             found = next((each for each in left if self._same_write(write, each)), None)
@@ -263,7 +263,7 @@ class _Comparison:
 
 
 def plain(serde: SerializerProtocol) -> SerializerProtocol:
-    """A serializer without its encryption, which never makes the same bytes twice."""
+    """Return a serializer without its encryption, which never makes the same bytes twice."""
     return serde.serde if isinstance(serde, EncryptedSerializer) else serde
 
 
@@ -272,12 +272,15 @@ def _values(item: Item) -> Mapping[str, Any]:
 
 
 def _fields(item: Item) -> Mapping[str, Any]:
-    """What a checkpoint has beside its values; some savers add or leave out what is empty."""
+    """Return the fields of a checkpoint without its values and without empty ones.
+
+    Some savers add or omit empty fields.
+    """
     return {
         key: value for key, value in item.checkpoint.items() if key != "channel_values" and value
     }
 
 
-def _kept(metadata: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Metadata but for the `writes` of old LangGraph, which its savers of today leave out."""
+def _without_old_writes(metadata: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return metadata without the `writes` of old LangGraph, which its savers leave out today."""
     return {key: value for key, value in metadata.items() if key != "writes" or key in other}

@@ -14,7 +14,7 @@ from langgraph_checkpoint_redis._runtime.interruptions import raise_interruption
 from langgraph_checkpoint_redis._storage.tree import DIGEST, check_levels, split_digests
 from langgraph_checkpoint_redis._storage.values import Entry, check_chunk
 
-CONTENT = 40  # hexadecimal digits that tell drop.lua the content of a damaged chunk
+CONTENT = 40  # hexadecimal digits of a digest of a damaged chunk, for drop.lua
 
 
 @dataclass(slots=True)

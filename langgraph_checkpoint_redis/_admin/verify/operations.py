@@ -68,8 +68,8 @@ def _trust(
 ) -> Operation[None]:
     """Take back the mark of a thread in which nothing was found, or nothing is left.
 
-    With the mark, each write looks at all chunks that it refers to. Problems besides those of rows
-    count, too: without the mark, a write may refer to a garbage chunk by its name alone.
+    With the mark, each write looks at all chunks that it refers to. Garbage counts, too: without
+    the mark, a write may refer to a garbage chunk by its name alone.
     """
     if found:
         watched_by = yield from _watch(context, thread_id, token)
