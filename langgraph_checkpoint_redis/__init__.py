@@ -5,6 +5,7 @@ from ._version import __version__ as __version__  # first, as it checks what all
 # isort: split
 from ._admin.threads import Stats, ThreadInfo
 from ._admin.verify import Problem
+from ._base import SaverOptions
 from ._core.lease import AsyncLease, Lease
 from ._protocol.confirm import Confirm
 from ._storage.encryption import KeyRing
@@ -65,6 +66,7 @@ __all__ = [
     "RedisSaver",
     "RedisSaverError",
     "RunNeededError",
+    "SaverOptions",
     "Stats",
     "ThreadChangedError",
     "ThreadDeletedError",

@@ -24,42 +24,36 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from copy import copy
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
 )
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis.asyncio import Redis, RedisCluster
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from ._admin.reencrypt import AsyncReencryption
 from ._admin.setup import check_server
 from ._admin.thread_methods import AsyncThreadMethods
 from ._admin.verify import AsyncIntegrity
 from ._admin.walks import start_walk
-from ._base import copy_saver, pickle_state, restore_state
+from ._base import BaseSaver, SaverOptions
 from ._core.arguments import check_strategy, parse_thread_id
 from ._core.driving import Failures
 from ._core.lease import AsyncLease, Holding
 from ._core.listing import Cursor, make_cursor
-from ._core.operations import Operations
-from ._core.options import Options, SaverState, check_serializer, make_state
 from ._embedded.server import EmbeddedServer
-from ._protocol.confirm import Confirm
 from ._protocol.durations import Duration, to_milliseconds
 from ._protocol.requests import Operation, Request
 from ._storage.checks import check_id, check_ids
-from ._storage.compression import Compression
 from ._storage.versions import next_version
 from ._transport.async_ import AsyncLink
-from ._transport.clients import check_client, is_cluster, socket_timeout
+from ._transport.clients import is_cluster
 from ._transport.loops import Connections
 from ._transport.retry import RetryPolicy
 
@@ -67,45 +61,12 @@ T = TypeVar("T")
 
 
 class AsyncRedisSaver(
-    BaseCheckpointSaver[str], AsyncThreadMethods, AsyncIntegrity, AsyncReencryption
+    BaseSaver[Redis | RedisCluster], AsyncThreadMethods, AsyncIntegrity, AsyncReencryption
 ):
     """Keeps the checkpoints of LangGraph graphs in Redis, for graphs that are awaited.
 
     Any number of tasks, event loops and threads may share one saver, and any number of savers one
     server. Plain Redis 6.2 or newer is enough, or Valkey, single or as a cluster.
-
-    Args:
-        redis: A URL (`redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://`)
-            or a client: `redis.asyncio.Redis`, `redis.asyncio.RedisCluster`, or those of valkey-py.
-            A client works in one event loop only, a URL in any.
-        prefix: What all keys begin with; savers with different prefixes share nothing.
-        serde: The serializer of values, metadata and checkpoints; LangGraph's own by default.
-        keep_last: How many checkpoints of each namespace to keep, the newest; 1 is enough to go on
-            with a conversation, to interrupt and to resume. Without it, all are kept.
-        compression: How to store pieces of 256 bytes and more: `"zlib"`, or `"zstd"` (an extra).
-            What is stored already is readable whatever this says.
-        ttl: Seconds, or a timedelta, after which a thread that nobody writes to expires, with all
-            that it has; or LangGraph's own `{"default_ttl": minutes, "refresh_on_read": bool}`.
-        refresh_on_read: Whether reading a thread by `aget_tuple` counts as its use, too.
-        tombstone: Seconds, or a timedelta, after `adelete_thread` for which runs that began before
-            it are refused with `ThreadDeletedError`.
-        on_conflict: What a checkpoint does whose namespace has moved on past its parent: `"fork"`,
-            as in LangGraph's own savers, or `"error"` for `ConflictError`. A run that goes back in
-            time, or goes on from a checkpoint that it names by its id, always forks.
-        confirm: What writes wait for before their call returns: `Confirm(disk=True, replicas=1)`,
-            or a dictionary of its attributes; otherwise that the server has it in memory. Of a
-            single run, `config["configurable"]["confirm"]` says it, `False` for nothing.
-        allow_plaintext: With an encrypting `serde`, whether to read what was stored without it, as
-            long as there is any; otherwise that is an `UnencryptedError`.
-        on_clock_skew: What to do with a checkpoint whose id, a time, sorts before its parent's, as
-            the clock of this machine is more than a day behind: `"warn"` with `ClockWarning`
-            and store it, or `"error"` for `ClockError`. Smaller differences are made up for.
-
-    Raises:
-        ConfigError: `redis` is neither; `serde` is no serializer; `prefix` is empty, or has braces
-            or NUL characters in it; `keep_last` is less than 1; `compression`, `on_conflict` or
-            `on_clock_skew` is not one of the allowed values; a time is not above 0.
-        MissingLibraryError: The library for `compression` is not installed.
 
     All methods raise `ConfigError` for a bad argument, before anything is sent; what the server and
     the connection raise, as the client raises it; and, when reading, `CorruptThreadError` and
@@ -113,44 +74,16 @@ class AsyncRedisSaver(
     thread that has a running event loop.
     """
 
-    def __init__(
-        self,
-        redis: str | Redis | RedisCluster,
-        *,
-        prefix: str = "lg",
-        serde: SerializerProtocol | None = None,
-        keep_last: int | None = None,
-        compression: Compression | None = None,
-        ttl: Duration | Mapping[str, Any] | None = None,
-        refresh_on_read: bool | None = None,
-        tombstone: Duration | None = None,
-        on_conflict: Literal["fork", "error"] = "fork",
-        confirm: Confirm | Mapping[str, Any] | None = None,
-        allow_plaintext: bool = False,
-        on_clock_skew: Literal["warn", "error"] = "warn",
-    ) -> None:
-        """Nothing is sent before the first call, and no event loop is needed."""
-        super().__init__(serde=check_serializer(serde))
-        redis = check_client(redis, asynchronous=True)
-        self._redis = redis
-        self._connections = Connections(redis)
-        options = Options.checked(
-            keep_last=keep_last,
-            compression=compression,
-            ttl=ttl,
-            refresh_on_read=refresh_on_read,
-            tombstone=tombstone,
-            on_conflict=on_conflict,
-            confirm=confirm,
-            socket_timeout=socket_timeout(redis),
-            allow_plaintext=allow_plaintext,
-            on_clock_skew=on_clock_skew,
-        )
-        self._shared: SaverState = make_state(prefix, options, is_cluster=is_cluster(redis))
+    _is_asynchronous = True
+
+    def _connect(self) -> None:
+        self._connections = Connections(self._redis)
 
     @classmethod
     @asynccontextmanager
-    async def from_conn_string(cls, url: str, **options: Any) -> AsyncIterator[AsyncRedisSaver]:
+    async def from_conn_string(
+        cls, url: str, **options: Unpack[SaverOptions]
+    ) -> AsyncIterator[Self]:
         """A saver that is closed when the block ends; `options` are the constructor's."""
         saver = cls(url, **options)
         try:
@@ -161,8 +94,8 @@ class AsyncRedisSaver(
     @classmethod
     @asynccontextmanager
     async def embedded(
-        cls, path: str | os.PathLike[str], **options: Any
-    ) -> AsyncIterator[AsyncRedisSaver]:
+        cls, path: str | os.PathLike[str], **options: Unpack[SaverOptions]
+    ) -> AsyncIterator[Self]:
         """A saver on a server that this package runs itself and keeps in a directory.
 
         Everything as with `RedisSaver.embedded`, and with the same server in the same directory.
@@ -191,29 +124,7 @@ class AsyncRedisSaver(
         """Close the connections, if the saver was made from a URL."""
         await self._connections.close()
 
-    # Copies
-
-    def __copy__(self) -> Self:
-        """Return a saver that shares connections and memory with this one."""
-        return copy_saver(self, {})
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """The same: also a deep copy is a saver on the same server."""
-        return copy_saver(self, memo, deeply=True)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what makes a saver of another process: no connections, and no memory."""
-        return pickle_state(self)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(restore_state(state))
-        self._connections = Connections(self._redis)
-
     # Driving operations
-
-    @property
-    def _operations(self) -> Operations:
-        return Operations(self._shared.messages.remembered_by(self.serde), self._shared)
 
     async def _run(
         self, operation: Operation[T], ask: Callable[[Request], Awaitable[Any]] | None = None

@@ -15,128 +15,60 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from itertools import chain
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
 )
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis import Redis, RedisCluster
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from ._admin.reencrypt import Reencryption
 from ._admin.setup import check_server
 from ._admin.thread_methods import ThreadMethods
 from ._admin.verify import Integrity
 from ._admin.walks import start_walk
-from ._base import copy_saver, pickle_state, restore_state
+from ._base import BaseSaver, SaverOptions
 from ._core.arguments import check_strategy, parse_thread_id
 from ._core.driving import Failures
 from ._core.lease import Holding, Lease
 from ._core.listing import Cursor, make_cursor
-from ._core.operations import Operations
-from ._core.options import Options, SaverState, check_serializer, make_state
 from ._embedded.server import EmbeddedServer
-from ._protocol.confirm import Confirm
 from ._protocol.durations import Duration, to_milliseconds
 from ._protocol.requests import Operation, Request
 from ._storage.checks import check_id, check_ids
-from ._storage.compression import Compression
 from ._storage.versions import next_version
-from ._transport.clients import check_client, is_cluster, socket_timeout
+from ._transport.clients import is_cluster
 from ._transport.retry import RetryPolicy
 from ._transport.sync import make_link
 
 T = TypeVar("T")
 
 
-class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryption):
+class RedisSaver(BaseSaver[Redis | RedisCluster], ThreadMethods, Integrity, Reencryption):
     """Keeps the checkpoints of LangGraph graphs in Redis.
 
     Any number of threads and tasks may share one saver, and any number of savers one server. Plain
     Redis 6.2 or newer is enough, or Valkey, single or as a cluster.
-
-    Args:
-        redis: A URL (`redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://`)
-            or a client: `redis.Redis`, `redis.RedisCluster`, or those of valkey-py.
-        prefix: What all keys begin with; savers with different prefixes share nothing.
-        serde: The serializer of values, metadata and checkpoints; LangGraph's own by default.
-        keep_last: How many checkpoints of each namespace to keep, the newest; 1 is enough to go on
-            with a conversation, to interrupt and to resume. Without it, all are kept.
-        compression: How to store pieces of 256 bytes and more: `"zlib"`, or `"zstd"` (an extra).
-            What is stored already is readable whatever this says.
-        ttl: Seconds, or a timedelta, after which a thread that nobody writes to expires, with all
-            that it has; or LangGraph's own `{"default_ttl": minutes, "refresh_on_read": bool}`.
-        refresh_on_read: Whether reading a thread by `get_tuple` counts as its use, too.
-        tombstone: Seconds, or a timedelta, after `delete_thread` for which runs that began before
-            it are refused with `ThreadDeletedError`.
-        on_conflict: What a checkpoint does whose namespace has moved on past its parent: `"fork"`,
-            as in LangGraph's own savers, or `"error"` for `ConflictError`. A run that goes back in
-            time, or goes on from a checkpoint that it names by its id, always forks.
-        confirm: What writes wait for before their call returns: `Confirm(disk=True, replicas=1)`,
-            or a dictionary of its attributes; otherwise that the server has it in memory. Of a
-            single run, `config["configurable"]["confirm"]` says it, `False` for nothing.
-        allow_plaintext: With an encrypting `serde`, whether to read what was stored without it, as
-            long as there is any; otherwise that is an `UnencryptedError`.
-        on_clock_skew: What to do with a checkpoint whose id, a time, sorts before its parent's, as
-            the clock of this machine is more than a day behind: `"warn"` with `ClockWarning`
-            and store it, or `"error"` for `ClockError`. Smaller differences are made up for.
-
-    Raises:
-        ConfigError: `redis` is neither; `serde` is no serializer; `prefix` is empty, or has braces
-            or NUL characters in it; `keep_last` is less than 1; `compression`, `on_conflict` or
-            `on_clock_skew` is not one of the allowed values; a time is not above 0.
-        MissingLibraryError: The library for `compression` is not installed.
 
     All methods raise `ConfigError` for a bad argument, before anything is sent; what the server and
     the connection raise, as the client raises it; and, when reading, `CorruptThreadError` and
     `UnknownFormatError` for what cannot be read.
     """
 
-    def __init__(
-        self,
-        redis: str | Redis | RedisCluster,
-        *,
-        prefix: str = "lg",
-        serde: SerializerProtocol | None = None,
-        keep_last: int | None = None,
-        compression: Compression | None = None,
-        ttl: Duration | Mapping[str, Any] | None = None,
-        refresh_on_read: bool | None = None,
-        tombstone: Duration | None = None,
-        on_conflict: Literal["fork", "error"] = "fork",
-        confirm: Confirm | Mapping[str, Any] | None = None,
-        allow_plaintext: bool = False,
-        on_clock_skew: Literal["warn", "error"] = "warn",
-    ) -> None:
-        """Nothing is sent before the first call."""
-        super().__init__(serde=check_serializer(serde))
-        redis = check_client(redis, asynchronous=False)
-        self._redis = redis
-        self._link = make_link(redis)
-        options = Options.checked(
-            keep_last=keep_last,
-            compression=compression,
-            ttl=ttl,
-            refresh_on_read=refresh_on_read,
-            tombstone=tombstone,
-            on_conflict=on_conflict,
-            confirm=confirm,
-            socket_timeout=socket_timeout(redis),
-            allow_plaintext=allow_plaintext,
-            on_clock_skew=on_clock_skew,
-        )
-        self._shared: SaverState = make_state(prefix, options, is_cluster=is_cluster(redis))
+    _is_asynchronous = False
+
+    def _connect(self) -> None:
+        self._link = make_link(self._redis)
 
     @classmethod
     @contextmanager
-    def from_conn_string(cls, url: str, **options: Any) -> Iterator[RedisSaver]:
+    def from_conn_string(cls, url: str, **options: Unpack[SaverOptions]) -> Iterator[Self]:
         """A saver that is closed when the block ends; `options` are the constructor's."""
         saver = cls(url, **options)
         try:
@@ -146,7 +78,9 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
 
     @classmethod
     @contextmanager
-    def embedded(cls, path: str | os.PathLike[str], **options: Any) -> Iterator[RedisSaver]:
+    def embedded(
+        cls, path: str | os.PathLike[str], **options: Unpack[SaverOptions]
+    ) -> Iterator[Self]:
         """A saver on a server that this package runs itself and keeps in a directory.
 
         It is for one machine: all processes of a user that name the same directory share the
@@ -185,29 +119,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         """Close the connections, if the saver was made from a URL."""
         self._link.close()
 
-    # Copies
-
-    def __copy__(self) -> Self:
-        """Return a saver that shares connections and memory with this one."""
-        return copy_saver(self, {})
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """The same: also a deep copy is a saver on the same server."""
-        return copy_saver(self, memo, deeply=True)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what makes a saver of another process: no connections, and no memory."""
-        return pickle_state(self)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(restore_state(state))
-        self._link = make_link(self._redis)
-
     # Driving operations
-
-    @property
-    def _operations(self) -> Operations:
-        return Operations(self._shared.messages.remembered_by(self.serde), self._shared)
 
     def _run(self, operation: Operation[T], ask: Callable[[Request], Any] | None = None) -> T:
         """Drive an operation; `ask` is how, with patience by default."""
