@@ -6,7 +6,8 @@ from ._version import __version__ as __version__  # first, as it checks what all
 from ._admin.threads import Stats, ThreadInfo
 from ._admin.verify import Problem
 from ._base import SaverOptions
-from ._core.lease import AsyncLease, Lease
+from ._core._async.lease import AsyncLease
+from ._core._sync.lease import Lease
 from ._protocol.confirm import Confirm
 from ._storage.encryption import KeyRing
 from .aio import AsyncRedisSaver

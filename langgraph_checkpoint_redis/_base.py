@@ -7,7 +7,7 @@ with what they mean, and as `SaverOptions`. A test compares the two.
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypedDict, TypeVar, cast
@@ -31,8 +31,7 @@ Constructor = TypeVar("Constructor", bound=Callable[..., None])
 SaverType = TypeVar("SaverType")
 
 # What copies in a process share, and what another process makes for itself.
-_SHARED = ("_redis", "_link", "_connections", "_shared", "serde")
-_CONNECTED = ("_link", "_connections")
+_SHARED = ("_redis", "_connections", "_shared", "serde")
 
 
 class SaverOptions(TypedDict, total=False):
@@ -77,7 +76,7 @@ def _names_checked(constructor: Constructor) -> Constructor:
     return cast("Constructor", construct)
 
 
-class BaseSaver(BaseCheckpointSaver[str], ABC, Generic[Client]):
+class BaseSaver(BaseCheckpointSaver[str], Generic[Client], metaclass=ABCMeta):
     """What does not depend on how a saver waits for the server."""
 
     _is_asynchronous: ClassVar[bool]
@@ -208,7 +207,7 @@ def pickle_state(saver: Any) -> dict[str, Any]:
             "connections belong to this process: make the saver from a URL, or make another one "
             "in the other process"
         )
-    state = {name: value for name, value in vars(saver).items() if name not in _CONNECTED}
+    state = {name: value for name, value in vars(saver).items() if name != "_connections"}
     known: SaverState = state["_shared"]
     state["_shared"] = make_state(known.keyspace.prefix, known.options, is_cluster=known.is_cluster)
     state["serde"] = _pack_serde(state["serde"])

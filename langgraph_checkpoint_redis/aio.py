@@ -1,10 +1,8 @@
-"""`AsyncRedisSaver`: the same as `RedisSaver`, awaited.
+"""`AsyncRedisSaver`: a line or two for each method, and the loop that drives operations.
 
-It may be made anywhere, outside of an event loop too. Made from a URL it has a client for each
-event loop that uses it, so that a closed loop before, or another in another thread, does no harm.
-
-The synchronous names work from any thread that has no running event loop: they hand the awaited
-twin to the loop that uses the saver. That is what nodes and tools without `async` need.
+`_core/operations.py` decides what each method asks of the server and how it reads the replies.
+`_transport/loops.py` has the connections, `_admin/_async/methods.py` the methods for operators, and
+`_twins/sync_names.py` the names of the other half.
 """
 
 from __future__ import annotations
@@ -17,8 +15,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Coroutine,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -37,41 +33,41 @@ from langgraph.checkpoint.base import (
 from redis.asyncio import Redis, RedisCluster
 from typing_extensions import Self, Unpack
 
-from ._admin.reencrypt import AsyncReencryption
+from ._admin._async.methods import AsyncAdminMethods
 from ._admin.setup import check_server
-from ._admin.thread_methods import AsyncThreadMethods
-from ._admin.verify import AsyncIntegrity
 from ._admin.walks import start_walk
 from ._base import BaseSaver, SaverOptions
+from ._core._async.lease import AsyncLease
 from ._core.arguments import check_strategy, parse_thread_id
 from ._core.driving import Failures
-from ._core.lease import AsyncLease, Holding
+from ._core.lease import Holding
 from ._core.listing import Cursor, make_cursor
 from ._embedded.server import EmbeddedServer
 from ._protocol.durations import Duration, to_milliseconds
 from ._protocol.requests import Operation, Request
 from ._storage.checks import check_id, check_ids
 from ._storage.versions import next_version
-from ._transport.async_ import AsyncLink
+from ._transport._async.link import AsyncLink
 from ._transport.clients import is_cluster
 from ._transport.loops import Connections
 from ._transport.retry import RetryPolicy
+from ._twins.sync_names import SyncNames
 
 T = TypeVar("T")
 
 
-class AsyncRedisSaver(
-    BaseSaver[Redis | RedisCluster], AsyncThreadMethods, AsyncIntegrity, AsyncReencryption
-):
-    """Keeps the checkpoints of LangGraph graphs in Redis, for graphs that are awaited.
+class AsyncRedisSaver(BaseSaver[Redis | RedisCluster], SyncNames, AsyncAdminMethods):
+    """Stores the checkpoints of LangGraph graphs in Redis, for graphs that are awaited.
 
-    Any number of tasks, event loops and threads may share one saver, and any number of savers one
-    server. Plain Redis 6.2 or newer is enough, or Valkey, single or as a cluster.
+    Any number of tasks, event loops and threads may share one saver, and any number of savers
+    one server. Plain Redis 6.2 or newer is enough, or Valkey, single or as a cluster.
 
-    All methods raise `ConfigError` for a bad argument, before anything is sent; what the server and
-    the connection raise, as the client raises it; and, when reading, `CorruptThreadError` and
-    `UnknownFormatError` for what cannot be read. The synchronous ones raise `EventLoopError` in a
-    thread that has a running event loop.
+    All methods raise `ConfigError` for a bad argument, before anything is sent. They raise errors
+    of the server and of the connection as the client raises them. Methods that read raise
+    `CorruptThreadError` and `UnknownFormatError` for what cannot be read.
+
+    The synchronous methods are for threads without an event loop. Where one is running, they raise
+    `EventLoopError`.
     """
 
     _is_asynchronous = True
@@ -84,7 +80,7 @@ class AsyncRedisSaver(
     async def from_conn_string(
         cls, url: str, **options: Unpack[SaverOptions]
     ) -> AsyncIterator[Self]:
-        """A saver that is closed when the block ends; `options` are the constructor's."""
+        """Open a saver, and close it when the block ends; `options` are the constructor's."""
         saver = cls(url, **options)
         try:
             yield saver
@@ -96,9 +92,19 @@ class AsyncRedisSaver(
     async def embedded(
         cls, path: str | os.PathLike[str], **options: Unpack[SaverOptions]
     ) -> AsyncIterator[Self]:
-        """A saver on a server that this package runs itself and keeps in a directory.
+        """Open a saver on a server that this package runs and keeps in a directory.
 
-        Everything as with `RedisSaver.embedded`, and with the same server in the same directory.
+        It is for one machine: all processes of a user that name the same directory share the
+        server, which starts with the first of them and ends with the last. Both kinds of savers can
+        share it. What was stored stays in the directory, also if power fails.
+
+        Args:
+            path: The directory; it is made if it is not there. Use a local disk, not a network's.
+            **options: The constructor's.
+
+        Raises:
+            MissingLibraryError: There is no server: `langgraph-checkpoint-redis-core[embedded]`.
+            EmbeddedServerError: It does not start, and says why; or this is Windows.
         """
         server = await asyncio.to_thread(EmbeddedServer, path)
         try:
@@ -143,7 +149,7 @@ class AsyncRedisSaver(
         patience, link, handled = None, None, sys.exc_info()[1]
         while True:
             try:
-                link = await self._connections.here()  # another one, if it was closed meanwhile
+                link = await self._connections.here()  # it may have been closed meanwhile
                 return await link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
                 patience = patience or self._patience(request.name, link, handled)
@@ -154,11 +160,11 @@ class AsyncRedisSaver(
         self, what: str, link: AsyncLink | None, handled: BaseException | None
     ) -> RetryPolicy:
         was_reached = self._connections.were_reached_by(link)
-        return RetryPolicy(self._connections.redis, what, was_reached=was_reached, handled=handled)
+        return RetryPolicy(self._redis, what, was_reached=was_reached, handled=handled)
 
     async def _thread_pages(self) -> AsyncIterator[Sequence[str]]:
         """All threads, each once, a page at a time."""
-        walking = start_walk(self._shared.keyspace, is_cluster=is_cluster(self._connections.redis))
+        walking = start_walk(self._shared.keyspace, is_cluster=is_cluster(self._redis))
         patience, link = None, None
         while True:
             handled = sys.exc_info()[1]
@@ -176,10 +182,6 @@ class AsyncRedisSaver(
             yield page
             if walking.pause:
                 await asyncio.sleep(walking.pause)
-
-    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine, waited for from a thread without a running event loop."""
-        return self._connections.wait(coroutine)
 
     # LangGraph's interface
 
@@ -354,9 +356,9 @@ class AsyncRedisSaver(
     def alease(self, thread_id: str, *, ttl: Duration = 60) -> AsyncLease:
         """Be the only one to write to a thread in an `async with` block, and in what it starts.
 
-        Each write renews the lease, as does an awaited call of what the block is given. Once it has
-        ended, because there was neither for too long, writes raise `LeaseLostError`; while it
-        lasts, those of others raise `ThreadLeasedError`.
+        Each write renews the lease, and so does `await lease()`. Once it has ended, because there
+        was neither for too long, writes raise `LeaseLostError`; while it lasts, those of others
+        raise `ThreadLeasedError`.
 
         A generator that a web framework steps through, and what another task or thread goes on
         with, need `AsyncLease.config` or `AsyncLease.saver`.
@@ -378,80 +380,3 @@ class AsyncRedisSaver(
         saver = copy(self)
         saver._shared = self._shared.with_token(lease)  # noqa: SLF001 - a copy of this one
         return saver
-
-    # The same for threads without an event loop
-
-    def setup(self) -> None:
-        """`asetup` from another thread than the event loop's."""
-        self._wait(self.asetup())
-
-    def close(self) -> None:
-        """`aclose` from another thread than the event loop's."""
-        self._wait(self.aclose())
-
-    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """`aget_tuple` from another thread than the event loop's."""
-        return self._wait(self.aget_tuple(config))
-
-    def list(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> Iterator[CheckpointTuple]:
-        """`alist` from another thread than the event loop's."""
-        tuples = self.alist(config, filter=filter, before=before, limit=limit)
-        while (found := self._wait(_next(tuples))) is not None:
-            yield found
-
-    def put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """`aput` from another thread than the event loop's."""
-        return self._wait(self.aput(config, checkpoint, metadata, new_versions))
-
-    def put_writes(
-        self,
-        config: RunnableConfig,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str = "",
-    ) -> None:
-        """`aput_writes` from another thread than the event loop's."""
-        self._wait(self.aput_writes(config, writes, task_id, task_path))
-
-    def delete_thread(self, thread_id: str) -> None:
-        """`adelete_thread` from another thread than the event loop's."""
-        self._wait(self.adelete_thread(thread_id))
-
-    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """`adelete_for_runs` from another thread than the event loop's."""
-        self._wait(self.adelete_for_runs(run_ids))
-
-    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """`acopy_thread` from another thread than the event loop's."""
-        self._wait(self.acopy_thread(source_thread_id, target_thread_id))
-
-    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """`aprune` from another thread than the event loop's."""
-        self._wait(self.aprune(thread_ids, strategy=strategy))
-
-    def get_delta_channel_history(
-        self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
-        """`aget_delta_channel_history` from another thread than the event loop's."""
-        return self._wait(self.aget_delta_channel_history(config=config, channels=channels))
-
-
-async def _only(item: T) -> AsyncIterator[T]:
-    yield item
-
-
-async def _next(items: AsyncIterator[T]) -> T | None:
-    return await anext(items, None)

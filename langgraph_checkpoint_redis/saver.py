@@ -1,20 +1,22 @@
-"""`RedisSaver`: a line or two per method, and what drives operations over a synchronous client.
+# Derived from aio.py by tools/derive_sync.py.
+# Change the source and run `make derive`.
 
-The asynchronous names work too, each by calling its synchronous twin in a thread, so that a graph
-compiled with this saver can be awaited as well.
+"""`RedisSaver`: a line or two for each method, and the loop that drives operations.
+
+`_core/operations.py` decides what each method asks of the server and how it reads the replies.
+`_transport/sync.py` has the connections, `_admin/_sync/methods.py` the methods for operators, and
+`_twins/async_names.py` the names of the other half.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from itertools import chain
 from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -28,48 +30,51 @@ from langgraph.checkpoint.base import (
 from redis import Redis, RedisCluster
 from typing_extensions import Self, Unpack
 
-from ._admin.reencrypt import Reencryption
+from ._admin._sync.methods import AdminMethods
 from ._admin.setup import check_server
-from ._admin.thread_methods import ThreadMethods
-from ._admin.verify import Integrity
 from ._admin.walks import start_walk
 from ._base import BaseSaver, SaverOptions
+from ._core._sync.lease import Lease
 from ._core.arguments import check_strategy, parse_thread_id
 from ._core.driving import Failures
-from ._core.lease import Holding, Lease
+from ._core.lease import Holding
 from ._core.listing import Cursor, make_cursor
 from ._embedded.server import EmbeddedServer
 from ._protocol.durations import Duration, to_milliseconds
 from ._protocol.requests import Operation, Request
 from ._storage.checks import check_id, check_ids
 from ._storage.versions import next_version
+from ._transport._sync.link import Link
 from ._transport.clients import is_cluster
 from ._transport.retry import RetryPolicy
-from ._transport.sync import make_link
+from ._transport.sync import Connections
+from ._twins.async_names import AsyncNames
 
 T = TypeVar("T")
 
 
-class RedisSaver(BaseSaver[Redis | RedisCluster], ThreadMethods, Integrity, Reencryption):
-    """Keeps the checkpoints of LangGraph graphs in Redis.
+class RedisSaver(BaseSaver[Redis | RedisCluster], AsyncNames, AdminMethods):
+    """Stores the checkpoints of LangGraph graphs in Redis.
 
-    Any number of threads and tasks may share one saver, and any number of savers one server. Plain
-    Redis 6.2 or newer is enough, or Valkey, single or as a cluster.
+    Any number of threads and tasks may share one saver, and any number of savers
+    one server. Plain Redis 6.2 or newer is enough, or Valkey, single or as a cluster.
 
-    All methods raise `ConfigError` for a bad argument, before anything is sent; what the server and
-    the connection raise, as the client raises it; and, when reading, `CorruptThreadError` and
-    `UnknownFormatError` for what cannot be read.
+    All methods raise `ConfigError` for a bad argument, before anything is sent. They raise errors
+    of the server and of the connection as the client raises them. Methods that read raise
+    `CorruptThreadError` and `UnknownFormatError` for what cannot be read.
+
+    The asynchronous methods call the synchronous ones in worker threads.
     """
 
     _is_asynchronous = False
 
     def _connect(self) -> None:
-        self._link = make_link(self._redis)
+        self._connections = Connections(self._redis)
 
     @classmethod
     @contextmanager
     def from_conn_string(cls, url: str, **options: Unpack[SaverOptions]) -> Iterator[Self]:
-        """A saver that is closed when the block ends; `options` are the constructor's."""
+        """Open a saver, and close it when the block ends; `options` are the constructor's."""
         saver = cls(url, **options)
         try:
             yield saver
@@ -81,14 +86,14 @@ class RedisSaver(BaseSaver[Redis | RedisCluster], ThreadMethods, Integrity, Reen
     def embedded(
         cls, path: str | os.PathLike[str], **options: Unpack[SaverOptions]
     ) -> Iterator[Self]:
-        """A saver on a server that this package runs itself and keeps in a directory.
+        """Open a saver on a server that this package runs and keeps in a directory.
 
         It is for one machine: all processes of a user that name the same directory share the
-        server, which starts with the first of them and ends with the last. What was stored stays
-        in the directory, also if power fails.
+        server, which starts with the first of them and ends with the last. Both kinds of savers can
+        share it. What was stored stays in the directory, also if power fails.
 
         Args:
-            path: The directory; it is made if it is not there. A local disk, not a network's.
+            path: The directory; it is made if it is not there. Use a local disk, not a network's.
             **options: The constructor's.
 
         Raises:
@@ -117,7 +122,7 @@ class RedisSaver(BaseSaver[Redis | RedisCluster], ThreadMethods, Integrity, Reen
 
     def close(self) -> None:
         """Close the connections, if the saver was made from a URL."""
-        self._link.close()
+        self._connections.close()
 
     # Driving operations
 
@@ -133,29 +138,32 @@ class RedisSaver(BaseSaver[Redis | RedisCluster], ThreadMethods, Integrity, Reen
             reply = ask(request)
 
     def _reply(self, request: Request) -> Any:
-        patience, handled = None, sys.exc_info()[1]
+        patience, link, handled = None, None, sys.exc_info()[1]
         while True:
             try:
-                return self._link.reply(request)
+                link = self._connections.here()  # it may have been closed meanwhile
+                return link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
-                patience = patience or self._patience(request.name, handled)
+                patience = patience or self._patience(request.name, link, handled)
                 time.sleep(patience.pause(error))
                 request = request.again()
 
-    def _patience(self, what: str, handled: BaseException | None) -> RetryPolicy:
-        return RetryPolicy(self._redis, what, was_reached=self._link.was_reached, handled=handled)
+    def _patience(self, what: str, link: Link | None, handled: BaseException | None) -> RetryPolicy:
+        was_reached = self._connections.were_reached_by(link)
+        return RetryPolicy(self._redis, what, was_reached=was_reached, handled=handled)
 
     def _thread_pages(self) -> Iterator[Sequence[str]]:
         """All threads, each once, a page at a time."""
         walking = start_walk(self._shared.keyspace, is_cluster=is_cluster(self._redis))
-        patience = None
+        patience, link = None, None
         while True:
             handled = sys.exc_info()[1]
             try:
-                page = self._run(walking.page(), self._link.reply)
+                link = self._connections.here()
+                page = self._run(walking.page(), link.reply)
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
                 if not walking.failed():
-                    patience = patience or self._patience("SCAN", handled)
+                    patience = patience or self._patience("SCAN", link, handled)
                     time.sleep(patience.pause(error))
                 continue
             if page is None:
@@ -193,10 +201,11 @@ class RedisSaver(BaseSaver[Redis | RedisCluster], ThreadMethods, Integrity, Reen
         """
         place = make_cursor(config, filter, before, limit)
         if config:
-            yield from self._listed(parse_thread_id(config), place)
+            for found in self._listed(parse_thread_id(config), place):
+                yield found
             return
         failures = Failures()
-        for thread_id in chain.from_iterable(self._thread_pages() if place.more else ()):
+        for thread_id in self._thread_ids(place):
             try:
                 for found in self._listed(thread_id, place):
                     place = place.with_one_less()
@@ -206,6 +215,12 @@ class RedisSaver(BaseSaver[Redis | RedisCluster], ThreadMethods, Integrity, Reen
             if not place.more:
                 break
         failures.check()
+
+    def _thread_ids(self, place: Cursor) -> Iterator[str]:
+        """All threads, if anything is to be listed."""
+        if place.more:
+            for page in self._thread_pages():
+                yield from page
 
     def _listed(self, thread_id: str, position: Cursor) -> Iterator[CheckpointTuple]:
         """The checkpoints of one thread."""
@@ -329,9 +344,9 @@ class RedisSaver(BaseSaver[Redis | RedisCluster], ThreadMethods, Integrity, Reen
     def lease(self, thread_id: str, *, ttl: Duration = 60) -> Lease:
         """Be the only one to write to a thread in a `with` block, and in what it starts.
 
-        Each write renews the lease, as does a call of what the block is given. Once it has ended,
-        because there was neither for too long, writes raise `LeaseLostError`; while it lasts, those
-        of others raise `ThreadLeasedError`.
+        Each write renews the lease, and so does `lease()`. Once it has ended, because there
+        was neither for too long, writes raise `LeaseLostError`; while it lasts, those of others
+        raise `ThreadLeasedError`.
 
         A generator that a web framework steps through, and what another task or thread goes on
         with, need `Lease.config` or `Lease.saver`.
@@ -353,66 +368,3 @@ class RedisSaver(BaseSaver[Redis | RedisCluster], ThreadMethods, Integrity, Reen
         saver = copy(self)
         saver._shared = self._shared.with_token(lease)  # noqa: SLF001 - a copy of this one
         return saver
-
-    # The same, awaited
-
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """`get_tuple` in a thread."""
-        return await asyncio.to_thread(self.get_tuple, config)
-
-    async def alist(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[CheckpointTuple]:
-        """`list` in a thread."""
-        tuples = self.list(config, filter=filter, before=before, limit=limit)
-        while (found := await asyncio.to_thread(next, tuples, None)) is not None:
-            yield found
-
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """`put` in a thread."""
-        return await asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions)
-
-    async def aput_writes(
-        self,
-        config: RunnableConfig,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str = "",
-    ) -> None:
-        """`put_writes` in a thread."""
-        await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
-
-    async def adelete_thread(self, thread_id: str) -> None:
-        """`delete_thread` in a thread."""
-        await asyncio.to_thread(self.delete_thread, thread_id)
-
-    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """`delete_for_runs` in a thread."""
-        await asyncio.to_thread(self.delete_for_runs, run_ids)
-
-    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """`copy_thread` in a thread."""
-        await asyncio.to_thread(self.copy_thread, source_thread_id, target_thread_id)
-
-    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """`prune` in a thread."""
-        await asyncio.to_thread(self.prune, thread_ids, strategy=strategy)
-
-    async def aget_delta_channel_history(
-        self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
-        """`get_delta_channel_history` in a thread."""
-        return await asyncio.to_thread(
-            self.get_delta_channel_history, config=config, channels=channels
-        )

@@ -23,6 +23,7 @@ ROOMS: dict[str, set[str]] = {
     "_transport": {"_runtime", "_protocol", "_scripts", "_version", "errors"},
     "_embedded": {"_runtime", "_transport", "errors"},
     "_admin": {"_runtime", "_storage", "_protocol", "_scripts", "_core", "_transport", "errors"},
+    "_twins": {"_admin", "_transport"},
 }
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
 
@@ -74,6 +75,15 @@ def test_every_room_has_a_rule() -> None:
     """A new package would import whatever it likes."""
     rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert rooms == {*ROOMS, "moving", "cli"}
+
+
+@pytest.mark.parametrize(("half", "other"), [("_async", "_sync"), ("_sync", "_async")])
+def test_a_half_does_without_the_other(half: str, other: str) -> None:
+    """A synchronous saver would import, and wait for, what belongs to an event loop."""
+    for path in ROOT.glob(f"*/{half}/*.py"):
+        tree = ast.parse(path.read_text())
+        modules = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+        assert not [module for module in modules if other in module.split(".")], path
 
 
 @pytest.mark.parametrize("room", ["_storage", "_serde"])

@@ -66,12 +66,12 @@ def read(saver: RedisSaver, config: RunnableConfig, meanwhile: Callable[[], Any]
     operation = saver._operations.get_tuple(config)
     request = next(operation)
     assert isinstance(request, Call)
-    request = operation.send(saver._link.reply(request))
+    request = operation.send(saver._connections.link.reply(request))
     assert isinstance(request, Commands)
     meanwhile()
     try:
         while True:
-            request = operation.send(saver._link.reply(request))
+            request = operation.send(saver._connections.link.reply(request))
     except StopIteration as done:
         return done.value
 
@@ -88,7 +88,7 @@ def test_a_script_reads_a_bounded_number_of_chunks(client: redis.Redis, prefix: 
     ):
         request = next(operation)
         assert isinstance(request, Call)
-        _, _, truncated, digests, _ = reader._link.reply(request)
+        _, _, truncated, digests, _ = reader._connections.link.reply(request)
         assert truncated
         assert sum(map(len, digests)) <= 2000 * 16
 

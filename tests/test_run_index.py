@@ -126,7 +126,7 @@ class World:
         self.keys = [key for name in THREADS for key in self.keyspace.thread(name)]
         self.keys += [self.keyspace.copy_mark(name) for name in THREADS]
         self.keys += [self.keyspace.run(run) for run in RUNS]
-        self.link = RedisSaver(client, prefix=prefix)._link
+        self.link = RedisSaver(client, prefix=prefix)._connections.link
         self.tokens: Iterator[str] = iter(())
         monkeypatch.setattr(run_index, "_new_token", lambda: next(self.tokens))
 
@@ -404,7 +404,7 @@ def test_a_thread_with_a_time_costs_no_more_requests(
     operation = raw_saver._operations.put(
         generate_config("a"), CHECKPOINTS[0], generate_metadata(run_id=RUN), {}
     )
-    link, reply = RedisSaver(client, prefix=prefix)._link, None
+    link, reply = RedisSaver(client, prefix=prefix)._connections.link, None
     try:
         while True:
             request: Any = operation.send(reply)
@@ -546,7 +546,7 @@ def test_a_removal_that_broke_off_is_noticed_and_ended(
     put(saver, 0)
     put(saver, 1, "other")
     operation = raw_saver._operations.delete_runs("a", [RUN])
-    RedisSaver(client, prefix=prefix)._link.reply(next(operation))
+    RedisSaver(client, prefix=prefix)._connections.link.reply(next(operation))
     (problem,) = saver.verify("a")
     assert (problem.kind, problem.key) == ("garbage", Keyspace(prefix).run(RUN).decode())
     assert saver.repair("a") == [problem]

@@ -195,7 +195,9 @@ class Journal:
     def found(self) -> set[Place]:
         """What is there, after making sure that it reads as it must, by a saver that is new."""
         places = set()
-        fresh = RedisSaver(self.saver._link.client, prefix=self.saver._shared.keyspace.prefix)
+        fresh = RedisSaver(
+            self.saver._connections.link.client, prefix=self.saver._shared.keyspace.prefix
+        )
         for found in fresh.list(HERE):
             configurable = found.config["configurable"]
             place = configurable["checkpoint_ns"], configurable["checkpoint_id"]

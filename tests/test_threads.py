@@ -370,7 +370,10 @@ USES: dict[str, Callable[[RedisSaver], object]] = {
         config("a", "", FIRST), [(INTERRUPT, "really?")], "asks"
     ),
     "a short thread": lambda saver: put(
-        RedisSaver(saver._link.client, prefix=saver._shared.keyspace.prefix, keep_last=1), "a"
+        RedisSaver(
+            saver._connections.link.client, prefix=saver._shared.keyspace.prefix, keep_last=1
+        ),
+        "a",
     ),
     "one for another": lambda saver: [
         *map(saver.delete_for_runs, [["run"]]),

@@ -6,14 +6,12 @@ are replaced one by one, each in one script, so that it may run beside the traff
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar, cast
 
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from langgraph_checkpoint_redis._core.driving import AsyncDriver, Driver
 from langgraph_checkpoint_redis._core.operations import Operations
 from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
 from langgraph_checkpoint_redis._scripts.calls import DELETE_RUNS, REWRITE, SCAN
@@ -35,7 +33,7 @@ Entry = list[Any]
 Again = Callable[[bytes, bytes], tuple[str, bytes]]
 
 
-class _ReencryptionOperations(Operations):
+class ReencryptionOperations(Operations):
     """Encrypting a thread anew."""
 
     __slots__ = ()
@@ -175,50 +173,3 @@ class _Row(NamedTuple):
             return pack([*head, renewed(channels)]) + pack(tail)
         [[format_, *groups]] = parts
         return pack([format_, *[[path, *renewed(flat)] for path, *flat in groups]])
-
-
-# Methods
-
-
-class Reencryption(Driver):
-    """The method of the synchronous saver, and its awaited name."""
-
-    def reencrypt(self, thread_id: str) -> None:
-        """Encrypt all of a thread with the key that is used now.
-
-        With `allow_plaintext=True`, what was stored without encryption as well. Nothing is
-        deserialized, and all stays as it is; it may be interrupted, and be repeated.
-
-        Raises:
-            ConfigError: The saver's `serde` is not an `EncryptedSerializer`.
-            CorruptThreadError: Something is damaged, or encrypted with a key that is not here.
-            UnencryptedError: Something is not encrypted.
-            ThreadLeasedError: Another has the lease of the thread.
-        """
-        self._run(_ReencryptionOperations(self.serde, self._shared).reencrypt(thread_id))
-
-    async def areencrypt(self, thread_id: str) -> None:
-        """`reencrypt` in a thread."""
-        await asyncio.to_thread(self.reencrypt, thread_id)
-
-
-class AsyncReencryption(AsyncDriver):
-    """The method of the asynchronous saver, and its synchronous name."""
-
-    async def areencrypt(self, thread_id: str) -> None:
-        """Encrypt all of a thread with the key that is used now.
-
-        With `allow_plaintext=True`, what was stored without encryption as well. Nothing is
-        deserialized, and all stays as it is; it may be interrupted, and be repeated.
-
-        Raises:
-            ConfigError: The saver's `serde` is not an `EncryptedSerializer`.
-            CorruptThreadError: Something is damaged, or encrypted with a key that is not here.
-            UnencryptedError: Something is not encrypted.
-            ThreadLeasedError: Another has the lease of the thread.
-        """
-        await self._run(_ReencryptionOperations(self.serde, self._shared).reencrypt(thread_id))
-
-    def reencrypt(self, thread_id: str) -> None:
-        """`areencrypt` from another thread than the event loop's."""
-        self._wait(self.areencrypt(thread_id))

@@ -11,7 +11,6 @@ that merely a wrong key was tried on.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ from hashlib import sha1
 from secrets import token_bytes
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from langgraph_checkpoint_redis._core.driving import AsyncDriver, Driver
 from langgraph_checkpoint_redis._core.operations import Operations
 from langgraph_checkpoint_redis._core.run_index import Trouble
 from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
@@ -400,7 +398,7 @@ class _Look:
 # Operations
 
 
-class _IntegrityOperations(Operations):
+class IntegrityOperations(Operations):
     """Looking for damage, and removing it."""
 
     __slots__ = ()
@@ -625,90 +623,3 @@ def _of_index(trouble: Trouble) -> Problem:
     """What is wrong between a thread and the index of a run, as a problem of the thread."""
     kind: Kind = "unindexed" if trouble.is_lost else "garbage"
     return Problem(kind, "", "", trouble.key.decode(), trouble.reason)
-
-
-# Methods
-
-
-class Integrity(Driver):
-    """The methods of the synchronous saver, and their awaited names."""
-
-    @property
-    def _checking(self) -> _IntegrityOperations:
-        return _IntegrityOperations(self.serde, self._shared)
-
-    def verify(self, thread_id: str) -> list[Problem]:
-        """Everything that is wrong with what is stored of a thread; empty if all is well.
-
-        The whole thread is read, in calls that each look at a bounded part of it; so it may run
-        beside the traffic. The serializer is not called.
-
-        Raises:
-            UnknownFormatError: A part of it was written by a newer version of this package.
-        """
-        return self._run(self._checking.verify(thread_id))
-
-    def repair(self, thread_id: str) -> list[Problem]:
-        """Remove what is lost or garbage, as `verify` tells it, index runs that are unindexed.
-
-        A checkpoint that lacks something goes with its writes; of damaged writes, all that the task
-        wrote on top of the checkpoint, so that it runs again. May be repeated, and be interrupted.
-
-        Returns:
-            What was removed or mended.
-
-        Raises:
-            ThreadLeasedError: Another has the lease of the thread.
-            UnknownFormatError: As `verify`.
-        """
-        return self._run(self._checking.repair(thread_id))
-
-    async def averify(self, thread_id: str) -> list[Problem]:
-        """`verify` in a thread."""
-        return await asyncio.to_thread(self.verify, thread_id)
-
-    async def arepair(self, thread_id: str) -> list[Problem]:
-        """`repair` in a thread."""
-        return await asyncio.to_thread(self.repair, thread_id)
-
-
-class AsyncIntegrity(AsyncDriver):
-    """The methods of the asynchronous saver, and their synchronous names."""
-
-    @property
-    def _checking(self) -> _IntegrityOperations:
-        return _IntegrityOperations(self.serde, self._shared)
-
-    async def averify(self, thread_id: str) -> list[Problem]:
-        """Everything that is wrong with what is stored of a thread; empty if all is well.
-
-        The whole thread is read, in calls that each look at a bounded part of it; so it may run
-        beside the traffic. The serializer is not called.
-
-        Raises:
-            UnknownFormatError: A part of it was written by a newer version of this package.
-        """
-        return await self._run(self._checking.verify(thread_id))
-
-    async def arepair(self, thread_id: str) -> list[Problem]:
-        """Remove what is lost or garbage, as `averify` tells it, index runs that are unindexed.
-
-        A checkpoint that lacks something goes with its writes; of damaged writes, all that the task
-        wrote on top of the checkpoint, so that it runs again. May be repeated, and be interrupted.
-
-        Returns:
-            What was removed or mended.
-
-        Raises:
-            ThreadLeasedError: Another has the lease of the thread.
-            UnknownFormatError: As `averify`.
-        """
-        return await self._run(self._checking.repair(thread_id))
-
-    def verify(self, thread_id: str) -> list[Problem]:
-        """`averify` from another thread than the event loop's."""
-        return self._wait(self.averify(thread_id))
-
-    def repair(self, thread_id: str) -> list[Problem]:
-        """`arepair` from another thread than the event loop's."""
-        return self._wait(self.arepair(thread_id))

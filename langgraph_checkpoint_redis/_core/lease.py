@@ -9,22 +9,19 @@ other contexts: a generator has the context of the code that steps through it.
 
 from __future__ import annotations
 
-import asyncio
 import warnings
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from secrets import token_bytes
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
-from langgraph_checkpoint_redis.errors import ConfigError, UnconfirmedError
+from langgraph_checkpoint_redis.errors import ConfigError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from langgraph_checkpoint_redis._protocol.requests import Operation
     from langgraph_checkpoint_redis.aio import AsyncRedisSaver
     from langgraph_checkpoint_redis.saver import RedisSaver
@@ -40,7 +37,6 @@ S = TypeVar("S", "RedisSaver", "AsyncRedisSaver")
 _held: ContextVar[Mapping[tuple[int, str], Holding]] = ContextVar(
     "held", default=MappingProxyType({})
 )
-_being_given_back: set[asyncio.Task[None]] = set()  # event loops keep weak references only
 
 
 class Holding:
@@ -104,8 +100,8 @@ def shown_by(config: Mapping[str, Any], name: str) -> bytes:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class _Lease(Generic[S]):
-    """What leases of both savers have.
+class BaseLease(Generic[S]):
+    """What the leases of both savers have.
 
     `bound` makes a copy of the saver that shows a token; `block` is how a block begins.
     """
@@ -169,121 +165,8 @@ class _Lease(Generic[S]):
         return self.operations.give_back_lease(self.thread_id, self._token)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Lease(_Lease["RedisSaver"]):
-    """A lease of a thread, as `with saver.lease(...)` gives it. Call it to renew the lease."""
-
-    block = "with saver.lease"
-    run: Callable[[Operation[None]], None]
-
-    def __call__(self) -> None:
-        """Let the lease last for its whole `ttl` from now.
-
-        Raises:
-            LeaseLostError: It has ended.
-        """
-        self.run(self._renewing())
-
-    def __enter__(self) -> Self:
-        """Take the lease.
-
-        Raises:
-            ThreadLeasedError: Another has it.
-        """
-        try:
-            self.run(self._taking())
-        except UnconfirmedError:
-            self.run(self._giving_back())
-            raise
-        except Exception:
-            raise
-        except BaseException:  # Ctrl-C, say: the server may have given the lease already
-            self.run(self._giving_back())
-            raise
-        self.holding.enter()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Give the lease back."""
-        self.holding.leave()
-        try:
-            self.run(self._giving_back())
-        except Exception as failure:
-            if error is None:
-                raise
-            _note(error, failure)
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class AsyncLease(_Lease["AsyncRedisSaver"]):
-    """A lease of a thread, as `async with saver.alease(...)` gives it.
-
-    Await a call of it to renew the lease.
-    """
-
-    block = "async with saver.alease"
-    run: Callable[[Operation[None]], Coroutine[Any, Any, None]]
-
-    async def __call__(self) -> None:
-        """Let the lease last for its whole `ttl` from now.
-
-        Raises:
-            LeaseLostError: It has ended.
-        """
-        await self.run(self._renewing())
-
-    async def __aenter__(self) -> Self:
-        """Take the lease.
-
-        Raises:
-            ThreadLeasedError: Another has it.
-        """
-        try:
-            await self.run(self._taking())
-        except UnconfirmedError:
-            await self._give_back()
-            raise
-        except Exception:
-            raise
-        except BaseException:  # cancelled: the server may have given the lease already
-            await self._give_back()
-            raise
-        self.holding.enter()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Give the lease back."""
-        self.holding.leave()
-        try:
-            await self._give_back()
-        except Exception as failure:
-            if error is None:
-                raise
-            _note(error, failure)
-
-    async def _give_back(self) -> None:
-        """Give the lease back in a task of its own, which goes on if this one is cancelled.
-
-        A web framework cancels a request whose client has gone in every `await` until it ends.
-        """
-        task = asyncio.create_task(self.run(self._giving_back()))
-        _being_given_back.add(task)
-        task.add_done_callback(_being_given_back.discard)
-        await asyncio.shield(task)
-
-
-def _note(error: BaseException, failure: Exception) -> None:
-    """Tell with the error of a block that its lease could not be given back either."""
+def note_failure(error: BaseException, failure: Exception) -> None:
+    """Say with the error of a block that its lease was not given back either."""
     if hasattr(error, "add_note"):  # not in Python 3.10
         error.add_note(
             f"The lease was not given back, and ends by itself: {type(failure).__name__}: {failure}"
