@@ -20,7 +20,7 @@ OLDEST_TESTS := $(addprefix tests/test_,graphs.py messages.py conformance.py err
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-long test-faults test-moving test-servers test-clients test-containers
-.PHONY: simulate simulate-long simulate-mutations test-oldest test-newest lint check format bench bench-quick release-check docs picture
+.PHONY: simulate simulate-long simulate-mutations test-oldest test-newest lint check derive format bench bench-quick release-check docs picture
 .PHONY: docs-serve notebook clean
 
 help: ## list the commands
@@ -80,12 +80,16 @@ test-moving: ## run the tests that move threads between all savers, on their ser
 	@$(MAKE) VENV=.venv-bench .venv-bench/.bench .venv-bench/.test
 	.venv-bench/bin/pytest -m others $(ARGS) tests/test_moving_others.py
 
-lint: $(VENV)/.test ## check style and types
+lint: $(VENV)/.test ## check style, types, and that derived files are up to date
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python -m tools.derive_sync --check
 
 check: lint test ## everything that a change must pass
+
+derive: $(VENV)/.test ## derive the synchronous half of the package from the asynchronous one
+	$(BIN)/python -m tools.derive_sync
 
 format: $(VENV)/.test ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix

@@ -5,7 +5,9 @@ from ._version import __version__ as __version__  # first, as it checks what all
 # isort: split
 from ._admin.threads import Stats, ThreadInfo
 from ._admin.verify import Problem
-from ._core.lease import AsyncLease, Lease
+from ._base import SaverOptions
+from ._core._async.lease import AsyncLease
+from ._core._sync.lease import Lease
 from ._protocol.confirm import Confirm
 from ._storage.encryption import KeyRing
 from .aio import AsyncRedisSaver
@@ -65,6 +67,7 @@ __all__ = [
     "RedisSaver",
     "RedisSaverError",
     "RunNeededError",
+    "SaverOptions",
     "Stats",
     "ThreadChangedError",
     "ThreadDeletedError",

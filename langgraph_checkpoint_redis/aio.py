@@ -1,10 +1,8 @@
-"""`AsyncRedisSaver`: the same as `RedisSaver`, awaited.
+"""`AsyncRedisSaver`: a line or two for each method, and the loop that drives operations.
 
-It may be made anywhere, outside of an event loop too. Made from a URL it has a client for each
-event loop that uses it, so that a closed loop before, or another in another thread, does no harm.
-
-The synchronous names work from any thread that has no running event loop: they hand the awaited
-twin to the loop that uses the saver. That is what nodes and tools without `async` need.
+`_core` decides what each method asks of the server and how it reads the replies.
+`_transport/loops.py` has the connections, `_admin/_async/methods.py` the methods for operators, and
+`_twins/sync_names.py` the names of the other half.
 """
 
 from __future__ import annotations
@@ -17,141 +15,73 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Coroutine,
-    Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import asynccontextmanager
 from copy import copy
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
 )
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis.asyncio import Redis, RedisCluster
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
-from ._admin.reencrypt import AsyncReencryption
+from ._admin._async.methods import AsyncAdminMethods
 from ._admin.setup import check_server
-from ._admin.thread_methods import AsyncThreadMethods
-from ._admin.verify import AsyncIntegrity
 from ._admin.walks import start_walk
-from ._base import copy_saver, pickle_state, restore_state
+from ._base import BaseSaver, SaverOptions
+from ._core import copying, expiry, reading, removing, writing
+from ._core._async.lease import AsyncLease
 from ._core.arguments import check_strategy, parse_thread_id
 from ._core.driving import Failures
-from ._core.lease import AsyncLease, Holding
+from ._core.holding import Holding
 from ._core.listing import Cursor, make_cursor
-from ._core.operations import Operations
-from ._core.options import Options, SaverState, check_serializer, make_state
 from ._embedded.server import EmbeddedServer
-from ._protocol.confirm import Confirm
 from ._protocol.durations import Duration, to_milliseconds
 from ._protocol.requests import Operation, Request
 from ._storage.checks import check_id, check_ids
-from ._storage.compression import Compression
 from ._storage.versions import next_version
-from ._transport.async_ import AsyncLink
-from ._transport.clients import check_client, is_cluster, socket_timeout
+from ._transport._async.link import AsyncLink
+from ._transport.clients import is_cluster
 from ._transport.loops import Connections
 from ._transport.retry import RetryPolicy
+from ._twins.sync_names import SyncNames
 
 T = TypeVar("T")
 
 
-class AsyncRedisSaver(
-    BaseCheckpointSaver[str], AsyncThreadMethods, AsyncIntegrity, AsyncReencryption
-):
-    """Keeps the checkpoints of LangGraph graphs in Redis, for graphs that are awaited.
+class AsyncRedisSaver(BaseSaver[Redis | RedisCluster], SyncNames, AsyncAdminMethods):
+    """Stores the checkpoints of LangGraph graphs in Redis, for graphs that are awaited.
 
-    Any number of tasks, event loops and threads may share one saver, and any number of savers one
-    server. Plain Redis 6.2 or newer is enough, or Valkey, single or as a cluster.
+    Any number of tasks, event loops and threads may share one saver, and any number of savers
+    one server. Plain Redis 6.2 or newer is enough, or Valkey, single or as a cluster.
 
-    Args:
-        redis: A URL (`redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://`)
-            or a client: `redis.asyncio.Redis`, `redis.asyncio.RedisCluster`, or those of valkey-py.
-            A client works in one event loop only, a URL in any.
-        prefix: What all keys begin with; savers with different prefixes share nothing.
-        serde: The serializer of values, metadata and checkpoints; LangGraph's own by default.
-        keep_last: How many checkpoints of each namespace to keep, the newest; 1 is enough to go on
-            with a conversation, to interrupt and to resume. Without it, all are kept.
-        compression: How to store pieces of 256 bytes and more: `"zlib"`, or `"zstd"` (an extra).
-            What is stored already is readable whatever this says.
-        ttl: Seconds, or a timedelta, after which a thread that nobody writes to expires, with all
-            that it has; or LangGraph's own `{"default_ttl": minutes, "refresh_on_read": bool}`.
-        refresh_on_read: Whether reading a thread by `aget_tuple` counts as its use, too.
-        tombstone: Seconds, or a timedelta, after `adelete_thread` for which runs that began before
-            it are refused with `ThreadDeletedError`.
-        on_conflict: What a checkpoint does whose namespace has moved on past its parent: `"fork"`,
-            as in LangGraph's own savers, or `"error"` for `ConflictError`. A run that goes back in
-            time, or goes on from a checkpoint that it names by its id, always forks.
-        confirm: What writes wait for before their call returns: `Confirm(disk=True, replicas=1)`,
-            or a dictionary of its attributes; otherwise that the server has it in memory. Of a
-            single run, `config["configurable"]["confirm"]` says it, `False` for nothing.
-        allow_plaintext: With an encrypting `serde`, whether to read what was stored without it, as
-            long as there is any; otherwise that is an `UnencryptedError`.
-        on_clock_skew: What to do with a checkpoint whose id, a time, sorts before its parent's, as
-            the clock of this machine is more than a day behind: `"warn"` with `ClockWarning`
-            and store it, or `"error"` for `ClockError`. Smaller differences are made up for.
+    All methods raise `ConfigError` for a bad argument, before anything is sent. They raise errors
+    of the server and of the connection as the client raises them. Methods that read raise
+    `CorruptThreadError` and `UnknownFormatError` for what cannot be read.
 
-    Raises:
-        ConfigError: `redis` is neither; `serde` is no serializer; `prefix` is empty, or has braces
-            or NUL characters in it; `keep_last` is less than 1; `compression`, `on_conflict` or
-            `on_clock_skew` is not one of the allowed values; a time is not above 0.
-        MissingLibraryError: The library for `compression` is not installed.
-
-    All methods raise `ConfigError` for a bad argument, before anything is sent; what the server and
-    the connection raise, as the client raises it; and, when reading, `CorruptThreadError` and
-    `UnknownFormatError` for what cannot be read. The synchronous ones raise `EventLoopError` in a
-    thread that has a running event loop.
+    The synchronous methods are for threads without an event loop. Where one is running, they raise
+    `EventLoopError`.
     """
 
-    def __init__(
-        self,
-        redis: str | Redis | RedisCluster,
-        *,
-        prefix: str = "lg",
-        serde: SerializerProtocol | None = None,
-        keep_last: int | None = None,
-        compression: Compression | None = None,
-        ttl: Duration | Mapping[str, Any] | None = None,
-        refresh_on_read: bool | None = None,
-        tombstone: Duration | None = None,
-        on_conflict: Literal["fork", "error"] = "fork",
-        confirm: Confirm | Mapping[str, Any] | None = None,
-        allow_plaintext: bool = False,
-        on_clock_skew: Literal["warn", "error"] = "warn",
-    ) -> None:
-        """Nothing is sent before the first call, and no event loop is needed."""
-        super().__init__(serde=check_serializer(serde))
-        redis = check_client(redis, asynchronous=True)
-        self._redis = redis
-        self._connections = Connections(redis)
-        options = Options.checked(
-            keep_last=keep_last,
-            compression=compression,
-            ttl=ttl,
-            refresh_on_read=refresh_on_read,
-            tombstone=tombstone,
-            on_conflict=on_conflict,
-            confirm=confirm,
-            socket_timeout=socket_timeout(redis),
-            allow_plaintext=allow_plaintext,
-            on_clock_skew=on_clock_skew,
-        )
-        self._shared: SaverState = make_state(prefix, options, is_cluster=is_cluster(redis))
+    _is_asynchronous = True
+
+    def _connect(self) -> None:
+        self._connections = Connections(self._redis)
 
     @classmethod
     @asynccontextmanager
-    async def from_conn_string(cls, url: str, **options: Any) -> AsyncIterator[AsyncRedisSaver]:
-        """A saver that is closed when the block ends; `options` are the constructor's."""
+    async def from_conn_string(
+        cls, url: str, **options: Unpack[SaverOptions]
+    ) -> AsyncIterator[Self]:
+        """Open a saver, and close it when the block ends; `options` are the constructor's."""
         saver = cls(url, **options)
         try:
             yield saver
@@ -161,11 +91,21 @@ class AsyncRedisSaver(
     @classmethod
     @asynccontextmanager
     async def embedded(
-        cls, path: str | os.PathLike[str], **options: Any
-    ) -> AsyncIterator[AsyncRedisSaver]:
-        """A saver on a server that this package runs itself and keeps in a directory.
+        cls, path: str | os.PathLike[str], **options: Unpack[SaverOptions]
+    ) -> AsyncIterator[Self]:
+        """Open a saver on a server that this package runs and keeps in a directory.
 
-        Everything as with `RedisSaver.embedded`, and with the same server in the same directory.
+        It is for one machine: all processes of a user that name the same directory share the
+        server, which starts with the first of them and ends with the last. Both kinds of savers can
+        share it. What was stored stays in the directory, also if power fails.
+
+        Args:
+            path: The directory; it is made if it is not there. Use a local disk, not a network's.
+            **options: The constructor's.
+
+        Raises:
+            MissingLibraryError: There is no server: `langgraph-checkpoint-redis-core[embedded]`.
+            EmbeddedServerError: It does not start, and says why; or this is Windows.
         """
         server = await asyncio.to_thread(EmbeddedServer, path)
         try:
@@ -191,29 +131,7 @@ class AsyncRedisSaver(
         """Close the connections, if the saver was made from a URL."""
         await self._connections.close()
 
-    # Copies
-
-    def __copy__(self) -> Self:
-        """Return a saver that shares connections and memory with this one."""
-        return copy_saver(self, {})
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """The same: also a deep copy is a saver on the same server."""
-        return copy_saver(self, memo, deeply=True)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what makes a saver of another process: no connections, and no memory."""
-        return pickle_state(self)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(restore_state(state))
-        self._connections = Connections(self._redis)
-
     # Driving operations
-
-    @property
-    def _operations(self) -> Operations:
-        return Operations(self._shared.messages.remembered_by(self.serde), self._shared)
 
     async def _run(
         self, operation: Operation[T], ask: Callable[[Request], Awaitable[Any]] | None = None
@@ -232,7 +150,7 @@ class AsyncRedisSaver(
         patience, link, handled = None, None, sys.exc_info()[1]
         while True:
             try:
-                link = await self._connections.here()  # another one, if it was closed meanwhile
+                link = await self._connections.here()  # it may have been closed meanwhile
                 return await link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
                 patience = patience or self._patience(request.name, link, handled)
@@ -243,11 +161,11 @@ class AsyncRedisSaver(
         self, what: str, link: AsyncLink | None, handled: BaseException | None
     ) -> RetryPolicy:
         was_reached = self._connections.were_reached_by(link)
-        return RetryPolicy(self._connections.redis, what, was_reached=was_reached, handled=handled)
+        return RetryPolicy(self._redis, what, was_reached=was_reached, handled=handled)
 
     async def _thread_pages(self) -> AsyncIterator[Sequence[str]]:
         """All threads, each once, a page at a time."""
-        walking = start_walk(self._shared.keyspace, is_cluster=is_cluster(self._connections.redis))
+        walking = start_walk(self._shared.keyspace, is_cluster=is_cluster(self._redis))
         patience, link = None, None
         while True:
             handled = sys.exc_info()[1]
@@ -266,15 +184,11 @@ class AsyncRedisSaver(
             if walking.pause:
                 await asyncio.sleep(walking.pause)
 
-    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine, waited for from a thread without a running event loop."""
-        return self._connections.wait(coroutine)
-
     # LangGraph's interface
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that `config` names, or the latest; `None` if there is none."""
-        return await self._run(self._operations.get_tuple(config))
+        return await self._run(reading.get_tuple(self._context, config))
 
     async def alist(
         self,
@@ -323,7 +237,7 @@ class AsyncRedisSaver(
     async def _listed(self, thread_id: str, position: Cursor) -> AsyncIterator[CheckpointTuple]:
         """The checkpoints of one thread."""
         while position.more:
-            page = await self._run(self._operations.page(thread_id, position))
+            page = await self._run(reading.read_page(self._context, thread_id, position))
             for found in page.tuples:
                 yield found
             position = page.cursor
@@ -336,7 +250,9 @@ class AsyncRedisSaver(
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint, replacing one of the same id; `config` names its parent."""
-        return await self._run(self._operations.put(config, checkpoint, metadata, new_versions))
+        return await self._run(
+            writing.put(self._context, config, checkpoint, metadata, new_versions)
+        )
 
     async def aput_writes(
         self,
@@ -350,11 +266,11 @@ class AsyncRedisSaver(
         A write that is there already stays as it is, but for the special ones (errors, interrupts,
         resumes), which are replaced.
         """
-        await self._run(self._operations.put_writes(config, writes, task_id, task_path))
+        await self._run(writing.put_writes(self._context, config, writes, task_id, task_path))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete all that is stored of a thread."""
-        await self._run(self._operations.delete_thread(thread_id))
+        await self._run(removing.delete_thread(self._context, thread_id))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints whose metadata has one of these run ids, with their writes.
@@ -366,9 +282,9 @@ class AsyncRedisSaver(
                 are done.
         """
         failures = Failures()
-        threads = await self._run(self._operations.threads_of_runs(run_ids))
+        threads = await self._run(removing.threads_of_runs(self._context, run_ids))
         for thread_id, runs in threads.items():
-            deleted = await self._outcome(self._operations.delete_runs(thread_id, runs))
+            deleted = await self._outcome(removing.delete_runs(self._context, thread_id, runs))
             if isinstance(deleted, Exception):
                 failures.add(thread_id, deleted)
         failures.check_named(len(threads))
@@ -385,7 +301,7 @@ class AsyncRedisSaver(
             ThreadLeasedError: Another has the lease of the target.
             ThreadChangedError: The source is large, and was written to each time that it was read.
         """
-        await self._run(self._operations.copy_thread(source_thread_id, target_thread_id))
+        await self._run(copying.copy_thread(self._context, source_thread_id, target_thread_id))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Delete what threads no longer need.
@@ -401,7 +317,7 @@ class AsyncRedisSaver(
         strategy, failures = check_strategy(strategy), Failures()
         thread_ids = check_ids("thread_ids", thread_ids)
         for thread_id in thread_ids:
-            pruned = await self._outcome(self._operations.prune(thread_id, strategy))
+            pruned = await self._outcome(removing.prune(self._context, thread_id, strategy))
             if isinstance(pruned, Exception):
                 failures.add(thread_id, pruned)
         failures.check_named(len(thread_ids))
@@ -410,7 +326,7 @@ class AsyncRedisSaver(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """What delta channels wrote, oldest first, since the last stored value of each."""
-        return await self._run(self._operations.get_delta_channel_history(config, channels))
+        return await self._run(reading.get_delta_channel_history(self._context, config, channels))
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The version after `current`: text in LangGraph's own format, or a number for a number."""
@@ -430,22 +346,22 @@ class AsyncRedisSaver(
         Raises:
             ThreadNotFoundError: There is no such thread.
         """
-        await self._run(self._operations.set_ttl(thread_id, ttl))
+        await self._run(expiry.set_ttl(self._context, thread_id, ttl))
 
     async def apin(self, thread_id: str) -> None:
         """Let a thread live for ever; raises what `aset_ttl` does."""
-        await self._run(self._operations.pin(thread_id))
+        await self._run(expiry.pin(self._context, thread_id))
 
     async def aunpin(self, thread_id: str) -> None:
         """Let a thread expire again, as savers say; raises what `aset_ttl` does."""
-        await self._run(self._operations.set_ttl(thread_id, None))
+        await self._run(expiry.set_ttl(self._context, thread_id, None))
 
     def alease(self, thread_id: str, *, ttl: Duration = 60) -> AsyncLease:
         """Be the only one to write to a thread in an `async with` block, and in what it starts.
 
-        Each write renews the lease, as does an awaited call of what the block is given. Once it has
-        ended, because there was neither for too long, writes raise `LeaseLostError`; while it
-        lasts, those of others raise `ThreadLeasedError`.
+        Each write renews the lease, and so does `await lease()`. Once it has ended, because there
+        was neither for too long, writes raise `LeaseLostError`; while it lasts, those of others
+        raise `ThreadLeasedError`.
 
         A generator that a web framework steps through, and what another task or thread goes on
         with, need `AsyncLease.config` or `AsyncLease.saver`.
@@ -460,87 +376,10 @@ class AsyncRedisSaver(
         thread_id = check_id("thread_id", thread_id)
         span = to_milliseconds("ttl", ttl)
         holding = Holding(self._shared.caches, self._shared.lease_name(thread_id))
-        return AsyncLease(thread_id, span, holding, self._operations, self._showing, self._run)
+        return AsyncLease(thread_id, span, holding, self._context, self._showing, self._run)
 
     def _showing(self, lease: Holding) -> AsyncRedisSaver:
         """Return a copy of this saver that shows the token of a lease."""
         saver = copy(self)
         saver._shared = self._shared.with_token(lease)  # noqa: SLF001 - a copy of this one
         return saver
-
-    # The same for threads without an event loop
-
-    def setup(self) -> None:
-        """`asetup` from another thread than the event loop's."""
-        self._wait(self.asetup())
-
-    def close(self) -> None:
-        """`aclose` from another thread than the event loop's."""
-        self._wait(self.aclose())
-
-    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """`aget_tuple` from another thread than the event loop's."""
-        return self._wait(self.aget_tuple(config))
-
-    def list(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> Iterator[CheckpointTuple]:
-        """`alist` from another thread than the event loop's."""
-        tuples = self.alist(config, filter=filter, before=before, limit=limit)
-        while (found := self._wait(_next(tuples))) is not None:
-            yield found
-
-    def put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """`aput` from another thread than the event loop's."""
-        return self._wait(self.aput(config, checkpoint, metadata, new_versions))
-
-    def put_writes(
-        self,
-        config: RunnableConfig,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str = "",
-    ) -> None:
-        """`aput_writes` from another thread than the event loop's."""
-        self._wait(self.aput_writes(config, writes, task_id, task_path))
-
-    def delete_thread(self, thread_id: str) -> None:
-        """`adelete_thread` from another thread than the event loop's."""
-        self._wait(self.adelete_thread(thread_id))
-
-    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """`adelete_for_runs` from another thread than the event loop's."""
-        self._wait(self.adelete_for_runs(run_ids))
-
-    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """`acopy_thread` from another thread than the event loop's."""
-        self._wait(self.acopy_thread(source_thread_id, target_thread_id))
-
-    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """`aprune` from another thread than the event loop's."""
-        self._wait(self.aprune(thread_ids, strategy=strategy))
-
-    def get_delta_channel_history(
-        self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
-        """`aget_delta_channel_history` from another thread than the event loop's."""
-        return self._wait(self.aget_delta_channel_history(config=config, channels=channels))
-
-
-async def _only(item: T) -> AsyncIterator[T]:
-    yield item
-
-
-async def _next(items: AsyncIterator[T]) -> T | None:
-    return await anext(items, None)

@@ -1,143 +1,81 @@
-"""`RedisSaver`: a line or two per method, and what drives operations over a synchronous client.
+# Derived from aio.py by tools/derive_sync.py.
+# Change the source and run `make derive`.
 
-The asynchronous names work too, each by calling its synchronous twin in a thread, so that a graph
-compiled with this saver can be awaited as well.
+"""`RedisSaver`: a line or two for each method, and the loop that drives operations.
+
+`_core` decides what each method asks of the server and how it reads the replies.
+`_transport/sync.py` has the connections, `_admin/_sync/methods.py` the methods for operators, and
+`_twins/async_names.py` the names of the other half.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from itertools import chain
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
 )
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from redis import Redis, RedisCluster
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
-from ._admin.reencrypt import Reencryption
+from ._admin._sync.methods import AdminMethods
 from ._admin.setup import check_server
-from ._admin.thread_methods import ThreadMethods
-from ._admin.verify import Integrity
 from ._admin.walks import start_walk
-from ._base import copy_saver, pickle_state, restore_state
+from ._base import BaseSaver, SaverOptions
+from ._core import copying, expiry, reading, removing, writing
+from ._core._sync.lease import Lease
 from ._core.arguments import check_strategy, parse_thread_id
 from ._core.driving import Failures
-from ._core.lease import Holding, Lease
+from ._core.holding import Holding
 from ._core.listing import Cursor, make_cursor
-from ._core.operations import Operations
-from ._core.options import Options, SaverState, check_serializer, make_state
 from ._embedded.server import EmbeddedServer
-from ._protocol.confirm import Confirm
 from ._protocol.durations import Duration, to_milliseconds
 from ._protocol.requests import Operation, Request
 from ._storage.checks import check_id, check_ids
-from ._storage.compression import Compression
 from ._storage.versions import next_version
-from ._transport.clients import check_client, is_cluster, socket_timeout
+from ._transport._sync.link import Link
+from ._transport.clients import is_cluster
 from ._transport.retry import RetryPolicy
-from ._transport.sync import make_link
+from ._transport.sync import Connections
+from ._twins.async_names import AsyncNames
 
 T = TypeVar("T")
 
 
-class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryption):
-    """Keeps the checkpoints of LangGraph graphs in Redis.
+class RedisSaver(BaseSaver[Redis | RedisCluster], AsyncNames, AdminMethods):
+    """Stores the checkpoints of LangGraph graphs in Redis.
 
-    Any number of threads and tasks may share one saver, and any number of savers one server. Plain
-    Redis 6.2 or newer is enough, or Valkey, single or as a cluster.
+    Any number of threads and tasks may share one saver, and any number of savers
+    one server. Plain Redis 6.2 or newer is enough, or Valkey, single or as a cluster.
 
-    Args:
-        redis: A URL (`redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://`)
-            or a client: `redis.Redis`, `redis.RedisCluster`, or those of valkey-py.
-        prefix: What all keys begin with; savers with different prefixes share nothing.
-        serde: The serializer of values, metadata and checkpoints; LangGraph's own by default.
-        keep_last: How many checkpoints of each namespace to keep, the newest; 1 is enough to go on
-            with a conversation, to interrupt and to resume. Without it, all are kept.
-        compression: How to store pieces of 256 bytes and more: `"zlib"`, or `"zstd"` (an extra).
-            What is stored already is readable whatever this says.
-        ttl: Seconds, or a timedelta, after which a thread that nobody writes to expires, with all
-            that it has; or LangGraph's own `{"default_ttl": minutes, "refresh_on_read": bool}`.
-        refresh_on_read: Whether reading a thread by `get_tuple` counts as its use, too.
-        tombstone: Seconds, or a timedelta, after `delete_thread` for which runs that began before
-            it are refused with `ThreadDeletedError`.
-        on_conflict: What a checkpoint does whose namespace has moved on past its parent: `"fork"`,
-            as in LangGraph's own savers, or `"error"` for `ConflictError`. A run that goes back in
-            time, or goes on from a checkpoint that it names by its id, always forks.
-        confirm: What writes wait for before their call returns: `Confirm(disk=True, replicas=1)`,
-            or a dictionary of its attributes; otherwise that the server has it in memory. Of a
-            single run, `config["configurable"]["confirm"]` says it, `False` for nothing.
-        allow_plaintext: With an encrypting `serde`, whether to read what was stored without it, as
-            long as there is any; otherwise that is an `UnencryptedError`.
-        on_clock_skew: What to do with a checkpoint whose id, a time, sorts before its parent's, as
-            the clock of this machine is more than a day behind: `"warn"` with `ClockWarning`
-            and store it, or `"error"` for `ClockError`. Smaller differences are made up for.
+    All methods raise `ConfigError` for a bad argument, before anything is sent. They raise errors
+    of the server and of the connection as the client raises them. Methods that read raise
+    `CorruptThreadError` and `UnknownFormatError` for what cannot be read.
 
-    Raises:
-        ConfigError: `redis` is neither; `serde` is no serializer; `prefix` is empty, or has braces
-            or NUL characters in it; `keep_last` is less than 1; `compression`, `on_conflict` or
-            `on_clock_skew` is not one of the allowed values; a time is not above 0.
-        MissingLibraryError: The library for `compression` is not installed.
-
-    All methods raise `ConfigError` for a bad argument, before anything is sent; what the server and
-    the connection raise, as the client raises it; and, when reading, `CorruptThreadError` and
-    `UnknownFormatError` for what cannot be read.
+    The asynchronous methods call the synchronous ones in worker threads.
     """
 
-    def __init__(
-        self,
-        redis: str | Redis | RedisCluster,
-        *,
-        prefix: str = "lg",
-        serde: SerializerProtocol | None = None,
-        keep_last: int | None = None,
-        compression: Compression | None = None,
-        ttl: Duration | Mapping[str, Any] | None = None,
-        refresh_on_read: bool | None = None,
-        tombstone: Duration | None = None,
-        on_conflict: Literal["fork", "error"] = "fork",
-        confirm: Confirm | Mapping[str, Any] | None = None,
-        allow_plaintext: bool = False,
-        on_clock_skew: Literal["warn", "error"] = "warn",
-    ) -> None:
-        """Nothing is sent before the first call."""
-        super().__init__(serde=check_serializer(serde))
-        redis = check_client(redis, asynchronous=False)
-        self._redis = redis
-        self._link = make_link(redis)
-        options = Options.checked(
-            keep_last=keep_last,
-            compression=compression,
-            ttl=ttl,
-            refresh_on_read=refresh_on_read,
-            tombstone=tombstone,
-            on_conflict=on_conflict,
-            confirm=confirm,
-            socket_timeout=socket_timeout(redis),
-            allow_plaintext=allow_plaintext,
-            on_clock_skew=on_clock_skew,
-        )
-        self._shared: SaverState = make_state(prefix, options, is_cluster=is_cluster(redis))
+    _is_asynchronous = False
+
+    def _connect(self) -> None:
+        self._connections = Connections(self._redis)
 
     @classmethod
     @contextmanager
-    def from_conn_string(cls, url: str, **options: Any) -> Iterator[RedisSaver]:
-        """A saver that is closed when the block ends; `options` are the constructor's."""
+    def from_conn_string(cls, url: str, **options: Unpack[SaverOptions]) -> Iterator[Self]:
+        """Open a saver, and close it when the block ends; `options` are the constructor's."""
         saver = cls(url, **options)
         try:
             yield saver
@@ -146,15 +84,17 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
 
     @classmethod
     @contextmanager
-    def embedded(cls, path: str | os.PathLike[str], **options: Any) -> Iterator[RedisSaver]:
-        """A saver on a server that this package runs itself and keeps in a directory.
+    def embedded(
+        cls, path: str | os.PathLike[str], **options: Unpack[SaverOptions]
+    ) -> Iterator[Self]:
+        """Open a saver on a server that this package runs and keeps in a directory.
 
         It is for one machine: all processes of a user that name the same directory share the
-        server, which starts with the first of them and ends with the last. What was stored stays
-        in the directory, also if power fails.
+        server, which starts with the first of them and ends with the last. Both kinds of savers can
+        share it. What was stored stays in the directory, also if power fails.
 
         Args:
-            path: The directory; it is made if it is not there. A local disk, not a network's.
+            path: The directory; it is made if it is not there. Use a local disk, not a network's.
             **options: The constructor's.
 
         Raises:
@@ -183,31 +123,9 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
 
     def close(self) -> None:
         """Close the connections, if the saver was made from a URL."""
-        self._link.close()
-
-    # Copies
-
-    def __copy__(self) -> Self:
-        """Return a saver that shares connections and memory with this one."""
-        return copy_saver(self, {})
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """The same: also a deep copy is a saver on the same server."""
-        return copy_saver(self, memo, deeply=True)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what makes a saver of another process: no connections, and no memory."""
-        return pickle_state(self)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(restore_state(state))
-        self._link = make_link(self._redis)
+        self._connections.close()
 
     # Driving operations
-
-    @property
-    def _operations(self) -> Operations:
-        return Operations(self._shared.messages.remembered_by(self.serde), self._shared)
 
     def _run(self, operation: Operation[T], ask: Callable[[Request], Any] | None = None) -> T:
         """Drive an operation; `ask` is how, with patience by default."""
@@ -221,29 +139,32 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             reply = ask(request)
 
     def _reply(self, request: Request) -> Any:
-        patience, handled = None, sys.exc_info()[1]
+        patience, link, handled = None, None, sys.exc_info()[1]
         while True:
             try:
-                return self._link.reply(request)
+                link = self._connections.here()  # it may have been closed meanwhile
+                return link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
-                patience = patience or self._patience(request.name, handled)
+                patience = patience or self._patience(request.name, link, handled)
                 time.sleep(patience.pause(error))
                 request = request.again()
 
-    def _patience(self, what: str, handled: BaseException | None) -> RetryPolicy:
-        return RetryPolicy(self._redis, what, was_reached=self._link.was_reached, handled=handled)
+    def _patience(self, what: str, link: Link | None, handled: BaseException | None) -> RetryPolicy:
+        was_reached = self._connections.were_reached_by(link)
+        return RetryPolicy(self._redis, what, was_reached=was_reached, handled=handled)
 
     def _thread_pages(self) -> Iterator[Sequence[str]]:
         """All threads, each once, a page at a time."""
         walking = start_walk(self._shared.keyspace, is_cluster=is_cluster(self._redis))
-        patience = None
+        patience, link = None, None
         while True:
             handled = sys.exc_info()[1]
             try:
-                page = self._run(walking.page(), self._link.reply)
+                link = self._connections.here()
+                page = self._run(walking.page(), link.reply)
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
                 if not walking.failed():
-                    patience = patience or self._patience("SCAN", handled)
+                    patience = patience or self._patience("SCAN", link, handled)
                     time.sleep(patience.pause(error))
                 continue
             if page is None:
@@ -257,7 +178,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that `config` names, or the latest; `None` if there is none."""
-        return self._run(self._operations.get_tuple(config))
+        return self._run(reading.get_tuple(self._context, config))
 
     def list(
         self,
@@ -281,10 +202,11 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         """
         place = make_cursor(config, filter, before, limit)
         if config:
-            yield from self._listed(parse_thread_id(config), place)
+            for found in self._listed(parse_thread_id(config), place):
+                yield found
             return
         failures = Failures()
-        for thread_id in chain.from_iterable(self._thread_pages() if place.more else ()):
+        for thread_id in self._thread_ids(place):
             try:
                 for found in self._listed(thread_id, place):
                     place = place.with_one_less()
@@ -295,10 +217,16 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
                 break
         failures.check()
 
+    def _thread_ids(self, place: Cursor) -> Iterator[str]:
+        """All threads, if anything is to be listed."""
+        if place.more:
+            for page in self._thread_pages():
+                yield from page
+
     def _listed(self, thread_id: str, position: Cursor) -> Iterator[CheckpointTuple]:
         """The checkpoints of one thread."""
         while position.more:
-            page = self._run(self._operations.page(thread_id, position))
+            page = self._run(reading.read_page(self._context, thread_id, position))
             yield from page.tuples
             position = page.cursor
 
@@ -310,7 +238,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint, replacing one of the same id; `config` names its parent."""
-        return self._run(self._operations.put(config, checkpoint, metadata, new_versions))
+        return self._run(writing.put(self._context, config, checkpoint, metadata, new_versions))
 
     def put_writes(
         self,
@@ -324,11 +252,11 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         A write that is there already stays as it is, but for the special ones (errors, interrupts,
         resumes), which are replaced.
         """
-        self._run(self._operations.put_writes(config, writes, task_id, task_path))
+        self._run(writing.put_writes(self._context, config, writes, task_id, task_path))
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete all that is stored of a thread."""
-        self._run(self._operations.delete_thread(thread_id))
+        self._run(removing.delete_thread(self._context, thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints whose metadata has one of these run ids, with their writes.
@@ -340,9 +268,9 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
                 are done.
         """
         failures = Failures()
-        threads = self._run(self._operations.threads_of_runs(run_ids))
+        threads = self._run(removing.threads_of_runs(self._context, run_ids))
         for thread_id, runs in threads.items():
-            deleted = self._outcome(self._operations.delete_runs(thread_id, runs))
+            deleted = self._outcome(removing.delete_runs(self._context, thread_id, runs))
             if isinstance(deleted, Exception):
                 failures.add(thread_id, deleted)
         failures.check_named(len(threads))
@@ -359,7 +287,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
             ThreadLeasedError: Another has the lease of the target.
             ThreadChangedError: The source is large, and was written to each time that it was read.
         """
-        self._run(self._operations.copy_thread(source_thread_id, target_thread_id))
+        self._run(copying.copy_thread(self._context, source_thread_id, target_thread_id))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Delete what threads no longer need.
@@ -375,7 +303,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         strategy, failures = check_strategy(strategy), Failures()
         thread_ids = check_ids("thread_ids", thread_ids)
         for thread_id in thread_ids:
-            pruned = self._outcome(self._operations.prune(thread_id, strategy))
+            pruned = self._outcome(removing.prune(self._context, thread_id, strategy))
             if isinstance(pruned, Exception):
                 failures.add(thread_id, pruned)
         failures.check_named(len(thread_ids))
@@ -384,7 +312,7 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """What delta channels wrote, oldest first, since the last stored value of each."""
-        return self._run(self._operations.get_delta_channel_history(config, channels))
+        return self._run(reading.get_delta_channel_history(self._context, config, channels))
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The version after `current`: text in LangGraph's own format, or a number for a number."""
@@ -404,22 +332,22 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         Raises:
             ThreadNotFoundError: There is no such thread.
         """
-        self._run(self._operations.set_ttl(thread_id, ttl))
+        self._run(expiry.set_ttl(self._context, thread_id, ttl))
 
     def pin(self, thread_id: str) -> None:
         """Let a thread live for ever; raises what `set_ttl` does."""
-        self._run(self._operations.pin(thread_id))
+        self._run(expiry.pin(self._context, thread_id))
 
     def unpin(self, thread_id: str) -> None:
         """Let a thread expire again, as savers say; raises what `set_ttl` does."""
-        self._run(self._operations.set_ttl(thread_id, None))
+        self._run(expiry.set_ttl(self._context, thread_id, None))
 
     def lease(self, thread_id: str, *, ttl: Duration = 60) -> Lease:
         """Be the only one to write to a thread in a `with` block, and in what it starts.
 
-        Each write renews the lease, as does a call of what the block is given. Once it has ended,
-        because there was neither for too long, writes raise `LeaseLostError`; while it lasts, those
-        of others raise `ThreadLeasedError`.
+        Each write renews the lease, and so does `lease()`. Once it has ended, because there
+        was neither for too long, writes raise `LeaseLostError`; while it lasts, those of others
+        raise `ThreadLeasedError`.
 
         A generator that a web framework steps through, and what another task or thread goes on
         with, need `Lease.config` or `Lease.saver`.
@@ -434,73 +362,10 @@ class RedisSaver(BaseCheckpointSaver[str], ThreadMethods, Integrity, Reencryptio
         thread_id = check_id("thread_id", thread_id)
         span = to_milliseconds("ttl", ttl)
         holding = Holding(self._shared.caches, self._shared.lease_name(thread_id))
-        return Lease(thread_id, span, holding, self._operations, self._showing, self._run)
+        return Lease(thread_id, span, holding, self._context, self._showing, self._run)
 
     def _showing(self, lease: Holding) -> RedisSaver:
         """Return a copy of this saver that shows the token of a lease."""
         saver = copy(self)
         saver._shared = self._shared.with_token(lease)  # noqa: SLF001 - a copy of this one
         return saver
-
-    # The same, awaited
-
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """`get_tuple` in a thread."""
-        return await asyncio.to_thread(self.get_tuple, config)
-
-    async def alist(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[CheckpointTuple]:
-        """`list` in a thread."""
-        tuples = self.list(config, filter=filter, before=before, limit=limit)
-        while (found := await asyncio.to_thread(next, tuples, None)) is not None:
-            yield found
-
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """`put` in a thread."""
-        return await asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions)
-
-    async def aput_writes(
-        self,
-        config: RunnableConfig,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str = "",
-    ) -> None:
-        """`put_writes` in a thread."""
-        await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
-
-    async def adelete_thread(self, thread_id: str) -> None:
-        """`delete_thread` in a thread."""
-        await asyncio.to_thread(self.delete_thread, thread_id)
-
-    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """`delete_for_runs` in a thread."""
-        await asyncio.to_thread(self.delete_for_runs, run_ids)
-
-    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """`copy_thread` in a thread."""
-        await asyncio.to_thread(self.copy_thread, source_thread_id, target_thread_id)
-
-    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """`prune` in a thread."""
-        await asyncio.to_thread(self.prune, thread_ids, strategy=strategy)
-
-    async def aget_delta_channel_history(
-        self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
-        """`get_delta_channel_history` in a thread."""
-        return await asyncio.to_thread(
-            self.get_delta_channel_history, config=config, channels=channels
-        )

@@ -13,12 +13,13 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from ._base import SaverOptions
 from ._core.options import check_keep_last, check_on_clock_skew, check_on_conflict, check_prefix
 from ._embedded.server import check_directory
 from ._protocol.confirm import Confirm, check_confirm
@@ -59,18 +60,22 @@ async def make_checkpointer() -> AsyncIterator[AsyncRedisSaver]:
 def _from_environment() -> AbstractAsyncContextManager[AsyncRedisSaver]:
     _check_names()
     options = {option: _read(_variable(option), read) for option, read in _OPTIONS.items()}
-    given = {option: value for option, value in options.items() if value is not None}
+    given = cast(
+        "SaverOptions", {option: value for option, value in options.items() if value is not None}
+    )
     url, directory = _read(URL, _url), _read(DIRECTORY, _directory)
     if url and directory:
         raise ConfigError(f"{URL} and {DIRECTORY} are both set: only one server can be used")
     url = url or _read(COMMON_URL, _url)
     if directory:
         _check_confirm(given, urls.SECONDS_TO_ANSWER)
-        return AsyncRedisSaver.embedded(directory, serde=_serde(), **given)
+        given["serde"] = _serde()
+        return AsyncRedisSaver.embedded(directory, **given)
     if not url:
         raise ConfigError(f"{URL} is not set: it must be a URL, such as redis://localhost:6379")
     _check_confirm(given, read_url(url).socket_timeout)
-    return AsyncRedisSaver.from_conn_string(url, serde=_serde(), **given)
+    given["serde"] = _serde()
+    return AsyncRedisSaver.from_conn_string(url, **given)
 
 
 def _check_confirm(given: Mapping[str, Any], socket_timeout: float | None) -> None:

@@ -215,13 +215,13 @@ def test_a_transaction_that_is_broken_off_leaves_nothing(
     """A process that is killed while it writes would leave megabytes that nobody finds."""
     saver = RedisSaver(client, prefix=prefix)
     calls = list[Any]()
-    reply = saver._link.reply
+    reply = saver._connections.link.reply
 
     def noted(request: Any) -> Any:
         calls.append(request)
         return reply(request)
 
-    monkeypatch.setattr(saver._link, "reply", noted)
+    monkeypatch.setattr(saver._connections.link, "reply", noted)
     ACTS["put"](saver)
     saver.delete_thread("a")
     call = next(call for call in calls if call.first_chunk)

@@ -392,7 +392,7 @@ def test_a_confirmed_write_waits_for_a_node_that_is_new(
 
 def _client_of(saver: Any) -> Any:
     if isinstance(saver, RedisSaver):
-        return saver._link.client
+        return saver._connections.link.client
     return saver.loop.run_until_complete(saver.saver._connections.here()).client
 
 

@@ -390,7 +390,7 @@ def test_many_idle_connections_that_are_gone_cost_one_failure(
     monkeypatch.setattr("langgraph_checkpoint_redis._transport.retry.SECONDS_TO_RECOVER", 0.0)
     with RedisSaver.from_conn_string(url, prefix=prefix) as saver:
         saver.put(thread("a"), *chat(1))
-        link: Any = saver._link
+        link: Any = saver._connections.link
         link._idle.extend([_Wire(link.client.connection_pool) for _ in range(9)])
         client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         with pytest.raises(redis.ConnectionError):

@@ -81,7 +81,7 @@ def test_copies_in_a_process_share_connections_and_leases(server: str, prefix: s
     """Each graph that is compiled would open connections, and be refused by its own lease."""
     with RedisSaver.from_conn_string(server, prefix=prefix) as saver:
         for made in (copy.copy(saver), copy.deepcopy(saver)):
-            assert made._link is saver._link
+            assert made._connections.link is saver._connections.link
             with saver.lease("a"):
                 made.put(thread("a"), *chat(1))
 

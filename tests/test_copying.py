@@ -34,6 +34,7 @@ from langgraph_checkpoint_redis import (
     ThreadExistsError,
     ThreadLeasedError,
 )
+from langgraph_checkpoint_redis._core import copying, removing
 from langgraph_checkpoint_redis._protocol.requests import Call, Request
 from langgraph_checkpoint_redis._scripts import load
 from langgraph_checkpoint_redis._storage.keys import Keyspace
@@ -127,7 +128,7 @@ def left_over(client: redis.Redis, prefix: str, thread_id: str = "b") -> list[by
 
 def steps(saver: RedisSaver, source: str = "a", target: str = "b") -> Iterator[Request]:
     """Copy a thread, one request at each step."""
-    return requests_of(saver, saver._operations.copy_thread(source, target))
+    return requests_of(saver, copying.copy_thread(saver._context, source, target))
 
 
 # What the target had
@@ -214,7 +215,7 @@ def test_a_sweep_of_what_was_there_frees_nothing_of_the_copy(
     """A copy would be acknowledged, and lose its values afterwards."""
     conversation(saver)
     put(other, thread("b"), "swept", size=3000, run_id="swept")
-    sweeping = other._operations.delete_runs("b", ["swept"])
+    sweeping = removing.delete_runs(other._context, "b", ["swept"])
     request = sweeping.send(None)
     reply = other._reply(request)
     assert other.get_tuple(thread("b")) is None

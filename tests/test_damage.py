@@ -30,6 +30,7 @@ from langgraph_checkpoint_redis import (
     RedisSaver,
     UnknownFormatError,
 )
+from langgraph_checkpoint_redis._core import reading
 from langgraph_checkpoint_redis._storage import compression as compression_module
 from langgraph_checkpoint_redis._storage.checksums import checksum_of, strip_checksum
 from langgraph_checkpoint_redis._storage.chunking import cut_msgpack
@@ -406,9 +407,9 @@ def test_a_value_that_repeats_itself_is_stored_so_that_it_can_be_read(
 def test_lists_in_a_row_have_no_more_items_than_the_row(item: bytes) -> None:
     """A row of a few kilobytes, lists within lists, would fill the memory of whoever reads it."""
     row = b"\0id\0" + item * 400 + b"\xc0" * 2**20
-    for reading in (read_record, read_writes):
+    for read_row in (read_record, read_writes):
         with little_memory(50_000_000):
-            assert decoded(row + checksum_of(row), reading) is None
+            assert decoded(row + checksum_of(row), read_row) is None
 
 
 @pytest.mark.parametrize("compression", ["zlib", "zstd"])
@@ -601,7 +602,7 @@ def test_a_time_limit_is_not_called_damage_wherever_it_strikes(
         return replies[-1]
 
     first = RedisSaver(client, prefix=prefix)
-    first._run(first._operations.get_tuple(at), ask)
+    first._run(reading.get_tuple(first._context, at), ask)
     is_running, struck = False, 0
 
     def strike(*_: object) -> None:
@@ -614,7 +615,7 @@ def test_a_time_limit_is_not_called_damage_wherever_it_strikes(
         is_running = True
         with suppress(kind):
             signal.setitimer(signal.ITIMER_REAL, 0.0002 + number * 0.00005)
-            fresh._run(fresh._operations.get_tuple(at), lambda _: next(answers))  # noqa: B023 - called here
+            fresh._run(reading.get_tuple(fresh._context, at), lambda _: next(answers))  # noqa: B023 - called here
             is_running = False
         struck += is_running
         is_running = False

@@ -369,7 +369,7 @@ def test_what_is_written_meanwhile_moves_to_the_new_key(
     for task in "abc":
         old.put_writes(at, [("c", task)], task)
     saver = RedisSaver(client, prefix=prefix, serde=EncryptedSerializer(ring(NEW, OLD)))
-    tasks, reply = iter("abc"), saver._link.reply
+    tasks, reply = iter("abc"), saver._connections.link.reply
 
     def written_to_meanwhile(request: Any) -> Any:
         if getattr(request, "script", None) is REWRITE and request.args[1] == 2:
@@ -377,7 +377,7 @@ def test_what_is_written_meanwhile_moves_to_the_new_key(
                 saver.put_writes(at, [("c", task), ("d", "more")], task)
         return reply(request)
 
-    monkeypatch.setattr(saver._link, "reply", written_to_meanwhile)
+    monkeypatch.setattr(saver._connections.link, "reply", written_to_meanwhile)
     saver.reencrypt("a")
     found = RedisSaver(client, prefix=prefix, serde=EncryptedSerializer(ring(NEW))).get_tuple(at)
     assert found
@@ -397,14 +397,14 @@ def test_a_value_whose_other_row_is_removed_meanwhile_moves_to_the_new_key(
         checkpoint = generate_checkpoint(channel_values=values, channel_versions={"c": "1"})
         at = old.put(at, checkpoint, generate_metadata(run_id=run), new)
     saver = RedisSaver(client, prefix=prefix, serde=EncryptedSerializer(ring(NEW, OLD)))
-    rewritten, reply = iter([False, True]), saver._link.reply
+    rewritten, reply = iter([False, True]), saver._connections.link.reply
 
     def removed_meanwhile(request: Any) -> Any:
         if getattr(request, "script", None) is REWRITE and next(rewritten, False):
             old.delete_for_runs(["one"])
         return reply(request)
 
-    monkeypatch.setattr(saver._link, "reply", removed_meanwhile)
+    monkeypatch.setattr(saver._connections.link, "reply", removed_meanwhile)
     saver.reencrypt("a")
     fresh = RedisSaver(client, prefix=prefix, serde=EncryptedSerializer(ring(NEW)))
     found = fresh.get_tuple(at)

@@ -6,18 +6,25 @@ import asyncio
 import copy
 import inspect
 import pickle
+import re
 import subprocess
 import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from typing import Any, NamedTuple
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from importlib import import_module
+from multiprocessing import get_context
+from pathlib import Path
+from pkgutil import walk_packages
+from typing import Any, NamedTuple, get_type_hints
 from uuid import uuid4
 
 import pytest
 import redis
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
+from typing_extensions import Unpack
 
 import langgraph_checkpoint_redis
 from langgraph_checkpoint_redis import (
@@ -26,16 +33,21 @@ from langgraph_checkpoint_redis import (
     CorruptThreadError,
     EventLoopError,
     EvictionWarning,
+    MissingAncestorError,
     RedisSaver,
     RedisSaverError,
+    SaverOptions,
     ThreadExistsError,
+    ThreadLeasedError,
+    ThreadsError,
     UnsupportedServerError,
     errors,
 )
 from langgraph_checkpoint_redis._admin.setup import check_server
-from langgraph_checkpoint_redis._storage.encryption import CiphertextFound, PlaintextFound
+from langgraph_checkpoint_redis._storage.encryption import PlaintextFound
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 from langgraph_checkpoint_redis.cli._session import CommandError
+from langgraph_checkpoint_redis.moving import opened
 from langgraph_checkpoint_redis.moving._stores import ChangedError
 from tests.local_server import running_server
 
@@ -295,11 +307,105 @@ def test_a_compression_without_its_library_says_what_to_install() -> None:
     assert b"pip install langgraph-checkpoint-redis-core[zstd]" in said
 
 
+# Options that do not exist
+
+
+async def awaited(context: AbstractAsyncContextManager[object]) -> None:
+    async with context:
+        pass
+
+
+def entered(context: AbstractContextManager[object]) -> None:
+    with context:
+        pass
+
+
+OPENERS: dict[str, Callable[..., object]] = {
+    "RedisSaver": RedisSaver,
+    "AsyncRedisSaver": AsyncRedisSaver,
+    "from_conn_string": lambda url, **options: entered(RedisSaver.from_conn_string(url, **options)),
+    "embedded": lambda _, **options: entered(RedisSaver.embedded("made", **options)),
+    "async from_conn_string": lambda url, **options: asyncio.run(
+        awaited(AsyncRedisSaver.from_conn_string(url, **options))
+    ),
+    "async embedded": lambda _, **options: asyncio.run(
+        awaited(AsyncRedisSaver.embedded("made", **options))
+    ),
+    "opened": lambda url, **options: entered(opened(url, **options)),
+    "opened elsewhere": lambda _, **options: entered(opened("sqlite:///made", **options)),
+}
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+@pytest.mark.parametrize(
+    ("option", "advice"),
+    [
+        ("keep_lats", "did you mean 'keep_last'?"),
+        ("refreshonread", "did you mean 'refresh_on_read'?"),
+        ("Prefix", "did you mean 'prefix'?"),
+        ("zzz", "the options are prefix, serde, keep_last, "),
+    ],
+)
+def test_a_misspelt_option_is_an_error_that_names_the_right_one(
+    opener: str, option: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that were to expire would be kept, or the error would say nothing of the option."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError, match=re.escape(f"has no option {option!r}: {advice}")):
+        OPENERS[opener]("redis://nowhere.invalid", **{option: 1})
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("saver_class", [RedisSaver, AsyncRedisSaver])
+def test_the_options_for_annotations_are_those_of_the_constructor(
+    saver_class: type[RedisSaver | AsyncRedisSaver],
+) -> None:
+    """A type checker would refuse an option that exists, or pass one that does not."""
+    redis, *options = inspect.signature(saver_class, eval_str=True).parameters.values()
+    assert redis.name == "redis"
+    assert {one.name: one.annotation for one in options} == get_type_hints(SaverOptions)
+    assert all(one.kind is one.KEYWORD_ONLY for one in options)
+
+
+class Named(RedisSaver):
+    """A saver of a user's own, with an option of its own."""
+
+    def __init__(self, redis: str, *, name: str, **options: Unpack[SaverOptions]) -> None:
+        super().__init__(redis=redis, **options)
+        self.name = name
+
+
+def test_a_subclass_may_have_further_options() -> None:
+    """Users could not extend a saver, or mistakes in its options would pass."""
+    assert Named("redis://nowhere.invalid", name="n", keep_last=1).name == "n"
+    with pytest.raises(TypeError, match="Named has no option 'keep_lats'"):
+        Named("redis://nowhere.invalid", name="n", keep_lats=1)  # type: ignore[call-arg]
+
+
+# Our errors
+
+
+def all_exceptions() -> list[type[Exception]]:
+    """Every exception class that the package defines, in whichever module."""
+    name = langgraph_checkpoint_redis.__name__
+    for module in walk_packages(langgraph_checkpoint_redis.__path__, f"{name}."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    return [one for one in _subclasses(Exception) if one.__module__.startswith(f"{name}.")]
+
+
+def _subclasses(kind: type[Exception]) -> list[type[Exception]]:
+    """All classes below a class, each once. Those of built-in bases are found below them, too."""
+    found = {one: None for below in kind.__subclasses__() for one in [below, *_subclasses(below)]}
+    return [*found]
+
+
 ERRORS = {
     name: found
     for name, found in vars(errors).items()
     if isinstance(found, type) and found.__module__ == errors.__name__
 }
+RAISED = all_exceptions()
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -320,7 +426,12 @@ def made(kind: type[Exception]) -> Exception:
     return kind(*(arguments or ["what happened"]))
 
 
-RAISED = [*ERRORS.values(), ChangedError, CommandError, PlaintextFound, CiphertextFound]
+def test_every_error_of_ours_is_looked_at() -> None:
+    """A new error would be the one that breaks a pool of workers."""
+    assert {*_subclasses(RedisSaverError)} <= {*RAISED}
+    assert {*ERRORS.values(), ChangedError, CommandError, PlaintextFound} <= {*RAISED}
+
+
 PROCESSES: dict[str, Callable[[Any], Any]] = {
     "pickle": lambda error: pickle.loads(pickle.dumps(error)),  # noqa: S301 - made here
     "an old pickle": lambda error: pickle.loads(pickle.dumps(error, 0)),  # noqa: S301 - made here
@@ -339,6 +450,54 @@ def test_an_error_survives_the_way_to_another_process(kind: type[Exception], way
     assert type(found) is kind
     assert (str(found), found.args, vars(found)) == (str(error), error.args, vars(error))
     assert getattr(found, "msg", None) == getattr(error, "msg", None)  # of an `ImportError`
+
+
+def raise_error(error: Exception) -> None:
+    """Work that fails in another process."""
+    raise error
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    """Another process, which knows nothing of this one."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("kind", RAISED, ids=lambda kind: kind.__name__)
+def test_an_error_that_another_process_raises_arrives_as_it_is(
+    kind: type[Exception], pool: ProcessPoolExecutor
+) -> None:
+    """One failed task would end all others: `BrokenProcessPool`."""
+    error = made(kind)
+    with pytest.raises(kind) as caught:
+        pool.submit(raise_error, error).result(60)
+    found = caught.value
+    assert type(found) is kind
+    assert (str(found), found.args) == (str(error), error.args)
+    assert getattr(found, "thread_id", None) == getattr(error, "thread_id", None)
+    assert {**vars(found), "__notes__": None} == {**vars(error), "__notes__": None}
+    assert pool.submit(abs, -1).result(60) == 1
+
+
+def nested() -> ThreadsError:
+    """An error with errors in it."""
+    of_server = redis.exceptions.ResponseError("WRONGTYPE of a key")
+    damaged = MissingAncestorError("b", "", "2", "key", ancestor_id="1")
+    failures = {"a": ThreadLeasedError("a"), "b": damaged, "c": of_server}
+    return ThreadsError(failures, result=7)
+
+
+@pytest.mark.parametrize("way", PROCESSES)
+def test_the_errors_of_many_threads_survive_together(way: str) -> None:
+    """A program would know that some of its threads failed, but no longer which, or why."""
+    found = PROCESSES[way](nested())
+    assert found.result == 7
+    assert {name: repr(error) for name, error in found.failures.items()} == {
+        name: repr(error) for name, error in nested().failures.items()
+    }
+    assert found.failures["b"].thread_id == "b"
+    assert found.failures["b"].ancestor_id == "1"
 
 
 @pytest.mark.parametrize("kind", ERRORS.values(), ids=lambda kind: kind.__name__)

@@ -27,7 +27,6 @@ from langgraph_checkpoint_redis import (
     ThreadsError,
 )
 from langgraph_checkpoint_redis._admin.verify.operations import repair_thread
-from langgraph_checkpoint_redis._core.context import context_of
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 from langgraph_checkpoint_redis.moving import export_threads, migrate
 
@@ -424,7 +423,7 @@ def test_a_thread_is_trusted_only_if_nothing_happens_while_it_is_looked_at(
     while not is_over:
         lose_chunks_and_send_them_again(writer, client, prefix)
         saver = RedisSaver(client, prefix=prefix)
-        operation = repair_thread(context_of(saver), "a")
+        operation = repair_thread(saver._context, "a")
         request, sent, was_marked = next(operation), 0, True
         with suppress(StopIteration):
             while True:

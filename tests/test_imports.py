@@ -26,6 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "_admin": {"_runtime", "_storage", "_protocol", "_scripts", "_core", "_transport", "errors"},
     "moving": {"_admin", *PUBLIC},
     "cli": {"_admin", "moving", *PUBLIC},
+    "_twins": {"_admin", "_transport"},
 }
 MODULES = sorted(path for path in ROOT.rglob("*.py"))
 
@@ -53,6 +54,15 @@ def test_tools_for_operators_ask_the_package_and_none_of_its_modules(room: str) 
                 assert not (node.module or "").startswith(f"{NAME}._admin."), path
             elif isinstance(node, ast.Import):
                 assert all(f"{NAME}._" not in alias.name for alias in node.names), path
+
+
+@pytest.mark.parametrize(("half", "other"), [("_async", "_sync"), ("_sync", "_async")])
+def test_a_half_does_without_the_other(half: str, other: str) -> None:
+    """A synchronous saver would import, and wait for, what belongs to an event loop."""
+    for path in ROOT.glob(f"*/{half}/*.py"):
+        tree = ast.parse(path.read_text())
+        modules = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+        assert not [module for module in modules if other in module.split(".")], path
 
 
 @pytest.mark.parametrize("room", ["_storage", "_serde"])

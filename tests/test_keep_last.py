@@ -32,6 +32,7 @@ from langgraph.types import Command, Durability, StateSnapshot
 from typing_extensions import TypedDict
 
 from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
+from langgraph_checkpoint_redis._core import writing
 from langgraph_checkpoint_redis._protocol.requests import Call, Operation
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
@@ -193,7 +194,7 @@ def test_a_put_that_is_sent_again_does_nothing_more(
             channel_versions={"c": number, "same": 0},
         )
         new: ChannelVersions = {"c": number} if number else {"c": number, "same": 0}
-        putting = saver._operations.put(at, checkpoint, generate_metadata(run_id="r"), new)
+        putting = writing.put(saver._context, at, checkpoint, generate_metadata(run_id="r"), new)
         at = _sent_twice(saver, putting, look)
         found = saver.get_tuple(generate_config("a"))
         assert found

@@ -18,6 +18,7 @@ from langgraph.checkpoint.conformance.test_utils import (
 )
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, CorruptThreadError, RedisSaver
+from langgraph_checkpoint_redis._core import writing
 from langgraph_checkpoint_redis._core.cache import (
     CHUNK,
     ID,
@@ -170,7 +171,7 @@ def test_the_runs_of_a_thread_count_as_well() -> None:
     saver._shared = saver._shared._replace(caches=ThreadCaches(capacity))
     for number in range(1000):
         metadata = generate_metadata(run_id=f"{number:036}")
-        put = saver._operations.put(generate_config("a"), generate_checkpoint(), metadata, {})
+        put = writing.put(saver._context, generate_config("a"), generate_checkpoint(), metadata, {})
         next(put)  # the call that indexes the run
         put.send(10**15)
         with pytest.raises(StopIteration):

@@ -20,7 +20,7 @@ from langgraph.checkpoint.base import ChannelVersions
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
 from langgraph_checkpoint_redis import RedisSaver, ThreadDeletedError, ThreadLeasedError
-from langgraph_checkpoint_redis._core import new_chunks
+from langgraph_checkpoint_redis._core import new_chunks, removing, writing
 from langgraph_checkpoint_redis._protocol.requests import Call, Operation
 from langgraph_checkpoint_redis._scripts import load
 from langgraph_checkpoint_redis._scripts.load import PRUNE, PUT_CHUNKS
@@ -71,8 +71,10 @@ def old_thread(saver: Saver | RedisSaver) -> RunnableConfig:
 
 
 WRITES: dict[str, Callable[[RedisSaver, RunnableConfig], Operation[Any]]] = {
-    "put": lambda saver, at: saver._operations.put(at, *put_arguments(VALUE)),
-    "put_writes": lambda saver, at: saver._operations.put_writes(at, [("c", VALUE)], "task", ""),
+    "put": lambda saver, at: writing.put(saver._context, at, *put_arguments(VALUE)),
+    "put_writes": lambda saver, at: writing.put_writes(
+        saver._context, at, [("c", VALUE)], "task", ""
+    ),
 }
 
 
@@ -93,9 +95,9 @@ def test_a_script_takes_a_bounded_number_and_size_of_chunks(
     writer = RedisSaver(client, prefix=prefix, compression="zlib")
     at = writer.put(NEW, *put_arguments(["small"], "1"))
     operation = (
-        writer._operations.put(at, *put_arguments(value))
+        writing.put(writer._context, at, *put_arguments(value))
         if write == "put"
-        else writer._operations.put_writes(at, [("c", value)], "task", "")
+        else writing.put_writes(writer._context, at, [("c", value)], "task", "")
     )
     calls = [one for one in requests_of(writer, operation) if isinstance(one, Call)]
     assert len(calls) > 10
@@ -109,7 +111,7 @@ def test_one_large_piece_takes_one_call(client: redis.Redis, prefix: str) -> Non
     """A file would take more round trips, and nothing be gained."""
     writer = RedisSaver(client, prefix=prefix)
     value = RANDOM.randbytes(5_000_000)
-    requests = [*requests_of(writer, writer._operations.put(NEW, *put_arguments(value)))]
+    requests = [*requests_of(writer, writing.put(writer._context, NEW, *put_arguments(value)))]
     assert len(requests) == 1
 
 
@@ -178,7 +180,7 @@ def test_a_large_write_that_stops_anywhere_changes_nothing(
 
 def prune_halfway(other: RedisSaver, _: RunnableConfig) -> None:
     """Begin a removal of many calls, and break it off while it frees."""
-    for request in requests_of(other, other._operations.prune("a", "keep_latest")):
+    for request in requests_of(other, removing.prune(other._context, "a", "keep_latest")):
         assert isinstance(request, Call)
         if request.args[1] == b"chunks":
             return
@@ -186,7 +188,7 @@ def prune_halfway(other: RedisSaver, _: RunnableConfig) -> None:
 
 def marking(other: RedisSaver, _: RunnableConfig) -> None:
     """Begin a removal of many calls, and break it off while it marks."""
-    [*islice(requests_of(other, other._operations.prune("a", "keep_latest")), 2)]
+    [*islice(requests_of(other, removing.prune(other._context, "a", "keep_latest")), 2)]
 
 
 def _client_of(saver: RedisSaver) -> Any:
@@ -289,7 +291,8 @@ def test_the_script_is_the_last_word_where_parts_are_refused(
     client.hset(chunks.decode(), "swept", "1")
     writer = RedisSaver(client, prefix=prefix)
     names = [
-        one.name for one in requests_of(writer, writer._operations.put(at, *put_arguments(VALUE)))
+        one.name
+        for one in requests_of(writer, writing.put(writer._context, at, *put_arguments(VALUE)))
     ]
     assert names == [PUT_CHUNKS.name, "put"]
     assert found_in(other, "put") == VALUE

@@ -19,6 +19,7 @@ from langgraph_checkpoint_redis import (
     RunNeededError,
     ThreadChangedError,
 )
+from langgraph_checkpoint_redis._core import removing
 from langgraph_checkpoint_redis._protocol.requests import Operation
 from langgraph_checkpoint_redis._scripts import load
 from langgraph_checkpoint_redis._scripts.load import DELETE_RUNS, PRUNE
@@ -34,11 +35,11 @@ Removal = Callable[[RedisSaver], Operation[None]]
 
 
 def pruning(saver: RedisSaver) -> Operation[None]:
-    return saver._operations.prune("a", "keep_latest")
+    return removing.prune(saver._context, "a", "keep_latest")
 
 
 def deleting(saver: RedisSaver) -> Operation[None]:
-    return saver._operations.delete_runs("a", ["old"])
+    return removing.delete_runs(saver._context, "a", ["old"])
 
 
 @pytest.fixture(autouse=True)

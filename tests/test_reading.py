@@ -64,15 +64,15 @@ def test_large_values_are_read_by_who_has_not_seen_them(
 
 def read(saver: RedisSaver, config: RunnableConfig, meanwhile: Callable[[], Any]) -> Any:
     """What `get_tuple` gives if something happens between the script and the commands behind it."""
-    operation = saver._operations.get_tuple(config)
+    operation = reading.get_tuple(saver._context, config)
     request = next(operation)
     assert isinstance(request, Call)
-    request = operation.send(saver._link.reply(request))
+    request = operation.send(saver._connections.link.reply(request))
     assert isinstance(request, Commands)
     meanwhile()
     try:
         while True:
-            request = operation.send(saver._link.reply(request))
+            request = operation.send(saver._connections.link.reply(request))
     except StopIteration as done:
         return done.value
 
@@ -82,7 +82,7 @@ def test_a_script_reads_a_bounded_number_of_chunks(client: redis.Redis, prefix: 
     writer, reader = (RedisSaver(client, prefix=prefix) for _ in range(2))
     put(writer, thread("a"), VALUES["long"], "1")
     assert client.hlen(f"{prefix}:{{a}}:chunks") > 9000
-    context = reader._operations.context
+    context = reader._context
     cache, records = context.caches.of("a"), [record_of(client, prefix)]
     for operation in (
         reading.get_tuple(context, thread("a")),
@@ -90,7 +90,7 @@ def test_a_script_reads_a_bounded_number_of_chunks(client: redis.Redis, prefix: 
     ):
         request = next(operation)
         assert isinstance(request, Call)
-        _, _, truncated, digests, _ = reader._link.reply(request)
+        _, _, truncated, digests, _ = reader._connections.link.reply(request)
         assert truncated
         assert sum(map(len, digests)) <= 2000 * 16
 

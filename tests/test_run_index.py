@@ -23,7 +23,7 @@ from langgraph.checkpoint.conformance.test_utils import (
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_checkpoint_redis import RedisSaver, ThreadExistsError, ThreadNotFoundError
-from langgraph_checkpoint_redis._core import run_index
+from langgraph_checkpoint_redis._core import copying, expiry, reading, removing, run_index, writing
 from langgraph_checkpoint_redis._core.run_index import FAR
 from langgraph_checkpoint_redis._protocol.requests import Operation, Request
 from langgraph_checkpoint_redis._storage.keys import Keyspace
@@ -60,7 +60,7 @@ def putting(number: int, run: str = RUN, **own: Any) -> Act:
         at = generate_config("a")
         at["configurable"].update(own)
         metadata = generate_metadata(run_id=run)
-        return saver._operations.put(at, CHECKPOINTS[number], metadata, {})
+        return writing.put(saver._context, at, CHECKPOINTS[number], metadata, {})
 
     return act
 
@@ -69,9 +69,9 @@ def deleting(*runs: str) -> Act:
     """`delete_for_runs`."""
 
     def act(saver: RedisSaver) -> Operation[object]:
-        found = yield from saver._operations.threads_of_runs(runs or [RUN])
+        found = yield from removing.threads_of_runs(saver._context, runs or [RUN])
         for thread_id, some in found.items():
-            yield from saver._operations.delete_runs(thread_id, some)
+            yield from removing.delete_runs(saver._context, thread_id, some)
         return None
 
     return act
@@ -86,16 +86,16 @@ def one_after_the_other(*acts: Act) -> Act:
     return act
 
 
-def copying(saver: RedisSaver) -> Operation[object]:
-    return saver._operations.copy_thread("a", "b")
+def making_a_copy(saver: RedisSaver) -> Operation[object]:
+    return copying.copy_thread(saver._context, "a", "b")
 
 
 def deleting_the_thread(saver: RedisSaver) -> Operation[object]:
-    return saver._operations.delete_thread("a")
+    return removing.delete_thread(saver._context, "a")
 
 
 def pruning(saver: RedisSaver) -> Operation[object]:
-    return saver._operations.prune("a", "keep_latest")
+    return removing.prune(saver._context, "a", "keep_latest")
 
 
 class Client(NamedTuple):
@@ -126,7 +126,7 @@ class World:
         self.keys = [key for name in THREADS for key in self.keyspace.thread(name)]
         self.keys += [self.keyspace.copy_mark(name) for name in THREADS]
         self.keys += [self.keyspace.run(run) for run in RUNS]
-        self.link = RedisSaver(client, prefix=prefix)._link
+        self.link = RedisSaver(client, prefix=prefix)._connections.link
         self.tokens: Iterator[str] = iter(())
         monkeypatch.setattr(run_index, "_new_token", lambda: next(self.tokens))
 
@@ -296,8 +296,8 @@ RACES: dict[str, list[Client]] = {
         Client(one_after_the_other(putting(1), putting(2))),
         Client(pruning),
     ],
-    "a copy and a deletion": [Client(copying), DELETE],
-    "a copy, a put and a deletion": [Client(copying), Client(putting(1)), DELETE],
+    "a copy and a deletion": [Client(making_a_copy), DELETE],
+    "a copy, a put and a deletion": [Client(making_a_copy), Client(putting(1)), DELETE],
     "another run that trims, and a deletion": [
         Client(putting(3, "other"), {"keep_last": 1}),
         DELETE,
@@ -345,15 +345,15 @@ def test_a_run_is_found_though_a_put_is_sent_again_after_the_run_was_deleted(
 
 def living(own: float | None) -> Act:
     """`set_ttl`."""
-    return lambda saver: saver._operations.set_ttl("a", own)
+    return lambda saver: expiry.set_ttl(saver._context, "a", own)
 
 
 def pinning(saver: RedisSaver) -> Operation[object]:
-    return saver._operations.pin("a")
+    return expiry.pin(saver._context, "a")
 
 
-def reading(saver: RedisSaver) -> Operation[object]:
-    return saver._operations.get_tuple(generate_config("a"))
+def getting(saver: RedisSaver) -> Operation[object]:
+    return reading.get_tuple(saver._context, generate_config("a"))
 
 
 LONG, SHORT = {"ttl": 100_000}, {"ttl": 1000}
@@ -363,16 +363,16 @@ LIVES: dict[str, list[Client]] = {
         Client(pinning),
         Client(putting(3, "other"), SHORT),
     ],
-    "a put with a longer time": [Client(putting(3, "other", ttl=90_000), SHORT), Client(reading)],
+    "a put with a longer time": [Client(putting(3, "other", ttl=90_000), SHORT), Client(getting)],
     "a longer and a shorter time": [Client(living(90_000)), Client(living(900))],
     "savers that differ": [Client(putting(1), SHORT), Client(putting(3, "other"), LONG)],
     "a saver that says nothing": [Client(putting(1), SHORT), Client(putting(3, "other"))],
     "pinning and a shorter time": [Client(pinning), Client(living(900))],
     "no time of its own, and a reader": [
         Client(living(None)),
-        Client(reading, {"ttl": 1000, "refresh_on_read": True}),
+        Client(getting, {"ttl": 1000, "refresh_on_read": True}),
     ],
-    "a copy, and pinning": [Client(copying), Client(pinning)],
+    "a copy, and pinning": [Client(making_a_copy), Client(pinning)],
     "a shorter time and a put": [Client(living(900)), Client(putting(1))],
     "a shorter time and a deletion": [Client(living(900)), DELETE],
     "pinning and a deletion": [Client(pinning), DELETE],
@@ -401,10 +401,10 @@ def test_a_thread_with_a_time_costs_no_more_requests(
 ) -> None:
     """Each put of a conversation that expires would wait for the network several times."""
     calls = list[str]()
-    operation = raw_saver._operations.put(
-        generate_config("a"), CHECKPOINTS[0], generate_metadata(run_id=RUN), {}
+    operation = writing.put(
+        raw_saver._context, generate_config("a"), CHECKPOINTS[0], generate_metadata(run_id=RUN), {}
     )
-    link, reply = RedisSaver(client, prefix=prefix)._link, None
+    link, reply = RedisSaver(client, prefix=prefix)._connections.link, None
     try:
         while True:
             request: Any = operation.send(reply)
@@ -545,8 +545,8 @@ def test_a_removal_that_broke_off_is_noticed_and_ended(
     """The index would lead to a thread that has nothing of the run any more."""
     put(saver, 0)
     put(saver, 1, "other")
-    operation = raw_saver._operations.delete_runs("a", [RUN])
-    RedisSaver(client, prefix=prefix)._link.reply(next(operation))
+    operation = removing.delete_runs(raw_saver._context, "a", [RUN])
+    RedisSaver(client, prefix=prefix)._connections.link.reply(next(operation))
     (problem,) = saver.verify("a")
     assert (problem.kind, problem.key) == ("garbage", Keyspace(prefix).run(RUN).decode())
     assert saver.repair("a") == [problem]

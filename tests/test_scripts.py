@@ -29,8 +29,8 @@ from redis.crc import key_slot
 
 import langgraph_checkpoint_redis
 from langgraph_checkpoint_redis import RedisSaver, UnknownFormatError
-from langgraph_checkpoint_redis._core import new_chunks
-from langgraph_checkpoint_redis._core.operations import Operations
+from langgraph_checkpoint_redis._core import new_chunks, reading, removing, writing
+from langgraph_checkpoint_redis._core.context import Context
 from langgraph_checkpoint_redis._protocol.requests import (
     Call,
     Commands,
@@ -630,9 +630,9 @@ KEYS = Keyspace("lg").thread("a")
 
 
 @pytest.fixture
-def operations() -> Operations:
-    """The core of a saver that is never connected."""
-    return RedisSaver("redis://nowhere.invalid")._operations
+def context() -> Context:
+    """What the operations of a saver work with that is never connected."""
+    return RedisSaver("redis://nowhere.invalid")._context
 
 
 def finish(operation: Operation[T], reply: object) -> T:
@@ -643,9 +643,9 @@ def finish(operation: Operation[T], reply: object) -> T:
     return result
 
 
-def test_reading_the_latest_checkpoint_is_one_call(operations: Operations) -> None:
+def test_reading_the_latest_checkpoint_is_one_call(context: Context) -> None:
     """An operation could not be understood, or tested, without a server."""
-    operation = operations.get_tuple(thread("a"))
+    operation = reading.get_tuple(context, thread("a"))
     nothing_known = b"\x90"
     assert next(operation) == calls.get(
         KEYS, [("", "")], known_trees=nothing_known, allow_truncation=True
@@ -653,9 +653,9 @@ def test_reading_the_latest_checkpoint_is_one_call(operations: Operations) -> No
     assert finish(operation, [1, [], 0, [], []]) is None
 
 
-def test_deleting_a_thread_takes_it_out_of_the_index_of_its_runs(operations: Operations) -> None:
+def test_deleting_a_thread_takes_it_out_of_the_index_of_its_runs(context: Context) -> None:
     """Runs would lead to threads that are gone."""
-    operation = operations.delete_thread("a")
+    operation = removing.delete_thread(context, "a")
     run = Keyspace("lg").run("r")
     assert next(operation) == calls.delete(KEYS, token=b"", tombstone=0, confirm=None)
     removal = ("ZREM", run, b"a\0token"), ("ZRANGE", run, -1, -1, "WITHSCORES")
@@ -664,17 +664,17 @@ def test_deleting_a_thread_takes_it_out_of_the_index_of_its_runs(operations: Ope
     assert finish(operation, 1) is None
 
 
-def test_a_thread_without_runs_is_deleted_by_one_call(operations: Operations) -> None:
+def test_a_thread_without_runs_is_deleted_by_one_call(context: Context) -> None:
     """Deleting would take more round trips than it needs."""
-    operation = operations.delete_thread("a")
+    operation = removing.delete_thread(context, "a")
     assert next(operation) == calls.delete(KEYS, token=b"", tombstone=0, confirm=None)
     assert finish(operation, []) is None
 
 
-def test_a_put_is_indexed_before_it_is_stored(operations: Operations) -> None:
+def test_a_put_is_indexed_before_it_is_stored(context: Context) -> None:
     """After a crash between the two, `delete_for_runs` would not find the checkpoint."""
-    operation = operations.put(
-        thread("a"), generate_checkpoint(), generate_metadata(run_id="r"), {}
+    operation = writing.put(
+        context, thread("a"), generate_checkpoint(), generate_metadata(run_id="r"), {}
     )
     run = Keyspace("lg").run("r")
     entry = next(operation)
@@ -686,12 +686,12 @@ def test_a_put_is_indexed_before_it_is_stored(operations: Operations) -> None:
 
 
 def test_a_put_that_lacks_something_on_the_server_is_sent_again_with_all_of_it(
-    operations: Operations,
+    context: Context,
 ) -> None:
     """A checkpoint could not be stored when another process had pruned its thread."""
     large = [f"{number:600}" for number in range(3)]
     checkpoint = generate_checkpoint(channel_values={"old": large}, channel_versions={"old": "1"})
-    operation = operations.put(thread("a"), checkpoint, generate_metadata(), {})
+    operation = writing.put(context, thread("a"), checkpoint, generate_metadata(), {})
     lean = next(operation)
     whole = operation.send([0, b"", [b"old"]])
     assert isinstance(lean, Call)

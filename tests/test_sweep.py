@@ -28,6 +28,7 @@ from langgraph.checkpoint.conformance.test_utils import (
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_checkpoint_redis import RedisSaver
+from langgraph_checkpoint_redis._core import removing
 from langgraph_checkpoint_redis._protocol.requests import Call, Operation, Request, Script
 from langgraph_checkpoint_redis._scripts import load
 from langgraph_checkpoint_redis._storage.keys import Keyspace
@@ -48,8 +49,8 @@ Place = tuple[str, str]  # namespace and id of a checkpoint
 HERE: RunnableConfig = {"configurable": {"thread_id": "a"}}
 KEPT, DROPPED = "kept", "dropped"  # runs
 REMOVALS: dict[str, Callable[[RedisSaver], Operation[None]]] = {
-    "prune": lambda saver: saver._operations.prune("a", "keep_latest"),
-    "delete_runs": lambda saver: saver._operations.delete_runs("a", [DROPPED]),
+    "prune": lambda saver: removing.prune(saver._context, "a", "keep_latest"),
+    "delete_runs": lambda saver: removing.delete_runs(saver._context, "a", [DROPPED]),
 }
 
 whatever_happens = settings(
@@ -196,7 +197,9 @@ class Journal:
     def found(self) -> set[Place]:
         """What is there, after making sure that it reads as it must, by a saver that is new."""
         places = set()
-        fresh = RedisSaver(self.saver._link.client, prefix=self.saver._shared.keyspace.prefix)
+        fresh = RedisSaver(
+            self.saver._connections.link.client, prefix=self.saver._shared.keyspace.prefix
+        )
         for found in fresh.list(HERE):
             configurable = found.config["configurable"]
             place = configurable["checkpoint_ns"], configurable["checkpoint_id"]

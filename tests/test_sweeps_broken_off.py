@@ -19,6 +19,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 
 from langgraph_checkpoint_redis import CorruptThreadError, RedisSaver
+from langgraph_checkpoint_redis._core import removing
 from langgraph_checkpoint_redis._protocol.requests import Script
 from langgraph_checkpoint_redis._scripts import load
 from langgraph_checkpoint_redis._scripts.load import DELETE_RUNS, PRUNE
@@ -61,12 +62,12 @@ class Thread:
 
     def pruning(self) -> Iterator[Step]:
         saver = self.saver()
-        return steps(saver, saver._operations.prune("a", "keep_latest"))
+        return steps(saver, removing.prune(saver._context, "a", "keep_latest"))
 
     def sweeping(self) -> Iterator[Step]:
         """Frees what nothing refers to, and removes no checkpoint."""
         saver = self.saver()
-        return steps(saver, saver._operations.delete_runs("a", ["no such run"]))
+        return steps(saver, removing.delete_runs(saver._context, "a", ["no such run"]))
 
     def assert_readable(self, config: RunnableConfig, value: object) -> None:
         found = self.saver().get_tuple(config)
@@ -147,7 +148,7 @@ def test_a_sweep_that_goes_on_after_a_restart_leaves_the_thread_sound(tmp_path: 
     with running_server(path, *options) as url, redis.Redis.from_url(url) as client:
         thread = Thread(client, "lg")
         saver = thread.saver()
-        operation = saver._operations.prune("a", "keep_latest")
+        operation = removing.prune(saver._context, "a", "keep_latest")
         position = next(
             step.reply
             for step in steps(saver, operation)

@@ -23,7 +23,6 @@ from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver, Stats, ThreadInfo
 from langgraph_checkpoint_redis._admin import threads
 from langgraph_checkpoint_redis._admin.prune import Limits, prune_thread
-from langgraph_checkpoint_redis._core.context import context_of
 from langgraph_checkpoint_redis._protocol.requests import Call, Request, Script, Together
 from langgraph_checkpoint_redis._scripts import load
 from langgraph_checkpoint_redis._scripts.load import DELETE_UNUSED, INFO, NAMESPACES
@@ -350,7 +349,10 @@ USES: dict[str, Callable[[RedisSaver], object]] = {
         config("a", "", FIRST), [(INTERRUPT, "really?")], "asks"
     ),
     "a short thread": lambda saver: put(
-        RedisSaver(saver._link.client, prefix=saver._shared.keyspace.prefix, keep_last=1), "a"
+        RedisSaver(
+            saver._connections.link.client, prefix=saver._shared.keyspace.prefix, keep_last=1
+        ),
+        "a",
     ),
     "one for another": lambda saver: [
         *map(saver.delete_for_runs, [["run"]]),
@@ -431,7 +433,7 @@ def test_a_thread_of_many_calls_is_used_again_between_any_two_of_them(
                 USES_OF_LONG[use](other)
             return meanwhile._reply(request)
 
-        operation = prune_thread(context_of(meanwhile), "a", Limits.parse("", DAY, None))
+        operation = prune_thread(meanwhile._context, "a", Limits.parse("", DAY, None))
         assert meanwhile._run(operation, reply) is (use == "nothing")
         assert calls == 4
         assert (saver.get_tuple(config("a", "child:3")) is None) is (use == "nothing")
@@ -469,7 +471,7 @@ def test_a_late_look_does_not_hide_that_a_thread_was_used(
     """A request that something on the way kept would make a used thread seem idle."""
     idle_thread(meanwhile)
     other = RedisSaver(client, prefix=prefix)
-    operation = prune_thread(context_of(meanwhile), "a", Limits.parse("", DAY, None))
+    operation = prune_thread(meanwhile._context, "a", Limits.parse("", DAY, None))
     look = next(operation)
     delete = operation.send(meanwhile._reply(look))
     assert delete.name == "delete_unused"

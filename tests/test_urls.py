@@ -317,7 +317,7 @@ def test_connections_are_remembered_for_that(
 
     def was_reached() -> bool:
         if isinstance(raw_saver, RedisSaver):
-            return raw_saver._link.was_reached
+            return raw_saver._connections.link.was_reached
         return loop.run_until_complete(raw_saver._connections.here()).was_reached
 
     assert not was_reached()

@@ -6,7 +6,10 @@ A user would lose the types of results, or be told that a correct program is wro
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+)
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -33,6 +36,7 @@ from langgraph_checkpoint_redis import (
     Problem,
     RedisSaver,
     RedisSaverError,
+    SaverOptions,
     Stats,
     ThreadExistsError,
     ThreadInfo,
@@ -46,6 +50,7 @@ from langgraph_checkpoint_redis.moving import (
     migrate,
     opened,
 )
+from langgraph_checkpoint_redis.server import make_checkpointer
 
 CONFIG: RunnableConfig = {"configurable": {"thread_id": "a"}}
 
@@ -72,6 +77,58 @@ def wrong_arguments_are_found(url: str) -> None:
     AsyncRedisSaver(redis.Redis())  # type: ignore[arg-type]
     RedisSaver(url, compression="gzip")  # type: ignore[arg-type]
     RedisSaver(url, keep_last="1")  # type: ignore[arg-type]
+    RedisSaver(url, keep_lats=1)  # type: ignore[call-arg] # a misspelt option
+    AsyncRedisSaver(url, tll=60)  # type: ignore[call-arg]
+
+
+def wrong_options_are_found_wherever_a_saver_is_opened(url: str, options: SaverOptions) -> None:
+    RedisSaver.from_conn_string(url, keep_lats=1)  # type: ignore[call-arg]
+    RedisSaver.from_conn_string(url, keep_last="1")  # type: ignore[arg-type]
+    RedisSaver.embedded("directory", tll=60)  # type: ignore[call-arg]
+    RedisSaver.embedded("directory", on_conflict="merge")  # type: ignore[arg-type]
+    AsyncRedisSaver.from_conn_string(url, prefx="p")  # type: ignore[call-arg]
+    AsyncRedisSaver.from_conn_string(url, prefix=None)  # type: ignore[arg-type]
+    AsyncRedisSaver.embedded("directory", tombstones=60)  # type: ignore[call-arg]
+    AsyncRedisSaver.embedded("directory", on_clock_skew="ignore")  # type: ignore[arg-type]
+    opened(url, prefx="p")  # type: ignore[call-arg]
+    opened(url, allow_plaintext="yes")  # type: ignore[arg-type]
+    opened(url, existing=1)  # type: ignore[arg-type]
+    options["keep_lats"] = 1  # type: ignore[typeddict-unknown-key]
+    SaverOptions(ttl="1 day")  # type: ignore[typeddict-item]
+
+
+def options_can_be_passed_on(url: str, options: SaverOptions) -> None:
+    RedisSaver(url, **options)
+    AsyncRedisSaver(url, **options)
+    RedisSaver.from_conn_string(url, **options)
+    RedisSaver.embedded("directory", **options)
+    AsyncRedisSaver.from_conn_string(url, **options)
+    AsyncRedisSaver.embedded("directory", **options)
+    opened(url, existing=True, **options)
+    for_tests: SaverOptions = {"prefix": "tests", "ttl": timedelta(minutes=1), "confirm": None}
+    RedisSaver(url, **for_tests)
+
+
+class Traced(RedisSaver):
+    """A saver of a user's own."""
+
+
+class AsyncTraced(AsyncRedisSaver):
+    """The same, to be awaited."""
+
+
+async def contexts_of_a_subclass_give_the_subclass(url: str) -> None:
+    with Traced.from_conn_string(url) as saver, Traced.embedded("directory") as local:
+        assert_type(saver, Traced)
+        assert_type(local, Traced)
+    async with AsyncTraced.from_conn_string(url) as awaited:
+        assert_type(awaited, AsyncTraced)
+    async with AsyncTraced.embedded("directory") as awaited_local:
+        assert_type(awaited_local, AsyncTraced)
+
+
+def the_agent_server_gets_an_async_saver() -> AbstractAsyncContextManager[AsyncRedisSaver]:
+    return make_checkpointer()
 
 
 def graphs_take_both(saver: RedisSaver, asynchronous: AsyncRedisSaver) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
-from langgraph_checkpoint_redis._core.context import context_of
-from langgraph_checkpoint_redis._core.driving import AsyncDriver, Driver
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from langgraph_checkpoint_redis._core._sync.driver import Driver
+from langgraph_checkpoint_redis._core.context import Context
+from langgraph_checkpoint_redis._core.options import SaverState
 from langgraph_checkpoint_redis._protocol.requests import Operation
 
 from .checkpoints import (
@@ -27,6 +30,22 @@ from .verify.problems import Problem
 T = TypeVar("T")
 
 
+class AsyncSaver(Protocol):
+    """An asynchronous saver whose coroutines worker threads wait for."""
+
+    serde: SerializerProtocol
+    _shared: SaverState
+
+    @property
+    def _context(self) -> Context: ...
+
+    async def _run(self, operation: Operation[T]) -> T: ...
+
+    def _thread_pages(self) -> AsyncIterator[Sequence[str]]: ...
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T: ...
+
+
 class Admin(Driver):
     """What tools for operators can ask of a saver, of either kind.
 
@@ -37,10 +56,9 @@ class Admin(Driver):
     only this thread failed; the others go on. Any other error is raised.
     """
 
-    def __init__(self, saver: Driver | AsyncDriver) -> None:
+    def __init__(self, saver: Driver | AsyncSaver) -> None:
         self._saver = saver
-        self._context = context_of(saver)
-        self.serde, self._shared = saver.serde, self._context.state
+        self.serde, self._shared = saver.serde, saver._shared  # noqa: SLF001 - of the same package
 
     # The saver
 
@@ -116,6 +134,10 @@ class Admin(Driver):
         return self._run(read_writes(self._context, thread_id, places))
 
     # Driving operations
+
+    @property
+    def _context(self) -> Context:
+        return self._saver._context  # noqa: SLF001 - a driver on top of a driver
 
     def _run(self, operation: Operation[T]) -> T:
         saver = self._saver

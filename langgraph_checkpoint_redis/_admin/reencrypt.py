@@ -6,14 +6,12 @@ replaced by one script, so this may run next to the traffic.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from langgraph_checkpoint_redis._core.cache import ThreadCache
-from langgraph_checkpoint_redis._core.context import Context, context_of
-from langgraph_checkpoint_redis._core.driving import AsyncDriver, Driver
+from langgraph_checkpoint_redis._core.context import Context
 from langgraph_checkpoint_redis._core.new_chunks import NewChunks, name_chunks
 from langgraph_checkpoint_redis._core.removing import free_unused_chunks
 from langgraph_checkpoint_redis._protocol.requests import Commands, Operation, ask
@@ -149,52 +147,3 @@ class _Rewriting:
             if level:
                 wanted.setdefault(level - 1, {}).update(list_children(new, found))
         return found
-
-
-# Methods
-
-
-class Reencryption(Driver):
-    """The method of the synchronous saver, and its awaited name."""
-
-    def reencrypt(self, thread_id: str) -> None:
-        """Encrypt all of a thread with the key that is used now.
-
-        With `allow_plaintext=True`, data that was stored without encryption is encrypted, too.
-        Nothing is deserialized, so all values stay the same. A call may be interrupted and
-        repeated.
-
-        Raises:
-            ConfigError: The saver's `serde` is not an `EncryptedSerializer`.
-            CorruptThreadError: A part is damaged, or encrypted with a key that is not here.
-            UnencryptedError: A part is not encrypted.
-            ThreadLeasedError: Another has the lease of the thread.
-        """
-        self._run(reencrypt_thread(context_of(self), thread_id))
-
-    async def areencrypt(self, thread_id: str) -> None:
-        """Run `reencrypt` in a worker thread."""
-        await asyncio.to_thread(self.reencrypt, thread_id)
-
-
-class AsyncReencryption(AsyncDriver):
-    """The method of the asynchronous saver, and its synchronous name."""
-
-    async def areencrypt(self, thread_id: str) -> None:
-        """Encrypt all of a thread with the key that is used now.
-
-        With `allow_plaintext=True`, data that was stored without encryption is encrypted, too.
-        Nothing is deserialized, so all values stay the same. A call may be interrupted and
-        repeated.
-
-        Raises:
-            ConfigError: The saver's `serde` is not an `EncryptedSerializer`.
-            CorruptThreadError: A part is damaged, or encrypted with a key that is not here.
-            UnencryptedError: A part is not encrypted.
-            ThreadLeasedError: Another has the lease of the thread.
-        """
-        await self._run(reencrypt_thread(context_of(self), thread_id))
-
-    def reencrypt(self, thread_id: str) -> None:
-        """Run `areencrypt` from a worker thread, not from the event loop's."""
-        self._wait(self.areencrypt(thread_id))

@@ -7,7 +7,7 @@ between are counted as they are found.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import nlargest
@@ -19,6 +19,7 @@ from langgraph_checkpoint_redis._scripts import calls
 from langgraph_checkpoint_redis._scripts.calls import Namespace
 from langgraph_checkpoint_redis._storage.checks import check_id
 from langgraph_checkpoint_redis._storage.keys import ThreadKeys
+from langgraph_checkpoint_redis.errors import ConfigError
 
 from .times import parse_time
 from .walks import traces
@@ -26,6 +27,8 @@ from .walks import traces
 BIGGEST = 10  # threads that `stats` names
 # Rows that a call looks at: one of many that go together, and one on its own.
 FEW_ROWS, ROWS = 40, 300
+
+Progress = Callable[[int], object] | None  # is called with how many threads were looked at so far
 
 
 # Results
@@ -253,3 +256,12 @@ def _make_info(
 
 def _to_seconds(milliseconds: int) -> float | None:
     return milliseconds / 1000 if milliseconds >= 0 else None
+
+
+def check_progress(progress: Progress) -> Callable[[int], object]:
+    """Return the function to call after each thread."""
+    if progress is None:
+        return lambda _: None
+    if not callable(progress):
+        raise ConfigError(f"progress must be callable with an int, or None, not {progress!r:.200}")
+    return progress

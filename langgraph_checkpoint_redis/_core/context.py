@@ -12,7 +12,6 @@ from langgraph_checkpoint_redis._storage.encryption import with_decryption
 from langgraph_checkpoint_redis._storage.keys import ThreadKeys
 
 from .cache import ThreadCaches
-from .driving import AsyncDriver, Driver
 from .options import Options, SaverState
 from .run_index import RunIndex
 
@@ -55,8 +54,3 @@ class Context(NamedTuple):
     def confirm_for(self, config: RunnableConfig) -> Confirm | None:
         """Return what a write waits for: what its config says, or else the saver."""
         return parse_own_confirm(config, self.options.confirm, self.options.socket_timeout)
-
-
-def context_of(saver: Driver | AsyncDriver) -> Context:
-    """Return the context of a saver's operations."""
-    return Context(saver.serde, saver._shared)  # noqa: SLF001 - of the package's own savers

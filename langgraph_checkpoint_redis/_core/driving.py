@@ -1,24 +1,18 @@
-"""What methods beyond LangGraph's interface build on: a saver that drives operations.
+"""Operations on many threads: the first requests of some go together.
 
-The savers implement this; whoever adds methods to them in a file of its own derives from it. Here
-is also how operations on many threads are driven: the first requests of some go together, since a
-round trip for each would take most of the time. One thread that fails does not stop the others.
+A round trip for each thread would take most of the time. One thread that fails does not stop the
+others. The savers drive such operations by `_core/_async/driver.py`.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
-
-from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_checkpoint_redis._protocol.requests import Call, Operation, Request, Together
 from langgraph_checkpoint_redis._runtime.log import report_skipped
 from langgraph_checkpoint_redis._scripts.refusals import is_of_thread
 from langgraph_checkpoint_redis.errors import ThreadsError
-
-from .options import SaverState
 
 T = TypeVar("T")
 
@@ -124,72 +118,3 @@ def make_batches(
     """Operations on these threads, some at a time."""
     for start in range(0, len(thread_ids), TOGETHER):
         yield Batch(thread_ids[start : start + TOGETHER], begin)
-
-
-class Driver(ABC):
-    """The synchronous saver."""
-
-    serde: SerializerProtocol
-    _shared: SaverState
-
-    @abstractmethod
-    def _run(self, operation: Operation[T]) -> T: ...
-
-    @abstractmethod
-    def _thread_pages(self) -> Iterator[Sequence[str]]: ...
-
-    def _run_each(
-        self, thread_ids: Sequence[str], begin: Callable[[str], Operation[T]]
-    ) -> Iterator[tuple[str, T | Exception]]:
-        """Drive an operation for each thread; return its result, or the error of the thread."""
-        for batch in make_batches(thread_ids, begin):
-            rests = self._run(batch.first())
-            for thread_id, rest in zip(batch.thread_ids, rests, strict=True):
-                if isinstance(rest, Done):
-                    yield thread_id, rest.result
-                else:
-                    yield thread_id, self._outcome(rest)
-
-    def _outcome(self, operation: Operation[T]) -> T | Exception:
-        try:
-            return self._run(operation)
-        except Exception as error:
-            if is_of_thread(error):
-                return error
-            raise
-
-
-class AsyncDriver(ABC):
-    """The asynchronous saver, which also waits for its own coroutines in other threads."""
-
-    serde: SerializerProtocol
-    _shared: SaverState
-
-    @abstractmethod
-    async def _run(self, operation: Operation[T]) -> T: ...
-
-    @abstractmethod
-    def _thread_pages(self) -> AsyncIterator[Sequence[str]]: ...
-
-    @abstractmethod
-    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T: ...
-
-    async def _run_each(
-        self, thread_ids: Sequence[str], begin: Callable[[str], Operation[T]]
-    ) -> AsyncIterator[tuple[str, T | Exception]]:
-        """Drive an operation for each thread; return its result, or the error of the thread."""
-        for batch in make_batches(thread_ids, begin):
-            rests = await self._run(batch.first())
-            for thread_id, rest in zip(batch.thread_ids, rests, strict=True):
-                if isinstance(rest, Done):
-                    yield thread_id, rest.result
-                else:
-                    yield thread_id, await self._outcome(rest)
-
-    async def _outcome(self, operation: Operation[T]) -> T | Exception:
-        try:
-            return await self._run(operation)
-        except Exception as error:
-            if is_of_thread(error):
-                return error
-            raise

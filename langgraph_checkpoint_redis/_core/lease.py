@@ -1,111 +1,35 @@
 """Leases: one writer of a thread at a time, for those who ask for it.
 
-A lease is known by a random token. Its holder shows the token with every write, and every write
-script checks it. There are two ways to show it. The block of the `with` statement has the lease in
-its context (see `contextvars`), and so have the tasks and worker threads that it starts. A config
-of `Lease.config`, and a saver of `Lease.saver`, carry the token themselves, for code that runs in
-other contexts: a generator has the context of the code that steps through it.
+`holding.py` has the token of a lease. The blocks of the two savers are in `_async/lease.py` and
+`_sync/lease.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import warnings
-from collections.abc import Callable, Coroutine, Mapping
-from contextvars import ContextVar, Token
+from collections.abc import Callable
 from dataclasses import dataclass
-from secrets import token_bytes
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
-from langgraph_checkpoint_redis.errors import ConfigError, UnconfirmedError
+from langgraph_checkpoint_redis._protocol.requests import Operation, ask
+from langgraph_checkpoint_redis._scripts import calls
+from langgraph_checkpoint_redis.errors import ConfigError, LeaseLostError, ThreadLeasedError
+
+from .context import Context
+from .holding import CONFIGURABLE, Holding
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from langgraph_checkpoint_redis._protocol.requests import Operation
     from langgraph_checkpoint_redis.aio import AsyncRedisSaver
     from langgraph_checkpoint_redis.saver import RedisSaver
 
-    from .operations import Operations
-
-# Where a config carries tokens: LangGraph hands the keys of `configurable` on to every task and
-# to the checkpointer. Those that begin with two underscores do not become metadata.
-CONFIGURABLE = "__redis_leases"
-
 S = TypeVar("S", "RedisSaver", "AsyncRedisSaver")
-
-_held: ContextVar[Mapping[tuple[int, str], Holding]] = ContextVar(
-    "held", default=MappingProxyType({})
-)
-_being_given_back: set[asyncio.Task[None]] = set()  # event loops keep weak references only
-
-
-class Holding:
-    """The token of a lease, and how a context has it.
-
-    `owner` is what all copies of a saver share; `name` is the key that the lease is stored in.
-    """
-
-    def __init__(self, owner: object, name: str) -> None:
-        self.owner = owner
-        self.name = name
-        self.token = token_bytes(16)
-        self.was_begun = self.was_left = False
-        self._before: Token[Mapping[tuple[int, str], Holding]] | None = None
-
-    @property
-    def _place(self) -> tuple[int, str]:
-        return id(self.owner), self.name
-
-    def enter(self) -> None:
-        """Have the lease in this context, and in the contexts that are copied from it."""
-        self._before = _held.set({**_held.get(), self._place: self})
-
-    def leave(self) -> None:
-        """Have the lease in this context no longer.
-
-        Copies of the context keep it, so that what still runs there is refused. A block that ends
-        in another context than it began in cannot take the lease from there: from now on no context
-        shows it, or whatever comes next in that one would be refused.
-        """
-        now = _held.get()
-        before, self._before = self._before, None
-        try:
-            if before is not None:
-                _held.reset(before)
-        except ValueError:  # made in a different context
-            self.was_left = True
-            return
-        # Others may have been taken since, and end later: two generators in one loop, say.
-        _held.set({place: held for place, held in now.items() if held is not self})
-
-    @classmethod
-    def here(cls, owner: object, name: str) -> bytes:
-        """Return the token that this context shows, empty for none."""
-        held = _held.get().get((id(owner), name))
-        return held.token if held and not held.was_left else b""
-
-
-def shown_by(config: Mapping[str, Any], name: str) -> bytes:
-    """Return the token that a config carries for a thread, empty for none."""
-    tokens = config["configurable"].get(CONFIGURABLE)
-    if tokens is None:
-        return b""
-    try:
-        return bytes.fromhex(tokens.get(name, ""))
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f'config["configurable"]["{CONFIGURABLE}"] must be as `lease.config` made it, '
-            f"not {tokens!r:.200}"
-        ) from error
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class _Lease(Generic[S]):
-    """What leases of both savers have.
+class BaseLease(Generic[S]):
+    """What the leases of both savers have.
 
     `bound` makes a copy of the saver that shows a token; `block` is how a block begins.
     """
@@ -115,7 +39,7 @@ class _Lease(Generic[S]):
     thread_id: str
     span: int
     holding: Holding
-    operations: Operations
+    context: Context
     bound: Callable[[Holding], S]
 
     def config(self, config: RunnableConfig) -> RunnableConfig:
@@ -160,130 +84,36 @@ class _Lease(Generic[S]):
 
     def _taking(self) -> Operation[None]:
         self.holding.was_begun = True
-        return self.operations.take_lease(self.thread_id, self._token, self.span)
+        return _take(self.context, self.thread_id, self._token, self.span)
 
     def _renewing(self) -> Operation[None]:
-        return self.operations.renew_lease(self.thread_id, self._token, self.span)
+        return _renew(self.context, self.thread_id, self._token, self.span)
 
     def _giving_back(self) -> Operation[None]:
-        return self.operations.give_back_lease(self.thread_id, self._token)
+        return _give_back(self.context, self.thread_id, self._token)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Lease(_Lease["RedisSaver"]):
-    """A lease of a thread, as `with saver.lease(...)` gives it. Call it to renew the lease."""
-
-    block = "with saver.lease"
-    run: Callable[[Operation[None]], None]
-
-    def __call__(self) -> None:
-        """Let the lease last for its whole `ttl` from now.
-
-        Raises:
-            LeaseLostError: It has ended.
-        """
-        self.run(self._renewing())
-
-    def __enter__(self) -> Self:
-        """Take the lease.
-
-        Raises:
-            ThreadLeasedError: Another has it.
-        """
-        try:
-            self.run(self._taking())
-        except UnconfirmedError:
-            self.run(self._giving_back())
-            raise
-        except Exception:
-            raise
-        except BaseException:  # Ctrl-C, say: the server may have given the lease already
-            self.run(self._giving_back())
-            raise
-        self.holding.enter()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Give the lease back."""
-        self.holding.leave()
-        try:
-            self.run(self._giving_back())
-        except Exception as failure:
-            if error is None:
-                raise
-            _note(error, failure)
+def _take(context: Context, thread_id: str, token: bytes, span: int) -> Operation[None]:
+    """Take a lease that lasts `span` milliseconds after the last write."""
+    keys, confirm = context.keys(thread_id), context.options.confirm
+    if not (yield from ask(calls.take_lease(keys, token=token, span=span, confirm=confirm))):
+        raise ThreadLeasedError(thread_id)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class AsyncLease(_Lease["AsyncRedisSaver"]):
-    """A lease of a thread, as `async with saver.alease(...)` gives it.
-
-    Await a call of it to renew the lease.
-    """
-
-    block = "async with saver.alease"
-    run: Callable[[Operation[None]], Coroutine[Any, Any, None]]
-
-    async def __call__(self) -> None:
-        """Let the lease last for its whole `ttl` from now.
-
-        Raises:
-            LeaseLostError: It has ended.
-        """
-        await self.run(self._renewing())
-
-    async def __aenter__(self) -> Self:
-        """Take the lease.
-
-        Raises:
-            ThreadLeasedError: Another has it.
-        """
-        try:
-            await self.run(self._taking())
-        except UnconfirmedError:
-            await self._give_back()
-            raise
-        except Exception:
-            raise
-        except BaseException:  # cancelled: the server may have given the lease already
-            await self._give_back()
-            raise
-        self.holding.enter()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Give the lease back."""
-        self.holding.leave()
-        try:
-            await self._give_back()
-        except Exception as failure:
-            if error is None:
-                raise
-            _note(error, failure)
-
-    async def _give_back(self) -> None:
-        """Give the lease back in a task of its own, which goes on if this one is cancelled.
-
-        A web framework cancels a request whose client has gone in every `await` until it ends.
-        """
-        task = asyncio.create_task(self.run(self._giving_back()))
-        _being_given_back.add(task)
-        task.add_done_callback(_being_given_back.discard)
-        await asyncio.shield(task)
+def _renew(context: Context, thread_id: str, token: bytes, span: int) -> Operation[None]:
+    """Let a lease last `span` milliseconds from now."""
+    keys, confirm = context.keys(thread_id), context.options.confirm
+    if not (yield from ask(calls.renew_lease(keys, token=token, span=span, confirm=confirm))):
+        raise LeaseLostError(thread_id)
 
 
-def _note(error: BaseException, failure: Exception) -> None:
-    """Tell with the error of a block that its lease could not be given back either."""
+def _give_back(context: Context, thread_id: str, token: bytes) -> Operation[None]:
+    """End a lease, if it has not ended. If that is lost, it ends by itself: no confirmation."""
+    yield from ask(calls.give_back_lease(context.keys(thread_id), token=token))
+
+
+def note_failure(error: BaseException, failure: Exception) -> None:
+    """Say with the error of a block that its lease was not given back either."""
     if hasattr(error, "add_note"):  # not in Python 3.10
         error.add_note(
             f"The lease was not given back, and ends by itself: {type(failure).__name__}: {failure}"

@@ -18,7 +18,7 @@ from langgraph_checkpoint_redis._storage.keys import Keyspace
 from langgraph_checkpoint_redis.errors import ConfigError, describe
 
 from .cache import ThreadCaches
-from .lease import Holding, shown_by
+from .holding import Holding, shown_by
 
 KNOWN_BYTES = 32 * 2**20  # memory for what is known of threads
 MESSAGES_BYTES = 32 * 2**20  # memory for messages that were written and read before

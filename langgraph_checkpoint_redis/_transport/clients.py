@@ -22,6 +22,7 @@ CONNECTIONS = 64  # that one saver uses at a time; a client's pool refuses more 
 
 SECONDS_TO_NOTICE = 1.0  # after which sentinels are asked again which server is the primary
 
+SCRIPTS = ("EVALSHA", "EVAL")
 RAW: dict[str, Any] = {NEVER_DECODE: True}  # replies are bytes, whatever `decode_responses` says
 
 
@@ -101,6 +102,14 @@ def check_role(role: Any) -> None:
     name = role[0] if isinstance(role, (list, tuple)) and role else b"master"
     if name not in (b"master", "master"):
         raise RedisConnectionError("the server that the sentinels name is not a primary")
+
+
+def cannot_confirm(client: Any) -> ConfigError:
+    """Return the error for `confirm` with a client that may use any of several connections."""
+    return ConfigError(
+        f"confirm needs a client of one server, a cluster or sentinels: {type(client).__name__} "
+        "cannot wait on the connection that has written"
+    )
 
 
 def is_error(reply: object, name: str) -> bool:

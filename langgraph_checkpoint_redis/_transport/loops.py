@@ -22,7 +22,8 @@ from weakref import WeakKeyDictionary, WeakSet, finalize
 from langgraph_checkpoint_redis._runtime.forks import reset_in_children
 from langgraph_checkpoint_redis.errors import EventLoopError
 
-from .async_ import AsyncLink, make_async_link
+from ._async.link import AsyncLink
+from .async_ import make_async_link
 from .inherited import start_afresh
 from .retry import SECONDS_TO_RECOVER
 from .urls import Url

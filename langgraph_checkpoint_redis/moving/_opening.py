@@ -14,7 +14,10 @@ from types import ModuleType
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from typing_extensions import Unpack
+
 from langgraph_checkpoint_redis._admin import expand_home, read_url
+from langgraph_checkpoint_redis._base import SaverOptions, check_names
 from langgraph_checkpoint_redis.errors import ConfigError, MissingLibraryError
 from langgraph_checkpoint_redis.saver import RedisSaver
 
@@ -29,7 +32,9 @@ FORMS = """url must have one of these forms:
 
 
 @contextmanager
-def opened(url: str, *, existing: bool = False, **options: Any) -> Iterator[AnySaver]:
+def opened(
+    url: str, *, existing: bool = False, **options: Unpack[SaverOptions]
+) -> Iterator[AnySaver]:
     """Yield a saver for a URL, and close it when the block ends.
 
     Args:
@@ -42,11 +47,13 @@ def opened(url: str, *, existing: bool = False, **options: Any) -> Iterator[AnyS
         **options: For our own savers, those of `RedisSaver`, `prefix` say; for all, `serde`.
 
     Raises:
+        TypeError: An option does not exist. The error names the most similar one.
         ConfigError: The URL is none of these, or nothing is there that should be.
         MissingLibraryError: The saver of another package is not installed; it says which.
     """
     if not isinstance(url, str):
         raise ConfigError(f"url must be a str, not {type(url).__name__}")
+    check_names("opened", options)
     scheme = url.partition(":")[0]
     with _SAVERS.get(scheme, _redis)(_Asked(url, existing, options)) as saver:
         yield saver
@@ -65,7 +72,7 @@ class _Asked(NamedTuple):
 
     url: str
     existing: bool
-    options: dict[str, Any]
+    options: SaverOptions
 
     @property
     def path(self) -> Path:
@@ -130,7 +137,7 @@ def _vendor(asked: _Asked) -> Iterator[AnySaver]:
         yield _with_options(saver, asked.options)
 
 
-def _with_options(saver: Any, options: dict[str, Any]) -> AnySaver:
+def _with_options(saver: Any, options: SaverOptions) -> AnySaver:
     if unknown := options.keys() - {"serde"}:
         raise ConfigError(f"only our own savers have the options {sorted(unknown)}")
     if options.get("serde"):

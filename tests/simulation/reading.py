@@ -8,6 +8,7 @@ from typing import TypeVar
 from langgraph.checkpoint.base import CheckpointTuple
 
 from langgraph_checkpoint_redis import Problem
+from langgraph_checkpoint_redis._core import removing
 from langgraph_checkpoint_redis.errors import RedisSaverError
 
 from .clients import config
@@ -179,8 +180,8 @@ class Reader:
 
     def check_sweep(self) -> None:
         """Sweep, and look for what is not reachable any more."""
-        operations = self.saver._operations
-        self.saver.run(operations.delete_runs(self._thread_id, ["no run"]))
+        context = self.saver._context
+        self.saver.run(removing.delete_runs(context, self._thread_id, ["no run"]))
         problems = self.saver.verify(self._thread_id)
         garbage = [one for one in problems if one.kind == "garbage" and not one.checkpoint_id]
         if garbage:
@@ -197,6 +198,6 @@ def check_index(gate: Gate, oracle: Oracle) -> None:
                 if row.run:
                     wanted.setdefault(row.run, set()).add(thread_id)
     for run, threads in wanted.items():
-        found = saver.run(saver._operations.threads_of_runs([run]))
+        found = saver.run(removing.threads_of_runs(saver._context, [run]))
         if lacking := sorted(threads - found.keys()):
             raise Failure("index", f"run {run!r} does not lead to {lacking}")

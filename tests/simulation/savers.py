@@ -26,7 +26,6 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 from langgraph_checkpoint_redis._admin.prune import Limits, prune_thread
-from langgraph_checkpoint_redis._core.context import context_of
 from langgraph_checkpoint_redis._protocol.requests import Operation as Requests
 from langgraph_checkpoint_redis._protocol.requests import Request
 from langgraph_checkpoint_redis.errors import RedisSaverError
@@ -55,8 +54,6 @@ class Gate:
     calls ended, and `refusals` by which error of ours.
     """
 
-    was_reached = True  # as links tell
-
     def __init__(self, server: Server, oracle: Oracle) -> None:
         self.server, self.oracle = server, oracle
         self.running: Worker | None = None
@@ -69,6 +66,14 @@ class Gate:
     def reply(self, request: Request) -> Any:
         """What becomes of a request."""
         return self.running.ask(request) if self.running else self.server.reply(request)
+
+    def here(self) -> Gate:
+        """The link, as connections tell."""
+        return self
+
+    def were_reached_by(self, link: Gate | None) -> bool:
+        """Whether the server was reached, as connections tell."""
+        return True
 
     def let_others_go_first(self) -> None:
         """Wait for the scheduler where no request is to be sent, as a slow serializer does."""
@@ -126,10 +131,8 @@ class Gate:
 class AwaitedGate:
     """The gate, for an event loop that runs in a worker thread."""
 
-    was_reached = True  # as links tell
-
-    def __init__(self, gate: Gate, redis: Any) -> None:
-        self._gate, self.redis = gate, redis
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
 
     def were_reached_by(self, link: AwaitedGate | None) -> bool:
         """Whether the server was reached, as connections tell."""
@@ -149,8 +152,8 @@ class Simulated(RedisSaver):
 
     def __init__(self, gate: Gate, **options: Any) -> None:
         super().__init__(gate.server.url, **options)
-        self._link.close()
-        self._link = cast("Any", gate)
+        self._connections.close()
+        self._connections = cast("Any", gate)
         self.gate = gate
 
     @property
@@ -219,7 +222,7 @@ class Simulated(RedisSaver):
     def prune_idle(self, thread_id: str, idle: float) -> None:
         """Delete a thread if it is idle, as `prune_threads` does with each."""
         call = operations.PruneIdle(self.gate.oracle, thread_id)
-        pruning = prune_thread(context_of(self), thread_id, Limits.parse("", idle, None))
+        pruning = prune_thread(self._context, thread_id, Limits.parse("", idle, None))
 
         def watched() -> Requests[bool]:
             reply = None
@@ -265,7 +268,7 @@ class Awaited(Simulated):
     def __init__(self, gate: Gate, **options: Any) -> None:
         super().__init__(gate, **options)
         self._twin = AsyncRedisSaver(gate.server.url, **options)
-        self._twin._connections = cast("Any", AwaitedGate(gate, self._redis))
+        self._twin._connections = cast("Any", AwaitedGate(gate))
         self._twin._shared = self._shared
 
     def _run(self, operation: Requests[T], ask: Callable[[Request], Any] | None = None) -> T:

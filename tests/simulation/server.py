@@ -123,7 +123,7 @@ class Server:
         self._stack, self._port = ExitStack(), free_port()
         self.url = self._start()
         self.client: Any = redis.Redis.from_url(self.url)
-        self._link: Any = RedisSaver(self.url)._link
+        self._link: Any = RedisSaver(self.url)._connections.link
         self.requests = 0
 
     def _start(self) -> str:

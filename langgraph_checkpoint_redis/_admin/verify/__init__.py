@@ -1,4 +1,4 @@
-"""Find damage in a thread and remove it: the methods `verify` and `repair`.
+"""Find damage in a thread and remove it.
 
 A thread is read in calls of bounded size: first the names of its chunks, then its rows, and the
 chunks of each part of the rows. Changes in between could look like damage, so one script asks the
@@ -8,10 +8,10 @@ Nothing here calls the serializer. So `verify` needs no key, and a wrong key mak
 nothing.
 
 In reading order: `problems.py`, `chunks.py`, `runs.py` and `rows.py` compare what was read;
-`reading.py` reads; `operations.py` has the two operations, `methods.py` the savers' methods.
+`reading.py` reads; `operations.py` has the two operations.
 """
 
-from .methods import AsyncIntegrity, Integrity
+from .operations import repair_thread, verify_thread
 from .problems import Problem
 
-__all__ = ["AsyncIntegrity", "Integrity", "Problem"]
+__all__ = ["Problem", "repair_thread", "verify_thread"]

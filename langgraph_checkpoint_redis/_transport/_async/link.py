@@ -1,0 +1,81 @@
+"""How a link to the server asks for what a request stands for, whatever it consists of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from langgraph_checkpoint_redis._protocol.requests import Call, Request
+from langgraph_checkpoint_redis._protocol.resp import Command, encode_command
+from langgraph_checkpoint_redis._scripts.transactions import (
+    PROBE,
+    build_transaction,
+    read_transaction,
+)
+from langgraph_checkpoint_redis._transport.clients import RAW, is_unknown_script
+
+Ask = Callable[[Sequence[Command]], Awaitable[Sequence[Any]]]
+
+
+class AsyncLink(ABC):
+    """A way to the server, for any number of callers at a time."""
+
+    # Whether transactions go over one connection: not with any client, and `None` until the server
+    # was asked.
+    _has_transactions: bool | None = False
+
+    async def reply(self, request: Request) -> Any:
+        """Return what the server replies; raise errors as the client library raises them."""
+        ask = self._ask_and_wait if request.confirm else self._ask
+        replies: Sequence[Any] = []
+        if isinstance(request, Call) and request.first_chunk:
+            replies = await self._ask_ahead(request, request.first_chunk, ask)
+        if not replies:
+            replies = await ask(request.commands())
+            if is_unknown_script(replies[0]):
+                replies = await ask(request.eval_commands())
+        return request.result(replies)
+
+    async def _ask_ahead(self, call: Call[Any], first: int, ask: Ask) -> Sequence[Any]:
+        """Ask with the chunks of a call ahead of it; return no replies if that cannot be done."""
+        if self._has_transactions is None:
+            replies = await ask(PROBE)
+            self._has_transactions = not any(isinstance(each, Exception) for each in replies)
+        if not self._has_transactions:
+            return []
+        return read_transaction(await ask(build_transaction(call, first)))
+
+    @abstractmethod
+    def _ask(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:
+        """Return the reply to each command; a refused command has an error for its reply."""
+
+    def _ask_and_wait(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:
+        """Do the same, certainly over one connection, for commands that wait for the first.
+
+        While they wait, the server does nothing else for this connection.
+        """
+        return self._ask(commands)
+
+    @property
+    def was_reached(self) -> bool:
+        """Whether there was a connection to the server; True for clients that do not say."""
+        return True
+
+    @property
+    @abstractmethod
+    def client(self) -> Any:
+        """A client of the client library for the same server."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close what was opened here."""
+
+
+async def pipelined(client: Any, commands: Sequence[Command]) -> Sequence[Any]:
+    """Return the replies to commands that a client sends together."""
+    async with client.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*encode_command(command), **RAW)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
