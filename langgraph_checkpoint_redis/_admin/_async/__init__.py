@@ -1,1 +1,1 @@
-"""The asynchronous half, written by hand."""
+"""One of two halves: `_async` is written by hand, `_sync` is derived by tools/derive_sync.py."""

@@ -1,1 +1,4 @@
-"""The synchronous half, derived from `_async` by tools/derive_sync.py."""
+# Derived from _core/_async/__init__.py by tools/derive_sync.py.
+# Change the source and run `make derive`.
+
+"""One of two halves: `_sync` is written by hand, `_sync` is derived by tools/derive_sync.py."""
