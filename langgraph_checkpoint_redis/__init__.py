@@ -5,9 +5,9 @@ from ._version import __version__ as __version__  # first, as it checks what all
 # isort: split
 from ._admin.threads import Stats, ThreadInfo
 from ._admin.verify import Problem
-from ._base import SaverOptions
 from ._core._async.lease import AsyncLease
 from ._core._sync.lease import Lease
+from ._core.options import SaverOptions
 from ._protocol.confirm import Confirm
 from ._storage.encryption import KeyRing
 from .aio import AsyncRedisSaver

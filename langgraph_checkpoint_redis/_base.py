@@ -10,7 +10,7 @@ import copy
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypedDict, TypeVar, cast
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar, cast
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -19,7 +19,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from typing_extensions import Self
 
 from ._core.context import Context
-from ._core.options import Options, SaverState, check_serializer, make_state
+from ._core.options import Options, SaverState, check_names, check_serializer, make_state
 from ._protocol.confirm import Confirm
 from ._protocol.durations import Duration
 from ._storage.compression import Compression
@@ -32,37 +32,6 @@ SaverType = TypeVar("SaverType")
 
 # What copies in a process share, and what another process makes for itself.
 _SHARED = ("_redis", "_connections", "_shared", "serde")
-
-
-class SaverOptions(TypedDict, total=False):
-    """The options of both savers, for annotations: `**options: Unpack[SaverOptions]`.
-
-    The constructors of `RedisSaver` and `AsyncRedisSaver` explain them.
-    """
-
-    prefix: str
-    serde: SerializerProtocol | None
-    keep_last: int | None
-    compression: Compression | None
-    ttl: Duration | Mapping[str, Any] | None
-    refresh_on_read: bool | None
-    tombstone: Duration | None
-    on_conflict: Literal["fork", "error"]
-    confirm: Confirm | Mapping[str, Any] | None
-    allow_plaintext: bool
-    on_clock_skew: Literal["warn", "error"]
-
-
-def check_names(callee: str, options: Mapping[str, object]) -> None:
-    """Raise a `TypeError` for an option that does not exist, with the most similar one."""
-    known = SaverOptions.__annotations__
-    for name in options.keys() - known.keys():
-        # Only where something is wrong already: importing this package is to stay quick.
-        from difflib import get_close_matches  # noqa: PLC0415
-
-        near = get_close_matches(name, known, 1)
-        meant = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(known)}"
-        raise TypeError(f"{callee} has no option {name!r}: {meant}")
 
 
 def _names_checked(constructor: Constructor) -> Constructor:

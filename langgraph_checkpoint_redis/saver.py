@@ -33,13 +33,14 @@ from typing_extensions import Self, Unpack
 from ._admin._sync.methods import AdminMethods
 from ._admin.setup import check_server
 from ._admin.walks import start_walk
-from ._base import BaseSaver, SaverOptions
+from ._base import BaseSaver
 from ._core import copying, expiry, reading, removing, writing
 from ._core._sync.lease import Lease
 from ._core.arguments import check_strategy, parse_thread_id
 from ._core.driving import Failures
 from ._core.holding import Holding
 from ._core.listing import Cursor, make_cursor
+from ._core.options import SaverOptions
 from ._embedded.server import EmbeddedServer
 from ._protocol.durations import Duration, to_milliseconds
 from ._protocol.requests import Operation, Request

@@ -19,8 +19,13 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from ._base import SaverOptions
-from ._core.options import check_keep_last, check_on_clock_skew, check_on_conflict, check_prefix
+from ._core.options import (
+    SaverOptions,
+    check_keep_last,
+    check_on_clock_skew,
+    check_on_conflict,
+    check_prefix,
+)
 from ._embedded.server import check_directory
 from ._protocol.confirm import Confirm, check_confirm
 from ._protocol.durations import to_milliseconds

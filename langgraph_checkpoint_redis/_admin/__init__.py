@@ -9,9 +9,10 @@ Tools for operators, `cli` and `moving`, import from this module and from no mod
 * `Choice` and `Limits` say which threads to look at and what to keep of them; `Tally` sums up.
 * `read_url`, `is_cluster` and `PASSING` are about servers: how to reach one, whether it is a
   cluster, and which errors may pass by themselves.
-* `check_id`, `parse_time` and `expand_home` read arguments.
+* `check_id`, `check_names`, `parse_time` and `expand_home` read arguments.
 """
 
+from langgraph_checkpoint_redis._core.options import check_names
 from langgraph_checkpoint_redis._storage.checks import check_id
 from langgraph_checkpoint_redis._transport.clients import is_cluster
 from langgraph_checkpoint_redis._transport.retry import PASSING
@@ -37,6 +38,7 @@ __all__ = [
     "Tally",
     "Url",
     "check_id",
+    "check_names",
     "expand_home",
     "is_cluster",
     "parse_time",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -183,3 +183,34 @@ def check_serializer(value: SerializerProtocol | None) -> SerializerProtocol | N
         "serde must be a serializer with dumps_typed and loads_typed, or None for LangGraph's own, "
         f"not {describe(value)}"
     )
+
+
+class SaverOptions(TypedDict, total=False):
+    """The options of both savers, for annotations: `**options: Unpack[SaverOptions]`.
+
+    The constructors of `RedisSaver` and `AsyncRedisSaver` explain them.
+    """
+
+    prefix: str
+    serde: SerializerProtocol | None
+    keep_last: int | None
+    compression: Compression | None
+    ttl: Duration | Mapping[str, Any] | None
+    refresh_on_read: bool | None
+    tombstone: Duration | None
+    on_conflict: Literal["fork", "error"]
+    confirm: Confirm | Mapping[str, Any] | None
+    allow_plaintext: bool
+    on_clock_skew: Literal["warn", "error"]
+
+
+def check_names(callee: str, options: Mapping[str, object]) -> None:
+    """Raise a `TypeError` for an option that does not exist, with the most similar one."""
+    known = SaverOptions.__annotations__
+    for name in options.keys() - known.keys():
+        # Only where something is wrong already: importing this package is to stay quick.
+        from difflib import get_close_matches  # noqa: PLC0415
+
+        near = get_close_matches(name, known, 1)
+        meant = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(known)}"
+        raise TypeError(f"{callee} has no option {name!r}: {meant}")

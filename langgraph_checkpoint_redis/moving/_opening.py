@@ -16,8 +16,8 @@ from urllib.parse import unquote
 
 from typing_extensions import Unpack
 
-from langgraph_checkpoint_redis._admin import expand_home, read_url
-from langgraph_checkpoint_redis._base import SaverOptions, check_names
+from langgraph_checkpoint_redis import SaverOptions
+from langgraph_checkpoint_redis._admin import check_names, expand_home, read_url
 from langgraph_checkpoint_redis.errors import ConfigError, MissingLibraryError
 from langgraph_checkpoint_redis.saver import RedisSaver
 

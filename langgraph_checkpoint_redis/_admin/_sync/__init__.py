@@ -1,4 +1,4 @@
 # Derived from _admin/_async/__init__.py by tools/derive_sync.py.
 # Change the source and run `make derive`.
 
-"""One of two halves: `_sync` is written by hand, `_sync` is derived by tools/derive_sync.py."""
+"""One half of what both savers have. What is in `_sync` is derived by tools/derive_sync.py."""

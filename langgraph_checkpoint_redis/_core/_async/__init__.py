@@ -1,1 +1,1 @@
-"""One of two halves: `_async` is written by hand, `_sync` is derived by tools/derive_sync.py."""
+"""One half of what both savers have. What is in `_sync` is derived by tools/derive_sync.py."""
