@@ -49,6 +49,15 @@ def test_nothing_of_the_other_half_is_left(path: Path) -> None:
     assert not re.search(r"asyncio|awaited|`await|\ban `with", text)
 
 
+def test_every_rule_of_the_tool_is_used() -> None:
+    """A sentence that was reworded would read wrong in the synchronous half."""
+    sources = [PACKAGE / "aio.py", *PACKAGE.glob("*/_async/*.py")]
+    text = " ".join("\n".join(path.read_text(encoding="utf-8") for path in sources).split())
+    rules = [*derive_sync.PHRASES, *derive_sync.NAMES, *map("".join, derive_sync.SEQUENCES)]
+    spaced = text.replace(" = ", "=").replace("import asyncio", "importasyncio")
+    assert [rule for rule in rules if rule not in text and rule not in spaced] == []
+
+
 def public(kind: type) -> dict[str, str]:
     """The signatures of the methods of a saver; both halves call the types alike."""
     return {

@@ -51,7 +51,6 @@ NAMES = {
     **{f"a{name}": name for name in METHODS},
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
-    "anext": "next",
     "asynccontextmanager": "contextmanager",
     # Types
     "AsyncIterator": "Iterator",
