@@ -507,6 +507,35 @@ def test_a_thread_that_has_lost_its_control_lives_for_its_own_time(
         assert all(900 < seconds <= 1000 for seconds in life_of(client, prefix))
 
 
+@pytest.mark.parametrize("first", ["a checkpoint", "writes"])
+def test_a_thread_that_has_lost_its_control_expires_as_a_whole(
+    saver: Saver, client: redis.Redis, prefix: str, first: str
+) -> None:
+    """What was new after the loss would be left alone, as a damaged thread or a wrong number."""
+    expiring, keys = RedisSaver(client, prefix=prefix, ttl=100), Keyspace(prefix).thread("a")
+    at: RunnableConfig = {"configurable": {**HERE["configurable"], "checkpoint_id": "0"}}
+    if first == "a checkpoint":
+        at, _ = put(expiring, HERE, said=SAID)
+    else:
+        expiring.put_writes(at, [("said", "early")], "task")
+    client.unlink(keys.control)
+    checkpoint = generate_checkpoint()
+    at = saver.put(at, checkpoint, generate_metadata(run_id="run"), {})
+    saver.put_writes(at, [("said", "late")], "task")
+    assert all(98 <= client.ttl(key) <= 100 for key in keys[:4])
+
+
+def test_runs_that_were_counted_again_expire_with_their_thread(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """A thread that has expired would count checkpoints, and be reported as damaged."""
+    expiring, keys = RedisSaver(client, prefix=prefix, ttl=100), Keyspace(prefix).thread("a")
+    expiring.put(HERE, generate_checkpoint(), generate_metadata(run_id="run"), {})
+    client.unlink(keys.runs)
+    assert saver.repair("a")
+    assert 98 <= client.ttl(keys.runs) <= 100
+
+
 def test_a_control_and_chunks_may_be_lost_one_after_the_other(
     saver: Saver, client: redis.Redis, prefix: str, at: RunnableConfig
 ) -> None:

@@ -157,6 +157,22 @@ def test_chunks_that_come_ahead_of_a_thread_expire_until_its_first_row_is_there(
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_whoever_reads_a_thread_before_its_first_row_changes_nothing(
+    client: redis.Redis, prefix: str, other: RedisSaver
+) -> None:
+    """What a killed process has left would stay, and the thread expire that comes to be."""
+    keys = Keyspace(prefix).thread("a")
+    requests = requests_of(other, WRITES["put"](other, NEW))
+    assert [*islice(requests, 3)]
+    reader = RedisSaver(client, prefix=prefix, ttl=1000, refresh_on_read=True)
+    assert reader.get_tuple(NEW) is None
+    assert 50 < client.ttl(keys.chunks) <= 60
+    assert not client.exists(keys.control)
+    assert [*requests]
+    assert client.ttl(keys.chunks) == client.ttl(keys.timeline) == -1
+
+
+@pytest.mark.usefixtures("small_parts")
 @options("write", WRITES)
 def test_a_large_write_that_stops_anywhere_changes_nothing(
     client: redis.Redis, prefix: str, other: RedisSaver, write: str

@@ -127,6 +127,23 @@ def test_a_thread_expires_with_all_that_it_has(
     assert saver.get_tuple(A) is None
 
 
+@options("act", ["put", "put_writes"])
+def test_a_thread_that_is_used_as_it_expires_does_so_as_a_whole(
+    saver: Saver, other: RedisSaver, client: redis.Redis, prefix: str, keys: ThreadKeys, act: str
+) -> None:
+    """A key that is new would be left alone: nobody could use the thread's id ever again."""
+    at = put(RedisSaver(client, prefix=prefix, ttl=100), run_id="run")
+    # As in the millisecond when the deadline has come, but keys are not gone yet.
+    client.hset(keys.control, "deadline", int(time.time() * 1000) - 1)
+    if act == "put":
+        put(other, at, "more", run_id="another run")
+    else:
+        write(other, at)
+    assert eventually(lambda: not client.exists(*keys), seconds=1)
+    put(saver)
+    assert saver.verify("a") == []
+
+
 @options("saver_options", [{"ttl": timedelta(seconds=100)}], ids=str)
 @options("writer_says", ["a time", "nothing"])
 def test_whoever_writes_a_thread_stays_in_one_piece(

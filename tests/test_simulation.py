@@ -7,13 +7,19 @@ The seeds stay, so that a change that breaks a promise is noticed at once, and n
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.types import Command
 
 from .servers import any_binary
+from .simulation.comparing import items_of, with_lists
 from .simulation.moves import KINDS, Move, kinds_of, mixed, moves
 from .simulation.mutations import MUTATIONS, PACKAGE, Mutation, mutated
-from .simulation.oracle import Failure
+from .simulation.oracle import Failure, Row, State, Thread, Write, history
 from .simulation.report import story
 from .simulation.scheduler import Simulation
 from .simulation.simulating import Simulator, simulator
@@ -120,3 +126,30 @@ def test_kinds_of_faults_are_chosen_by_name() -> None:
     with pytest.raises(ValueError, match="no such kinds"):
         kinds_of("earthquake")
     assert {move.kind for move in moves(1, 500, ["clock"])} == {"step", "check", "clock"}
+
+
+def test_a_command_is_compared_by_what_it_says() -> None:
+    """A graph that goes on after an interrupt would look like a loss."""
+    serde = JsonPlusSerializer()
+    said: Command[Any] = Command(resume="yes", goto=())
+    read = serde.loads_typed(serde.dumps_typed(said))
+    assert with_lists(read) == with_lists(said)
+    assert with_lists(read) != with_lists(Command(resume="no"))
+
+
+def test_damage_in_writes_of_another_branch_may_stop_a_read() -> None:
+    """An error of a thread that was evicted in part would look like a loss."""
+    thread = Thread()
+    versions: list[dict[str, Any]] = [{}, {}, {"log": 1}]
+    for number, channel_versions in enumerate(versions):
+        parent = str(number - 1) if number else ""
+        checkpoint = {**empty_checkpoint(), "id": str(number), "channel_versions": channel_versions}
+        row = Row(State.PRESENT, parent_id=parent, checkpoint=cast("Any", checkpoint))
+        thread.rows[row.place] = row
+    write = Write(State.PRESENT, channel="log", values=[["a"]])
+    for place in [("", "0"), ("", "1")]:
+        thread.writes[place] = {("task", 0): replace(write)}
+    newest, other = thread.rows["", "2"], thread.writes["", "0"]["task", 0]
+    assert history(thread, newest, "log", items_of).is_whole
+    other.is_damaged = True
+    assert not history(thread, newest, "log", items_of).is_whole

@@ -55,6 +55,9 @@ if old_row then
   redis.call('ZREM', WRITES, old_row)
 end
 redis.call('ZADD', WRITES, 0, row)
+if not fields.writes then
+  expire_with_rows(WRITES)
+end
 settle_chunks()
 if not guards then
   return {1, {}, 0}

@@ -28,8 +28,12 @@ for i = 3, #ARGV, 3 do
     return 0
   end
 end
+local is_new = redis.call('EXISTS', KEYS[4]) == 0 -- it was lost
 for i = 3, #ARGV, 3 do
   local _, tokens = read_run(ARGV[i])
   write_run(ARGV[i], tonumber(ARGV[i + 2]), tokens or '')
+end
+if is_new then
+  expire_runs_with_rows()
 end
 return 1

@@ -10,6 +10,7 @@ transaction, no other client sees what is between, and no crash leaves a part of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 from langgraph_checkpoint_redis._protocol.requests import Call
@@ -21,8 +22,31 @@ LARGE = 256 * 1024  # bytes of chunks: for fewer, a transaction takes longer tha
 
 MULTI: Command = ("MULTI",)
 EXEC: Command = ("EXEC",)
-PROBE: tuple[Command, ...] = (MULTI, ("DISCARD",))  # what a server must allow
+PROBE: tuple[Command, ...] = (MULTI, EXEC)  # what a server must allow
 LENGTH = 6  # commands of a transaction
+SECONDS_WITHOUT = 60.0  # after a server has refused a transaction, until it is asked again
+
+
+class Transactions:
+    """Remember whether a server, and each proxy before it, allows transactions.
+
+    A refusal counts for a minute. A proxy may have lost its server for a moment, and an operator
+    may change what a user is allowed to do.
+    """
+
+    def __init__(self) -> None:
+        self.are_allowed = False
+        self._asked_again_at = 0.0
+
+    @property
+    def are_unknown(self) -> bool:
+        """Return whether the server has to be asked."""
+        return not self.are_allowed and monotonic() >= self._asked_again_at
+
+    def learn(self, replies: Sequence[Any]) -> None:
+        """Take the replies to `PROBE`; there are none if the connection was closed."""
+        self.are_allowed = [*replies] == [b"OK", []]
+        self._asked_again_at = monotonic() + SECONDS_WITHOUT
 
 
 def are_large(pairs: Sequence[Argument]) -> bool:
@@ -43,17 +67,19 @@ def build_transaction(call: Call[Any], first: int) -> tuple[Command, ...]:
         ("EVAL", AHEAD.source, len(call.keys), *call.keys, names),
         ("HSET", chunks, *pairs),
         ("EVAL", call.script.source, len(call.keys) + 1, *call.keys, chunks, *args),
-        ("EVAL", SETTLE.source, 1, chunks),
+        ("EVAL", SETTLE.source, 3, *call.keys[:3]),
         EXEC,
         *(call.confirm.commands() if call.confirm else ()),
     )
 
 
-def read_transaction(replies: Sequence[Any]) -> Sequence[Any]:
+def read_transaction(replies: Sequence[Any], transactions: Transactions) -> Sequence[Any]:
     """Return the replies that the call alone would have; none if the transaction has failed.
 
     Then nothing was stored, and the call itself has the reason for its reply.
     """
+    if isinstance(replies[0], Exception):
+        transactions.learn(replies)
     done = replies[LENGTH - 1]
     if not isinstance(done, list) or any(isinstance(reply, Exception) for reply in done):
         return []

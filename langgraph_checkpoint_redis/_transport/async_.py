@@ -16,6 +16,7 @@ from redis import asyncio as redis_py
 from redis.exceptions import RedisError, ResponseError
 
 from langgraph_checkpoint_redis._protocol.resp import Command, pack_commands
+from langgraph_checkpoint_redis._scripts.transactions import Transactions
 
 from ._async.client_links import AsyncClientLink, AsyncClusterLink, AsyncServersLink
 from ._async.link import AsyncLink
@@ -46,7 +47,7 @@ class AsyncOwnLink(AsyncLink):
         self._shared = self._lone = self._lines(url, shared, shared=True)
         if limit > shared:
             self._lone = self._lines(url, limit - shared, shared=False)
-        self._has_transactions = None
+        self._transactions = Transactions()
 
     def _lines(self, url: Url, limit: int, *, shared: bool) -> Lines:
         pool, seconds = self._client.connection_pool, url.socket_timeout

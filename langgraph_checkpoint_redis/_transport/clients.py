@@ -130,3 +130,13 @@ def is_unknown_script(reply: object) -> bool:
 def is_last_word(reply: object) -> bool:
     """Return whether a server hangs up after a reply: what it was sent is too large, say."""
     return isinstance(reply, Exception) and "Protocol error" in str(reply)
+
+
+def was_queued(reply: object) -> bool:
+    """Return whether a reply says that its command waits for the end of a transaction."""
+    return reply == b"QUEUED"
+
+
+def left_in_transaction() -> RedisConnectionError:
+    """Return the error that makes a call leave a connection whose transaction did not end."""
+    return RedisConnectionError("the connection was left in a transaction")

@@ -24,7 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from langgraph_checkpoint_redis._protocol.resp import force_resp2, make_parser, pack_commands
 from langgraph_checkpoint_redis._runtime.log import report_lost, report_reconnect
 
-from .clients import is_last_word
+from .clients import is_last_word, left_in_transaction, was_queued
 from .retry import must_leave
 
 PATIENCE = 0.005  # seconds that a shared line may take for an answer before another is opened
@@ -146,6 +146,9 @@ class Line(asyncio.Protocol):
         try:
             for reply in self._replies.feed(data):
                 answer = self._answers[0]
+                if not answer.replies and was_queued(reply):
+                    self._fail(left_in_transaction())
+                    return
                 if not answer.add(reply) and is_last_word(reply):
                     answer.fail(reply)
                 if answer.is_over:

@@ -34,6 +34,7 @@ from langgraph_checkpoint_redis._protocol.resp import (
 from langgraph_checkpoint_redis._protocol.resp import make_parser as new_replies
 from langgraph_checkpoint_redis._runtime.forks import reset_in_children
 from langgraph_checkpoint_redis._runtime.log import report_lost, report_reconnect
+from langgraph_checkpoint_redis._scripts.transactions import Transactions
 
 from ._sync.client_links import ClientLink, ClusterLink, ServersLink
 from ._sync.link import Link
@@ -44,7 +45,9 @@ from .clients import (
     connection_limit,
     is_cluster,
     is_last_word,
+    left_in_transaction,
     named_primary,
+    was_queued,
 )
 from .permits import Permits
 from .retry import must_leave
@@ -69,7 +72,7 @@ class OwnLink(TurnLink):
         self._idle: deque[_Wire] = deque()
         self._client: Any = None
         self._has_lost = False
-        self._has_transactions = None
+        self._transactions = Transactions()
 
     @property
     def was_reached(self) -> bool:
@@ -239,6 +242,8 @@ class _Wire:
             if said := next(filter(is_last_word, found), None):
                 raise said
             found += self._received(MORE)
+        if was_queued(found[0]):
+            raise left_in_transaction()
         return found
 
     def _send(self, data: bytes) -> None:

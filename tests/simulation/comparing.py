@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
 from langgraph.checkpoint.base import CheckpointTuple, DeltaChannelHistory
+from langgraph.types import Command
 
 from .oracle import Failure, Oracle, Place, Row, State, Thread, Write, history, reads_as
 
@@ -26,7 +28,7 @@ def compare(thread: Thread, found: CheckpointTuple) -> Row:
     expected = {**row.checkpoint, "channel_values": None}
     if checkpoint != expected:
         raise Failure("wrong", f"{place} reads as {checkpoint}, and was {expected}")
-    if _with_lists(found.metadata) != _with_lists(row.metadata):
+    if with_lists(found.metadata) != with_lists(row.metadata):
         raise Failure("wrong", f"{place} has metadata {found.metadata}, and had {row.metadata}")
     _compare_values(thread, row, found.checkpoint["channel_values"])
     if found.parent_config:
@@ -36,28 +38,30 @@ def compare(thread: Thread, found: CheckpointTuple) -> Row:
     return row
 
 
-def _with_lists(value: Any) -> Any:
+def with_lists(value: Any) -> Any:
     """Something with lists for tuples, as LangGraph's serializer reads what it wrote.
 
-    An exception reads as its text.
+    That goes for the fields of a `Command`, too. An exception reads as its text.
     """
     if isinstance(value, BaseException):
         return repr(value)
+    if isinstance(value, Command):
+        return Command, [with_lists(getattr(value, field.name)) for field in fields(value)]
     if isinstance(value, dict):
-        return {key: _with_lists(item) for key, item in value.items()}
-    return [*map(_with_lists, value)] if isinstance(value, list | tuple) else value
+        return {key: with_lists(item) for key, item in value.items()}
+    return [*map(with_lists, value)] if isinstance(value, list | tuple) else value
 
 
 def _compare_values(thread: Thread, row: Row, found: dict[str, Any]) -> None:
     for channel, value in row.values.items():
         if channel not in found:
             raise Failure("less", f"{row.place} lacks its channel {channel!r}")
-        if _with_lists(found[channel]) != _with_lists(value):
+        if with_lists(found[channel]) != with_lists(value):
             raise Failure(
                 "wrong", f"{row.place} has {channel!r} as {found[channel]}, and had {value}"
             )
     for channel in found.keys() - row.values.keys():
-        if _with_lists(found[channel]) != _with_lists(thread.kept_value(row, channel)):
+        if with_lists(found[channel]) != with_lists(thread.kept_value(row, channel)):
             raise Failure("wrong", f"{row.place} has {channel!r}, which it never had")
 
 
@@ -82,8 +86,8 @@ def compare_writes(thread: Thread, row: Row, found: CheckpointTuple) -> None:
 
 
 def _is(write: Write, found: Sequence[Any]) -> bool:
-    values = [*map(_with_lists, write.values)]
-    return [*found[:2]] == [write.task_id, write.channel] and _with_lists(found[2]) in values
+    values = [*map(with_lists, write.values)]
+    return [*found[:2]] == [write.task_id, write.channel] and with_lists(found[2]) in values
 
 
 def _name(write: Write) -> str:

@@ -28,6 +28,16 @@ def thread_prefix(thread_id: str) -> bytes:
     return f"{PREFIX}:{{{thread_id}}}:".encode()
 
 
+def is_of_copy(key: bytes) -> bool:
+    """Return whether a copy in parts collects its data in this key."""
+    return b"}:copy:" in key
+
+
+def is_data(key: bytes) -> bool:
+    """Return whether a key holds data of a thread."""
+    return key.decode().endswith(DATA) and not is_of_copy(key)
+
+
 def threads_of(simulation: Simulation) -> dict[str, list[bytes]]:
     """The keys of each thread."""
     found: dict[str, list[bytes]] = {}
@@ -63,7 +73,7 @@ def expire(simulation: Simulation) -> None:
     if not expired:
         return
     for thread_id, keys in threads_of(simulation).items():
-        data = [key for key in keys if key.decode().endswith(DATA)]
+        data = [*filter(is_data, keys)]
         gone = [key for key in data if key in expired]
         if gone and gone != data:
             raise Failure("expiry", f"of {data}, only {gone} expire")
@@ -110,8 +120,8 @@ def evict_key(simulation: Simulation, rng: Random) -> str:
         return "there is nothing to evict"
     evicted = rng.sample(keys, min(len(keys), rng.choice([1, 1, 2])))
     simulation.server.delete(evicted)
-    kinds = {key.decode().rsplit(":", 1)[1] for key in evicted}
-    left = [key for key in keys if key not in evicted and key.decode().endswith(DATA)]
+    kinds = {key.decode().rsplit(":", 1)[1] for key in evicted if not is_of_copy(key)}
+    left = [key for key in keys if key not in evicted and is_data(key)]
     if kinds & {*DATA} and left:
         simulation.oracle.damaged(thread_id)
     elif kinds & {*DATA}:  # nothing can tell that there was a thread

@@ -126,6 +126,27 @@ MUTATIONS = (
         "evict_key",
     ),
     Mutation(
+        "a transaction takes back what it has stored",
+        "_scripts/lib/chunks.lua",
+        "    redis.call('HDEL', CHUNKS, 'ahead')\n",
+        "",
+        "lost_reply",
+    ),
+    Mutation(
+        "a refused transaction leaves its chunks",
+        "_scripts/settle.lua",
+        "    redis.call('HDEL', CHUNKS, name)\n",
+        "",
+        "race_runs,abandon",
+    ),
+    Mutation(
+        "parts that came ahead stay without a row",
+        "_scripts/put_chunks.lua",
+        "  redis.call('PEXPIRE', CHUNKS, ARGV[2])\n",
+        "",
+        "abandon,give_up",
+    ),
+    Mutation(
         "a run needs no new entry",
         "_scripts/lib/runs.lua",
         "  return nil, count <= 0\n",

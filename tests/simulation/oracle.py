@@ -138,6 +138,10 @@ class Thread:
     def writes_at(self, place: Place) -> list[Write]:
         return sorted(self.writes.get(place, {}).values(), key=lambda write: write.order)
 
+    def may_be_unreadable(self, row: Row) -> bool:
+        """Return whether a checkpoint, or an older write that is read with it, is damaged."""
+        return row.is_damaged or any(map(_may_be_damaged, self.writes_at(row.place)))
+
     def there(self, *states: State) -> list[Row]:
         """The checkpoints in these states, or those that may be there."""
         wanted = states or (State.MAYBE, State.PRESENT)
@@ -375,8 +379,9 @@ def history(
         last = ancestor
         is_there = ancestor.state is State.PRESENT and not ancestor.is_damaged
         is_whole = is_whole and (has_begun or is_there)
-        writes = reversed(thread.writes_at(ancestor.place))
-        found = [_step(write, ancestor) for write in writes if write.channel == channel]
+        writes = [write for write in thread.writes_at(ancestor.place) if write.channel == channel]
+        is_whole = is_whole and not any(_may_be_damaged(write) for write in writes)
+        found = [_step(write, ancestor) for write in reversed(writes)]
         # What comes before the first version was written for another branch.
         steps += [step._replace(is_required=False) for step in found] if has_begun else found
         has_begun = has_begun or not ancestor.has_written(channel)
@@ -385,6 +390,11 @@ def history(
         if (kept := thread.kept_value(ancestor, channel)) is not None:
             ways.append(ending_with(kept))
     return History([*ways, [*reversed(steps)]], is_whole and (has_begun or not last.parent_id))
+
+
+def _may_be_damaged(write: Write) -> bool:
+    """Return whether a write may be stored but not readable. Its branch does not matter."""
+    return write.is_damaged and write.state is not State.ABSENT
 
 
 def _step(write: Write, ancestor: Row) -> Step:

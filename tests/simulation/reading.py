@@ -9,6 +9,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 
 from langgraph_checkpoint_redis import Problem
 from langgraph_checkpoint_redis._core import removing
+from langgraph_checkpoint_redis._storage.keys import Keyspace
 from langgraph_checkpoint_redis.errors import RedisSaverError
 
 from .clients import config
@@ -22,6 +23,7 @@ from .comparing import (
 )
 from .oracle import Failure, Oracle, Row, State, Thread, history
 from .savers import Gate, Simulated, serializer
+from .server import PREFIX
 
 T = TypeVar("T")
 
@@ -88,7 +90,8 @@ class Reader:
     def _check_alone(self, row: Row) -> None:
         what = f"get_tuple({row.place})"
         place = config(self._thread_id, *row.place)
-        may_fail = row.is_damaged or (self._thread.is_damaged and row.state is not State.PRESENT)
+        is_unsure = self._thread.is_damaged and row.state is not State.PRESENT
+        may_fail = is_unsure or self._thread.may_be_unreadable(row)
         found = self._try(what, lambda: self.saver.get_tuple(place), may_fail=may_fail)
         if found or not may_fail:
             self._settle(row, found)
@@ -151,7 +154,7 @@ class Reader:
             histories = self.saver.get_delta_channel_history(config=place, channels=[channel])
             compare_history(self._thread, row, channel, histories[channel])
 
-        may_fail = not is_whole or row.is_damaged
+        may_fail = not is_whole or self._thread.may_be_unreadable(row)
         self._try(f"history of {row.place}", read, may_fail=may_fail)
 
     def _check_verify(self) -> None:
@@ -201,3 +204,15 @@ def check_index(gate: Gate, oracle: Oracle) -> None:
         found = saver.run(removing.threads_of_runs(saver._context, [run]))
         if lacking := sorted(threads - found.keys()):
             raise Failure("index", f"run {run!r} does not lead to {lacking}")
+
+
+def check_left_over(gate: Gate, thread_id: str) -> None:
+    """Check that no note of a transaction is left, and no chunks of a thread without rows."""
+    keys = Keyspace(PREFIX).thread(thread_id)
+    client = gate.server.client
+    if client.hexists(keys.chunks, "ahead"):
+        raise Failure("note", f"the note of a transaction is left in {thread_id!r}")
+    has_rows = client.exists(keys.timeline, keys.writes)
+    had_rows = any(client.hmget(keys.chunks, "timeline", "writes"))
+    if client.exists(keys.chunks) and not (has_rows or had_rows):
+        raise Failure("left", f"without a row, {thread_id!r} has {client.hkeys(keys.chunks)}")

@@ -31,6 +31,7 @@ def _lines(results: Sequence[Result], seconds: float) -> Iterator[str]:
     for call in sorted({name for name, _ in outcomes}):
         ends = Counter({end: count for (name, end), count in outcomes.items() if name == call})
         yield f"  {call:27} {_counts(ends)}"
+    yield f"chunks    {_counts(_sum([result.ways for result in results]))}"
     refusals = _sum([result.refusals for result in results])
     yield f"refusals  {_counts(refusals)}"
     failures = Counter(result.failure.kind for result in results if result.failure)

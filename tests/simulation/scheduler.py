@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, TypeGuard
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from langgraph_checkpoint_redis._protocol.requests import Call, Request
+from langgraph_checkpoint_redis._scripts.load import PUT_CHUNKS
 from langgraph_checkpoint_redis._storage.keys import thread_id_of as thread_of
 
 from .clients import Client, Process, Theme, drawn_process
@@ -20,9 +21,10 @@ from .machines import drawn_tokens
 from .moves import FATES, PICKS, Move
 from .operations import DeleteRuns, Operation, Prune, Put, PutWrites, Repair
 from .oracle import Failure, Oracle, Saved
-from .reading import Reader, check_index
+from .reading import Reader, check_index, check_left_over
 from .savers import Gate, GivenUp
 from .server import Dump, Server
+from .thresholds import drawn_ways
 from .workers import Killed
 
 PROCESSES = ("plain", "plain", "encrypted", "plain")
@@ -43,6 +45,7 @@ class Result:
     faults: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
+    ways: Counter[str] = field(default_factory=Counter)  # that chunks have taken
     made: int = 0
     requests: int = 0
     checks: int = 0
@@ -166,6 +169,9 @@ class Simulation:
             self.late.append(Late(request, call, name))
         executed = {"step": 1, "lost_reply": 1, "repeat": 2, "lost_request": 0, "delay": 0}
         times = executed.get(fate, rng.randint(0, 1))
+        if not times and fate != "delay" and is_transaction(request):
+            self.result.ways["cut off"] += 1
+            self.server.receive_a_part(request, rng.random())
         replies = [self._execute(request, call) for _ in range(times)] if request else [None]
         if fate in {"lost_request", "lost_reply", "delay"}:
             return RedisConnectionError(f"simulated: {fate}")
@@ -175,6 +181,10 @@ class Simulation:
     def _execute(self, request: Request, call: Operation | None) -> Any:
         if call:
             call.ran()
+        if is_transaction(request):
+            self.result.ways["in a transaction"] += 1
+        elif request.name == PUT_CHUNKS.name:
+            self.result.ways["ahead in a part"] += 1
         if isinstance(request, Call) and request.name in WRITERS:
             thread = self.oracle.thread(thread_of(request.keys[0].decode()))
             thread.written_at = self.oracle.tick()
@@ -233,6 +243,7 @@ class Simulation:
         expire(self)
         for thread_id in sorted(self.oracle.threads):
             self.check(thread_id)
+            check_left_over(self.gate, thread_id)
         check_index(self.gate, self.oracle)
         for thread_id in sorted(self.oracle.threads):
             if not self.oracle.thread(thread_id).is_damaged:
@@ -248,6 +259,11 @@ class Simulation:
         self.gate.running = None
 
 
+def is_transaction(request: Request | None) -> TypeGuard[Call[Any]]:
+    """Return whether a request is sent as a transaction, with its chunks ahead of the script."""
+    return isinstance(request, Call) and request.first_chunk is not None
+
+
 def told(request: Request | None) -> str:
     """A request in a few words."""
     if request is None:
@@ -256,6 +272,7 @@ def told(request: Request | None) -> str:
         words = (
             [str(arg)[:24] for arg in request.args[1:3]] if "thread" in request.script.name else []
         )
+        words += ["in a transaction"] if is_transaction(request) else []
         return " ".join([request.script.name, request.keys[0].decode().rsplit(":", 1)[0], *words])
     return ", ".join(f"{command[0]!s} {_text(command[1])}" for command in request.each[:3])
 
@@ -267,7 +284,7 @@ def _text(argument: object) -> str:
 def run(server: Server, seed: int, moves: Sequence[Move], kinds: Collection[str]) -> Result:
     """Make moves, and say what became of it."""
     server.reset()
-    with drawn_tokens(seed):
+    with drawn_tokens(seed), drawn_ways(seed):
         simulation = Simulation(server, seed, kinds)
         result = simulation.result
         result.moves = [*moves]

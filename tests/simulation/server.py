@@ -10,6 +10,7 @@ a few lines of Lua that stand between them and three things which would spoil a 
 
 from __future__ import annotations
 
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,9 @@ from typing import Any, NamedTuple
 import redis
 
 from langgraph_checkpoint_redis import RedisSaver
-from langgraph_checkpoint_redis._protocol.requests import Request
+from langgraph_checkpoint_redis._protocol.requests import Call, Request
+from langgraph_checkpoint_redis._protocol.resp import pack_commands
+from langgraph_checkpoint_redis._scripts.transactions import build_transaction
 from tests.local_server import free_port, running_server
 
 EPOCH = 4_102_444_800_000  # 2100-01-01: the server itself, by its own clock, expires nothing
@@ -151,6 +154,15 @@ class Server:
         """What the server answers; raises what the link raises."""
         self.requests += 1
         return self._link.reply(request)
+
+    def receive_a_part(self, call: Call[Any], share: float) -> None:
+        """Receive the beginning of a transaction, and then the end of its connection."""
+        data = pack_commands(build_transaction(call, call.first_chunk or 0))
+        with socket.create_connection(("127.0.0.1", self._port)) as connection:
+            connection.sendall(data[: int(share * data.rindex(b"EXEC"))])
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(1 << 16):
+                pass
 
     # Time
 

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from hashlib import sha1
 from importlib.resources import files
+from random import Random
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
 from langgraph_checkpoint_redis._core import new_chunks, options, reading
 from langgraph_checkpoint_redis._protocol.requests import Script
-from langgraph_checkpoint_redis._scripts import load
+from langgraph_checkpoint_redis._scripts import load, transactions
 from langgraph_checkpoint_redis._storage import chunking, tree
 from langgraph_checkpoint_redis._transport import retry
 
@@ -40,7 +41,7 @@ OF_SCRIPTS: Mapping[str, Mapping[str, int]] = {
 # Constants of modules.
 OF_MODULES: Mapping[ModuleType, Mapping[str, Any]] = {
     reading: {"PAGE": 3, "ANCESTORS": 2, "FETCHED": 5, "MUCH": 2000},
-    new_chunks: {"MANY": 4, "PART": 3, "PART_NODES": 2, "PART_BYTES": 500},
+    new_chunks: {"PART": 3, "PART_NODES": 2, "PART_BYTES": 500},
     chunking: {
         "LITERAL": 12,
         "PIECE": 40,
@@ -54,6 +55,21 @@ OF_MODULES: Mapping[ModuleType, Mapping[str, Any]] = {
     # A client whose connection breaks asks again at once, and never gives up by itself.
     retry: {"FIRST_PAUSE": 0.0, "LONGEST_PAUSE": 0.0, "SECONDS_TO_RECOVER": 1e9},
 }
+# A seed draws how many bytes of new chunks go in a transaction, and how many chunks in parts.
+NEVER = 10**9
+IN_A_TRANSACTION = (NEVER, 300, 1)  # bytes
+IN_PARTS = (NEVER, 4, 4)  # chunks
+
+
+@contextmanager
+def drawn_ways(seed: int) -> Iterator[None]:
+    """Send chunks in a transaction, ahead in parts, or by the script, as a seed draws."""
+    rng = Random(f"ways {seed}")
+    with (
+        patch.object(transactions, "LARGE", rng.choice(IN_A_TRANSACTION)),
+        patch.object(new_chunks, "MANY", rng.choice(IN_PARTS)),
+    ):
+        yield
 
 
 @contextmanager

@@ -79,13 +79,19 @@ local function tell_readers()
   end
 end
 
+-- Whether the thread is there, though its deadline has come. A key lasts until its deadline has passed, which is a
+-- millisecond later; and by the time at which a script began, while TIME goes on before Redis 7.2.
+local function is_still_there()
+  return redis.call('PTTL', KEYS[1]) >= 0 or redis.call('PTTL', KEYS[2]) >= 0
+end
+
 -- What was said of a thread that has expired does not hold for the next one of its id.
 local function read_control()
   local fields = redis.call('HGETALL', CONTROL)
   for i = 1, #fields, 2 do
     control[fields[i]] = fields[i + 1]
   end
-  if control.deadline and time_of('deadline') <= now() then
+  if control.deadline and time_of('deadline') <= now() and not is_still_there() then
     forget_life()
   elseif not control.ttl then
     local copy = redis.pcall('HGET', KEYS[3], 'ttl')

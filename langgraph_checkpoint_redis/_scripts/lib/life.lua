@@ -65,7 +65,7 @@ end
 local function extend_expiry(ttl)
   ttl = tonumber(control.ttl or ttl)
   local is_for_ever = ttl == 0 and not control.deadline or control.ttl == '0'
-  if is_for_ever or redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4]) == 0 then
+  if is_for_ever or redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then -- chunks alone may be ahead of the first row
     return {}, 0
   end
   local deadline = ttl == 0 and time_of('deadline') or now() + ttl

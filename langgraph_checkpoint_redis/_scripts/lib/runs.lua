@@ -80,6 +80,17 @@ local function judge_registration(run, registration, life)
   return nil, count <= 0
 end
 
+-- Lets the key, where it has just begun to count, live as long as the rows do: CONTROL, which has the deadline as
+-- well, may be evicted. `runs_gone` gives it another time.
+local function expire_runs_with_rows()
+  local left = math.max(redis.call('PTTL', KEYS[1]), redis.call('PTTL', KEYS[2]))
+  if left > 0 then
+    redis.call('PEXPIRE', KEYS[4], left)
+  else
+    redis.call('PERSIST', KEYS[4])
+  end
+end
+
 -- Counts a checkpoint that goes over from one run (or none) to another, whose new entry has a token (or nil).
 -- Returns whether the thread holds this token from now on.
 local function count_runs(from, to, token)
@@ -103,10 +114,10 @@ local function count_runs(from, to, token)
   if from ~= to or is_new then
     count = math.max(count, 0) + 1
   end
-  if is_new then
-    redis.call('PERSIST', KEYS[4]) -- see `runs_gone`
-  end
   write_run(to, count, tokens)
+  if is_new then
+    expire_runs_with_rows()
+  end
   return is_held
 end
 

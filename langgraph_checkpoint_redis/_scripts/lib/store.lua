@@ -175,6 +175,9 @@ local function store_checkpoint()
     note_arrival(ns, id, head, parent_row)
   end
   redis.call('ZADD', TIMELINE, 0, with_checksum(prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail))
+  if not fields.timeline then
+    expire_with_rows(TIMELINE)
+  end
   settle_chunks()
   if not guards then
     return {1, unused, {}, 0}

@@ -93,14 +93,21 @@ local function fields_to_write_by()
   }
 end
 
--- Sets a field. Where CHUNKS is gone and begins with it, it expires with the rows: it must not outlive them, or
--- they would pass for lost.
+-- Lets a key that has just begun expire with the rows that are there, as CONTROL may be evicted: it must not outlive
+-- them, or they would pass for lost.
+local function expire_with_rows(key)
+  local left = math.max(redis.call('PTTL', TIMELINE), redis.call('PTTL', WRITES))
+  if left > 0 then
+    redis.call('PEXPIRE', key, left)
+  end
+end
+
+-- Sets a field. Where CHUNKS is gone and begins with it, it expires with the rows.
 local function note(name)
   local is_new = not exists(CHUNKS)
   redis.call('HSET', CHUNKS, name, '1')
-  local left = is_new and math.max(redis.call('PTTL', TIMELINE), redis.call('PTTL', WRITES)) or 0
-  if left > 0 then
-    redis.call('PEXPIRE', CHUNKS, left)
+  if is_new then
+    expire_with_rows(CHUNKS)
   end
 end
 

@@ -6,10 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from redis.exceptions import ConnectionError as RedisConnectionError
+
 from langgraph_checkpoint_redis._protocol.requests import Call, Request
 from langgraph_checkpoint_redis._protocol.resp import Command, encode_command
 from langgraph_checkpoint_redis._scripts.transactions import (
     PROBE,
+    Transactions,
     build_transaction,
     read_transaction,
 )
@@ -21,9 +24,8 @@ Ask = Callable[[Sequence[Command]], Awaitable[Sequence[Any]]]
 class AsyncLink(ABC):
     """A way to the server, for any number of callers at a time."""
 
-    # Whether transactions go over one connection: not with any client, and `None` until the server
-    # was asked.
-    _has_transactions: bool | None = False
+    # What is known of transactions over one connection; `None` for clients, which may use several.
+    _transactions: Transactions | None = None
 
     async def reply(self, request: Request) -> Any:
         """Return what the server replies; raise errors as the client library raises them."""
@@ -39,12 +41,18 @@ class AsyncLink(ABC):
 
     async def _ask_ahead(self, call: Call[Any], first: int, ask: Ask) -> Sequence[Any]:
         """Ask with the chunks of a call ahead of it; return no replies if that cannot be done."""
-        if self._has_transactions is None:
-            replies = await ask(PROBE)
-            self._has_transactions = not any(isinstance(each, Exception) for each in replies)
-        if not self._has_transactions:
+        transactions = self._transactions
+        if transactions is None:
             return []
-        return read_transaction(await ask(build_transaction(call, first)))
+        if transactions.are_unknown:
+            try:
+                transactions.learn(await ask(PROBE))
+            except RedisConnectionError:
+                # Some proxies close the connection. If the server is away, the call says so.
+                transactions.learn([])
+        if not transactions.are_allowed:
+            return []
+        return read_transaction(await ask(build_transaction(call, first)), transactions)
 
     @abstractmethod
     def _ask(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:

@@ -9,10 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from redis.exceptions import ConnectionError as RedisConnectionError
+
 from langgraph_checkpoint_redis._protocol.requests import Call, Request
 from langgraph_checkpoint_redis._protocol.resp import Command, encode_command
 from langgraph_checkpoint_redis._scripts.transactions import (
     PROBE,
+    Transactions,
     build_transaction,
     read_transaction,
 )
@@ -24,9 +27,8 @@ Ask = Callable[[Sequence[Command]], Sequence[Any]]
 class Link(ABC):
     """A way to the server, for any number of callers at a time."""
 
-    # Whether transactions go over one connection: not with any client, and `None` until the server
-    # was asked.
-    _has_transactions: bool | None = False
+    # What is known of transactions over one connection; `None` for clients, which may use several.
+    _transactions: Transactions | None = None
 
     def reply(self, request: Request) -> Any:
         """Return what the server replies; raise errors as the client library raises them."""
@@ -42,12 +44,18 @@ class Link(ABC):
 
     def _ask_ahead(self, call: Call[Any], first: int, ask: Ask) -> Sequence[Any]:
         """Ask with the chunks of a call ahead of it; return no replies if that cannot be done."""
-        if self._has_transactions is None:
-            replies = ask(PROBE)
-            self._has_transactions = not any(isinstance(each, Exception) for each in replies)
-        if not self._has_transactions:
+        transactions = self._transactions
+        if transactions is None:
             return []
-        return read_transaction(ask(build_transaction(call, first)))
+        if transactions.are_unknown:
+            try:
+                transactions.learn(ask(PROBE))
+            except RedisConnectionError:
+                # Some proxies close the connection. If the server is away, the call says so.
+                transactions.learn([])
+        if not transactions.are_allowed:
+            return []
+        return read_transaction(ask(build_transaction(call, first)), transactions)
 
     @abstractmethod
     def _ask(self, commands: Sequence[Command]) -> Sequence[Any]:
