@@ -22,6 +22,7 @@ from ._core.context import Context
 from ._core.options import Options, SaverState, check_names, check_serializer, make_state
 from ._protocol.confirm import Confirm
 from ._protocol.durations import Duration
+from ._runtime.blocks import NoBlock
 from ._storage.compression import Compression
 from ._transport.clients import check_client, is_cluster, socket_timeout
 from ._transport.urls import Url
@@ -45,7 +46,7 @@ def _names_checked(constructor: Constructor) -> Constructor:
     return cast("Constructor", construct)
 
 
-class BaseSaver(BaseCheckpointSaver[str], Generic[Client], metaclass=ABCMeta):
+class BaseSaver(BaseCheckpointSaver[str], NoBlock, Generic[Client], metaclass=ABCMeta):
     """What does not depend on how a saver waits for the server."""
 
     _is_asynchronous: ClassVar[bool]

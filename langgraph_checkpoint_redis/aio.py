@@ -155,7 +155,7 @@ class AsyncRedisSaver(BaseSaver[Redis | RedisCluster], SyncNames, AsyncAdminMeth
                 return await link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
                 patience = patience or self._patience(request.name, link, handled)
-                await asyncio.sleep(patience.pause(error))
+                await _wait(patience, error)
                 request = request.again()
 
     def _patience(
@@ -176,7 +176,7 @@ class AsyncRedisSaver(BaseSaver[Redis | RedisCluster], SyncNames, AsyncAdminMeth
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
                 if not walking.failed():
                     patience = patience or self._patience("SCAN", link, handled)
-                    await asyncio.sleep(patience.pause(error))
+                    await _wait(patience, error)
                 continue
             if page is None:
                 return
@@ -384,3 +384,10 @@ class AsyncRedisSaver(BaseSaver[Redis | RedisCluster], SyncNames, AsyncAdminMeth
         saver = copy(self)
         saver._shared = self._shared.with_token(lease)  # noqa: SLF001 - a copy of this one
         return saver
+
+
+async def _wait(patience: RetryPolicy, error: Exception) -> None:
+    """Wait before asking again; raise an error that will not pass."""
+    if ask := patience.question(error):
+        patience.learn(await asyncio.to_thread(ask))
+    await asyncio.sleep(patience.pause(error))

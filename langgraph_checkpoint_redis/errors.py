@@ -35,6 +35,10 @@ class ConfigError(RedisSaverError, ValueError):
     """
 
 
+class ConfigTypeError(ConfigError, TypeError):
+    """What was passed as `redis` is neither a URL nor a client: `None`, say."""
+
+
 class CorruptThreadError(RedisSaverError):
     """Something that a stored checkpoint or write is made of is missing or altered in Redis.
 
@@ -42,10 +46,20 @@ class CorruptThreadError(RedisSaverError):
     writes, an edited value): a checkpoint that never existed reads as `None` instead. Or it is as
     it was stored, but the serializer cannot read it, for want of a key, say; then its own error is
     the cause of this one.
+
+    Attributes:
+        advice: The end of the message: what to do about it, if that can be said.
     """
 
     def __init__(
-        self, thread_id: str, namespace: str, checkpoint_id: str, key: str, reason: str
+        self,
+        thread_id: str,
+        namespace: str,
+        checkpoint_id: str,
+        key: str,
+        reason: str,
+        *,
+        advice: str = "",
     ) -> None:
         """Name what was being read, the key that is damaged, and how."""
         self.thread_id = thread_id
@@ -53,9 +67,12 @@ class CorruptThreadError(RedisSaverError):
         self.checkpoint_id = checkpoint_id
         self.key = key
         self.reason = reason
+        self.advice = f". {advice}" if advice else ""
+        place = f", namespace {namespace!r}, checkpoint {checkpoint_id!r}"
+        is_of_thread = not (namespace or checkpoint_id)  # and of no checkpoint alone
         super().__init__(
-            f"thread {thread_id!r}, namespace {namespace!r}, checkpoint {checkpoint_id!r}: "
-            f"{reason} (in {key!r})"
+            f"thread {thread_id!r}{'' if is_of_thread else place}: {reason} (in {key!r})"
+            f"{self.advice}"
         )
 
 
@@ -83,9 +100,15 @@ class MissingAncestorError(CorruptThreadError):
         """Name the checkpoint and the ancestor; `is_written` is False for a refused `put`."""
         self.ancestor_id = ancestor_id
         reason = f"its delta channels need checkpoint {ancestor_id!r}, which is gone"
+        advice = "Go on from a checkpoint that can be read"
         if not is_written:
             reason += ": nothing was written"
-        super().__init__(thread_id, namespace, checkpoint_id, key, reason)
+            advice = "Run again from the newest state"
+        advice += (
+            "; `repair` (langgraph-redis repair) cannot bring the other one back, and "
+            "`delete_thread` removes the thread"
+        )
+        super().__init__(thread_id, namespace, checkpoint_id, key, reason, advice=advice)
 
 
 class EncryptedThreadError(CorruptThreadError):
@@ -315,12 +338,17 @@ class ThreadsError(RedisSaverError):
         """Name the first of the threads."""
         self.failures = dict(failures)
         self.result = result
-        named = [f"{id_!r}: {error}" for id_, error in self.failures.items()][: self.NAMED]
+        named = [f"{id_!r}: {brief(error)}" for id_, error in self.failures.items()][: self.NAMED]
         more = len(self.failures) - len(named)
         super().__init__(
             f"{len(self.failures)} of the threads failed, all others are done: "
             + "; ".join([*named, *([f"and {more} more"] if more else [])])
         )
+
+
+def brief(error: Exception) -> str:
+    """Return the message of an error among those of other threads, without what to do about it."""
+    return str(error).removesuffix(getattr(error, "advice", ""))
 
 
 class DifferentThreadError(RedisSaverError):

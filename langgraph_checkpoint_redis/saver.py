@@ -147,7 +147,7 @@ class RedisSaver(BaseSaver[Redis | RedisCluster], AsyncNames, AdminMethods):
                 return link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
                 patience = patience or self._patience(request.name, link, handled)
-                time.sleep(patience.pause(error))
+                _wait(patience, error)
                 request = request.again()
 
     def _patience(self, what: str, link: Link | None, handled: BaseException | None) -> RetryPolicy:
@@ -166,7 +166,7 @@ class RedisSaver(BaseSaver[Redis | RedisCluster], AsyncNames, AdminMethods):
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
                 if not walking.failed():
                     patience = patience or self._patience("SCAN", link, handled)
-                    time.sleep(patience.pause(error))
+                    _wait(patience, error)
                 continue
             if page is None:
                 return
@@ -370,3 +370,10 @@ class RedisSaver(BaseSaver[Redis | RedisCluster], AsyncNames, AdminMethods):
         saver = copy(self)
         saver._shared = self._shared.with_token(lease)  # noqa: SLF001 - a copy of this one
         return saver
+
+
+def _wait(patience: RetryPolicy, error: Exception) -> None:
+    """Wait before asking again; raise an error that will not pass."""
+    if ask := patience.question(error):
+        patience.learn(ask())
+    time.sleep(patience.pause(error))

@@ -21,6 +21,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, Send, interrupt
 
 from langgraph_checkpoint_redis import RedisSaver, cli
+from langgraph_checkpoint_redis._transport import tls
 from langgraph_checkpoint_redis.cli._output import ago, size, span
 from tests.local_server import running_server
 
@@ -494,6 +495,56 @@ def test_a_server_out_of_reach_is_an_error_at_once(run: Run) -> None:
     assert time.monotonic() - start < 5
 
 
+EACH = {
+    "threads": [],
+    "show": ["x"],
+    "state": ["x"],
+    "doctor": [],
+    "stats": [],
+    "verify": [],
+    "repair": ["--yes"],
+    "prune": ["--keep-last", "1", "--yes"],
+    "delete": ["x", "--yes"],
+    "export": ["-"],
+    "import": [__file__],
+    "migrate": ["URL", "URL"],
+}
+
+
+WRONG = [
+    ("redis+cluster://SERVER", 2, "the server is not part of a cluster"),
+    ("redis+sentinel://SERVER/chats", 2, "the server at SERVER is not a sentinel"),
+    ("rediss://SERVER", 2, "the server at SERVER does not speak TLS"),
+    ("redis://127.0.0.1:1", 3, "no Redis at 127.0.0.1:1: Connection refused. Start one ("),
+    ("redis+cluster://127.0.0.1:1", 3, "no node of a cluster at 127.0.0.1:1: Connection"),
+    ("redis+sentinel://no.invalid/chats", 3, "no sentinel of 'chats' answers: no.invalid:"),
+    ("redis://no.invalid", 3, "no Redis at no.invalid:6379: "),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "url", "code", "said"),
+    [
+        *((command, *WRONG[0]) for command in EACH),
+        *((command, *wrong) for wrong in WRONG[1:] for command in ("threads", "export")),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_one_line_that_says_what_to_do(
+    run: Run, server: str, command: str, url: str, code: int, said: str
+) -> None:
+    """Whoever mistypes a URL would read a traceback, or a page of options."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tls, "SECONDS_TO_BEGIN", 0.2)
+        place = server.removeprefix("redis://")
+        url, said = url.replace("SERVER", place), said.replace("SERVER", place)
+        words = [url if word == "URL" else word for word in EACH[command]]
+        done = run("--url", url, command, *words)
+    assert (done.code, done.out) == (code, "")
+    assert done.err.startswith(f"langgraph-redis: {said}")
+    assert done.err.count("\n") == 1
+    assert any(word in done.err for word in ("use redis", "Start one", "Check the host"))
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -515,7 +566,7 @@ def test_no_password_is_in_a_traceback(
     run: Run, monkeypatch: pytest.MonkeyPatch, server: str
 ) -> None:
     """Nor in that of an error which nobody thought of."""
-    url = server.replace("//", "//:s3cret@")
+    url = server.replace("//", "//default:s3cret@")
 
     def fails(*_: Any, **__: Any) -> None:
         raise RuntimeError(f"cannot do it with {url}")

@@ -6,6 +6,7 @@ many. How it goes at full size is shown at the end.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import redis
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions
 from langgraph.checkpoint.conformance.test_utils import (
@@ -43,6 +45,7 @@ from .driving import Saver
 from .run_index import threads_of
 from .servers import address, running_cluster
 from .stepping import requests_of
+from .stored import chunks_at
 
 ON_ONE_SERVER = True  # `make test-servers` has all of them
 
@@ -467,12 +470,19 @@ def test_a_late_request_does_not_make_a_copy_of_two_moments(
 # At full size
 
 
+def large_message(number: int, size: int) -> HumanMessage:
+    """Return a message, which is one chunk, as texts in messages are not cut."""
+    return HumanMessage(random.Random(number).randbytes(size // 2).hex(), id=f"m{number}")
+
+
 def test_a_large_thread_is_copied_in_parts_of_bounded_size(
     saver: Saver, other: RedisSaver, client: redis.Redis, prefix: str
 ) -> None:
     """A copy would stop the server for seconds, and all of its clients."""
     at = put(other, thread("a"), "long", size=12_000)
-    other.put_writes(at, [("c", [b"x" * 300_000, b"y" * 300_000])], "task")
+    other.put_writes(at, [("c", [large_message(number, 300_000) for number in range(2)])], "task")
+    chunks = chunks_at(client, Keyspace(prefix).thread("a").chunks)
+    assert max(map(len, chunks.values())) > 300_000
     client.config_resetstat()
     saver.copy_thread("a", "b")
     calls: Any = client.info("commandstats")
@@ -508,7 +518,7 @@ def test_large_chunks_are_copied_in_several_parts(
     other: RedisSaver, client: redis.Redis, prefix: str
 ) -> None:
     """A thread of files would stop the server for a second, as one call read twenty of them."""
-    files = {f"file {number}": bytes([number]) * 3_000_000 for number in range(6)}
+    files = {f"file {number}": large_message(number, 3_000_000) for number in range(6)}
     versions: ChannelVersions = dict.fromkeys(files, "1")
     checkpoint = generate_checkpoint(channel_values=files, channel_versions=versions)
     other.put(generate_config("a"), checkpoint, generate_metadata(), versions)
@@ -517,6 +527,7 @@ def test_large_chunks_are_copied_in_several_parts(
         for one in steps(other)
         if isinstance(one, Call)
     ]
-    assert max(parts) < sum(map(len, files.values()))  # few share a place in the hash
+    assert max(parts) > 3_000_000  # that of one chunk
+    assert max(parts) < 6 * 3_000_000  # few share a place in the hash
     reader = RedisSaver(client, prefix=prefix)
     assert [one.checkpoint for one in reader.list(thread("b"))] == [checkpoint]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import signal
 import tracemalloc
 import zlib
@@ -51,6 +52,7 @@ from langgraph_checkpoint_redis._storage.values import (
 
 from .damaged import Stored, flipped, read, thread
 from .driving import Saver
+from .stored import chunks_at
 
 many = settings(
     deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -323,12 +325,21 @@ def test_a_chunk_that_asks_for_much_memory_is_refused(bomb: bytes) -> None:
 
 
 @pytest.mark.parametrize("compression", ["zlib", "zstd"])
-def test_what_packs_tightly_is_stored_so_that_it_can_be_read(compression: Any) -> None:
-    """A state of zeros would be refused as one that asks for much memory."""
-    zeros = bytes(10_000_000)
-    packed = stored_chunk(zeros, compression)
-    assert len(packed) < 20_000
-    assert decompress_chunk(packed) == zeros
+def test_what_packs_tightly_is_stored_so_that_it_can_be_read(
+    client: redis.Redis, prefix: str, compression: Any
+) -> None:
+    """A message of zeros would be refused as one that asks for much memory."""
+    zeros = HumanMessage("0" * 10_000_000, id="m")  # in one chunk, as texts in messages are not cut
+    versions: Any = {"c": "1"}
+    checkpoint = generate_checkpoint(channel_values={"c": zeros}, channel_versions=versions)
+    saver = RedisSaver(client, prefix=prefix, compression=compression)
+    at = saver.put(thread(), checkpoint, generate_metadata(), versions)
+    chunks = chunks_at(client, Keyspace(prefix).thread("a b").chunks).values()
+    assert max(map(len, chunks)) < 20_000
+    assert max(len(decompress_chunk(chunk)) for chunk in chunks) > 10_000_000
+    found = RedisSaver(client, prefix=prefix).get_tuple(at)
+    assert found
+    assert found.checkpoint["channel_values"] == {"c": zeros}
 
 
 @pure
@@ -379,7 +390,8 @@ def test_nodes_of_nodes_do_not_grow_without_end(
 
 def test_a_long_value_is_not_made_of_few_pieces() -> None:
     """A chunk of some kilobytes that is repeated would fill the memory of whoever reads it."""
-    chunks, digest = repeating(bytes(65_536), 12, 4)
+    piece = random.Random(1).randbytes(65_536)
+    chunks, digest = repeating(piece, 12, 4)
     size = 65_536 * 12**4
     with little_memory(100_000_000), pytest.raises(LookupError, match="too few pieces"):
         join_tree(size, b"", [b""] * 4 + [digest], chunks)

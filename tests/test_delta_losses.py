@@ -93,6 +93,11 @@ REMOVALS: dict[str, Callable[[RedisSaver, Any, bytes], object]] = {
 }
 
 
+def assert_says_what_to_do(error: MissingAncestorError, first: str) -> None:
+    for words in (first, "`repair` (langgraph-redis repair)", "`delete_thread`"):
+        assert words in str(error)
+
+
 @pytest.mark.parametrize("removal", REMOVALS)
 def test_a_run_whose_beginning_is_gone_is_refused(
     log: Log, saver: Saver, client: redis.Redis, prefix: str, removal: str
@@ -105,6 +110,7 @@ def test_a_run_whose_beginning_is_gone_is_refused(
         log.add(at=at)
     assert raised.value.thread_id == "a"
     assert raised.value.ancestor_id == at["configurable"]["checkpoint_id"]
+    assert_says_what_to_do(raised.value, "Run again from the newest state")
 
 
 @pytest.mark.parametrize("saver_options", [{"keep_last": 1}], ids=str)
@@ -136,6 +142,7 @@ def test_a_history_that_ends_too_early_is_an_error(
     with pytest.raises(MissingAncestorError) as raised:
         log.read()
     assert raised.value.ancestor_id == log.configs[2]["configurable"]["checkpoint_id"]
+    assert_says_what_to_do(raised.value, "Go on from a checkpoint that can be read")
     assert "incomplete" in {problem.kind for problem in saver.verify("a")}
 
 

@@ -164,3 +164,10 @@ def test_a_cluster_is_examined_and_known_behind_a_wrong_url(run: Run) -> None:
         assert levels(done)["cluster"] == "ok", done
         single = cluster.url().replace("redis+cluster", "redis").split(",")[0]
         assert levels(run("--url", single, "doctor", "--json"))["cluster"] == "fail"
+
+
+def test_a_cluster_of_one_node_may_be_used_as_a_server(run: Run) -> None:
+    """Operators would be told to change what works."""
+    with running_cluster(primaries=1) as cluster:
+        single = cluster.url().replace("redis+cluster", "redis")
+        assert levels(run("--url", single, "doctor", "--json"))["cluster"] == "ok"

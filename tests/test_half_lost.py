@@ -57,6 +57,11 @@ def at(saver: Saver) -> RunnableConfig:
     return newest
 
 
+def assert_says_what_to_do(error: CorruptThreadError) -> None:
+    for method in ("`repair` (langgraph-redis repair)", "`delete_thread`"):
+        assert method in str(error)
+
+
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize("part", ["timeline", "writes"])
 def test_a_thread_that_has_lost_a_key_does_not_read_as_less(
@@ -69,6 +74,8 @@ def test_a_thread_that_has_lost_a_key_does_not_read_as_less(
         READS[read](saver, at)
     assert raised.value.thread_id == "a"
     assert raised.value.key == key.decode()
+    assert str(raised.value).startswith("thread 'a': the key is gone")
+    assert_says_what_to_do(raised.value)
 
 
 @pytest.mark.parametrize("part", ["timeline", "writes"])
@@ -78,8 +85,9 @@ def test_a_thread_that_has_lost_a_key_is_not_written_to(
     """What was lost would be covered up by what comes after it."""
     key = getattr(Keyspace(prefix).thread("a"), part)
     client.unlink(key)
-    with pytest.raises(CorruptThreadError, match="gone"):
+    with pytest.raises(CorruptThreadError, match="gone") as raised:
         put(saver, at, said=SAID)
+    assert_says_what_to_do(raised.value)
     with pytest.raises(CorruptThreadError, match="gone"):
         saver.put_writes(at, [("said", "three")], "task")
     assert not client.exists(key)
@@ -93,8 +101,9 @@ def test_what_is_acknowledged_after_the_chunks_were_lost_is_readable(
 ) -> None:
     """Each turn of a run under way would be acknowledged, and none could be read."""
     client.unlink(Keyspace(prefix).thread("a").chunks)
-    with pytest.raises(CorruptThreadError):
+    with pytest.raises(CorruptThreadError) as raised:
         RedisSaver(client, prefix=prefix).get_tuple(at)
+    assert_says_what_to_do(raised.value)
     parent, checkpoint = at, None
     for number in range(10):
         said = [*SAID[number:], f"turn {number}"]

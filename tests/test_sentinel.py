@@ -18,6 +18,7 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, UnconfirmedError
+from langgraph_checkpoint_redis._transport import sentinels
 
 from .driving import Saver
 from .forking import ran_with_locks_held
@@ -69,12 +70,27 @@ def test_wrong_credentials_are_named(
         saver_on(url).get_tuple(thread("a"))
 
 
+def test_a_server_among_sentinels_holds_nobody_up(
+    watched: Watched, saver_on: SaverOn, own_url: str
+) -> None:
+    """One wrong port of three would keep a program from its threads."""
+    assert saver_on(watched.url.replace("//", f"//{own_url},")).get_tuple(thread("a")) is None
+
+
+@pytest.fixture
+def own_url(watched: Watched) -> str:
+    """Where a server is that is no sentinel."""
+    return "{}:{}".format(*address(watched.servers[0]))
+
+
 def test_a_service_that_sentinels_do_not_know_is_an_error(
     watched: Watched, saver_on: SaverOn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A typing error would look like a failover that never ends."""
     monkeypatch.setattr("langgraph_checkpoint_redis._transport.retry.SECONDS_TO_RECOVER", 0.1)
-    with pytest.raises(redis.ConnectionError, match="No master found for 'other'"):
+    with pytest.raises(
+        redis.ConnectionError, match=r"do not watch the service .other., only .chats."
+    ):
         saver_on(watched.url.replace(SERVICE, "other")).get_tuple(thread("a"))
 
 
@@ -128,7 +144,7 @@ def test_a_close_that_overtakes_a_question_to_sentinels_leaves_nothing_open(
 
 def _close_too_early(saver: RedisSaver, monkeypatch: pytest.MonkeyPatch, asks: str) -> None:
     asked, answered, closed = threading.Event(), threading.Event(), threading.Event()
-    discover: Any = redis.Sentinel.discover_master
+    discover: Any = sentinels.Sentinel.discover_master
 
     def late(*of: Any) -> Any:
         asked.set()
@@ -140,7 +156,7 @@ def _close_too_early(saver: RedisSaver, monkeypatch: pytest.MonkeyPatch, asks: s
 
     if asks == "a look":
         saver.get_tuple(thread("a"))
-    monkeypatch.setattr("redis.Sentinel.discover_master", late)
+    monkeypatch.setattr(sentinels.Sentinel, "discover_master", late)
     with ThreadPoolExecutor() as threads:
         if asks == "a look":
             wait_until(
@@ -161,7 +177,7 @@ async def _close_too_early_awaited(
     saver: AsyncRedisSaver, monkeypatch: pytest.MonkeyPatch, asks: str
 ) -> None:
     asked, closed = asyncio.Event(), asyncio.Event()
-    discover: Any = redis.asyncio.Sentinel.discover_master
+    discover: Any = sentinels.AsyncSentinel.discover_master
 
     async def late(*of: Any) -> Any:
         asked.set()
@@ -170,7 +186,7 @@ async def _close_too_early_awaited(
 
     if asks == "a look":
         await saver.aget_tuple(thread("a"))
-    monkeypatch.setattr("redis.asyncio.Sentinel.discover_master", late)
+    monkeypatch.setattr(sentinels.AsyncSentinel, "discover_master", late)
     if asks == "a look":
         while not asked.is_set():
             assert await saver.aget_tuple(thread("a")) is None
@@ -229,8 +245,8 @@ def test_a_server_that_is_no_primary_is_not_written_to(
     async def named_async(*_: object) -> tuple[str, int]:
         return address(replica)
 
-    monkeypatch.setattr("redis.Sentinel.discover_master", lambda *_: address(replica))
-    monkeypatch.setattr("redis.asyncio.Sentinel.discover_master", named_async)
+    monkeypatch.setattr(sentinels.Sentinel, "discover_master", lambda *_: address(replica))
+    monkeypatch.setattr(sentinels.AsyncSentinel, "discover_master", named_async)
     with pytest.raises(redis.ConnectionError, match="not a primary"):
         saver_on(watched.url).get_tuple(thread("a"))
 

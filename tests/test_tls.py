@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,8 @@ import pytest
 import redis
 import trustme
 
-from langgraph_checkpoint_redis import AsyncRedisSaver
+from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError
+from langgraph_checkpoint_redis._transport import tls
 from tests.local_server import running_server
 
 from .driving import Saver
@@ -28,6 +30,7 @@ from .servers import any_binary
 from .story import thread, use
 
 SaverOn = Callable[..., Saver]
+DELAY = 0.0  # seconds before the server begins with TLS
 
 
 class Guarded(NamedTuple):
@@ -73,6 +76,7 @@ def tls_before(url: str, context: ssl.SSLContext) -> Iterator[int]:
                     threading.Thread(target=serve, args=[client, server], daemon=True).start()
 
         def serve(client: socket.socket, server: socket.socket) -> None:
+            time.sleep(DELAY)
             with (
                 client,
                 server,
@@ -130,6 +134,26 @@ def test_a_certificate_that_is_not_trusted_is_an_error_at_once(
     with pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
         saver_on(guarded.url).get_tuple(thread("a"))
     assert time.monotonic() - start < 2
+
+
+def test_a_url_without_tls_for_a_server_with_it_says_so(
+    guarded: Guarded, saver_on: SaverOn
+) -> None:
+    """A letter that is missing in a URL would look like a server that hangs up for no reason."""
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match=r"speaks TLS: use rediss://"):
+        saver_on(guarded.url.replace("rediss", "redis").partition("?")[0]).get_tuple(thread("a"))
+    assert time.monotonic() - start < 2
+
+
+def test_a_server_that_is_slow_to_begin_with_tls_is_waited_for(
+    guarded: Guarded, saver_on: SaverOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is busy when a program starts would be taken for one without TLS."""
+    monkeypatch.setattr(tls, "SECONDS_TO_BEGIN", 0.1)
+    monkeypatch.setattr(sys.modules[__name__], "DELAY", 0.4)
+    url = f"{guarded.url}&ssl_ca_certs={guarded.authority}"
+    assert saver_on(url).get_tuple(thread("a")) is None
 
 
 def test_a_certificate_of_another_host_is_an_error(guarded: Guarded, saver_on: SaverOn) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
+import traceback
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Timer
@@ -18,9 +20,10 @@ import valkey
 import valkey.asyncio
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver
+from langgraph_checkpoint_redis._transport import retry, tls
 from langgraph_checkpoint_redis._transport.retry import SECONDS_TO_RECOVER, RetryPolicy
 from langgraph_checkpoint_redis._transport.urls import read_url
-from tests.local_server import available_servers, running_server
+from tests.local_server import available_servers, free_port, running_server
 
 from .driving import Saver
 from .forking import ran
@@ -195,6 +198,43 @@ def test_what_is_no_client_is_refused(saver_on: SaverOn, wrong: object) -> None:
         saver_on(wrong)
 
 
+def test_no_url_at_all_is_a_type_error(saver_on: SaverOn, kind: str) -> None:
+    """A variable that is not set would look like a fault of this package."""
+    name = "RedisSaver" if kind == "sync" else "AsyncRedisSaver"
+    with pytest.raises(TypeError, match=rf"\b{name}\.from_conn_string\(url\).* not None: is the"):
+        saver_on(None)
+
+
+async def use_in_block(saver: Any) -> None:
+    with saver:
+        pass
+
+
+async def use_in_async_block(saver: Any) -> None:
+    async with saver:
+        pass
+
+
+@pytest.mark.parametrize("use", [use_in_block, use_in_async_block])
+@pytest.mark.parametrize("saver_class", [RedisSaver, AsyncRedisSaver])
+async def test_a_saver_in_a_block_says_what_to_write_instead(
+    saver_class: Any, use: Callable[[Any], Awaitable[None]]
+) -> None:
+    """Who knows LangGraph's other savers would have to look for the reason in our code."""
+    name = saver_class.__name__
+    start = "async with" if saver_class is AsyncRedisSaver else "with"
+    with pytest.raises(TypeError, match=rf"`{start} {name}\.from_conn_string\(url\) as saver:`"):
+        await use(saver_class("redis://h"))
+
+
+@pytest.mark.parametrize("saver_class", [RedisSaver, AsyncRedisSaver])
+def test_a_saver_does_not_look_like_a_context_manager(saver_class: Any) -> None:
+    """Frameworks that take both would open a block with a saver, and fail."""
+    saver = saver_class("redis://h")
+    for name in ("__enter__", "__exit__", "__aenter__", "__aexit__"):
+        assert not hasattr(saver, name)
+
+
 def test_a_client_of_the_other_kind_is_refused(saver_on: SaverOn, kind: str) -> None:
     """A coroutine that nobody awaits would be taken for a reply, or a loop would be blocked."""
     wrong = redis.asyncio.Redis() if kind == "sync" else redis.Redis()
@@ -290,6 +330,110 @@ def test_a_host_that_does_not_exist_is_an_error_soon(
     assert time.monotonic() - began < SECONDS_TO_RECOVER  # for both
 
 
+def test_sentinels_that_are_not_there_are_named_without_passwords(
+    saver_on: SaverOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever mistypes a name would wait, and read the options of clients instead of the name."""
+    monkeypatch.setattr(retry, "SECONDS_TO_BE_THERE", 0.1)
+    url = "redis+sentinel://ada:s3cret@a.invalid,b.invalid:7/chats?sentinel_password=s3cret"
+    with pytest.raises(redis.exceptions.ConnectionError) as raised:
+        saver_on(url).get_tuple(thread("a"))
+    said = str(raised.value)
+    assert re.match(r"no sentinel of 'chats' answers: a.invalid:26379 \(.+\), b.invalid:7 \(", said)
+    assert "s3cret" not in "".join(traceback.format_exception(raised.value))
+    assert len(said) < 300
+
+
+def test_a_server_that_is_not_there_is_a_short_error_soon(saver_on: SaverOn) -> None:
+    """Whoever tries this out without a server would wait, and then look for it in our code."""
+    port = free_port()
+    saver = saver_on(f"redis://localhost:{port}")
+    began = time.monotonic()
+    with pytest.raises(redis.exceptions.ConnectionError) as raised:
+        saver.get_tuple(thread("a"))
+    assert time.monotonic() - began < 4  # 2, and what a busy machine takes
+    said = str(raised.value)
+    assert said.startswith(f"no Redis at localhost:{port}: Connection refused. Start one (")
+    for words in (f"redis-server --port {port}", f"-p {port}:6379", "RedisSaver.embedded("):
+        assert words in said
+    assert "During handling" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_server_elsewhere_that_is_not_there_is_not_to_be_started_here() -> None:
+    """Whoever mistypes a port would be told to start a server on another machine."""
+    url = read_url("redis://:s3cret@10.0.0.1:7")
+    error = redis.exceptions.ConnectionError("Error 111 connecting to 10.0.0.1:7.")
+    error.__cause__ = ConnectionRefusedError()
+    with pytest.raises(redis.exceptions.ConnectionError, match="Check the host and the port"):
+        RetryPolicy(url, "put", was_reached=False, seconds=0).pause(error)
+
+
+def test_a_server_that_another_saver_has_reached_is_waited_for(
+    saver_on: SaverOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs that make a saver for each request would fail while a server restarts."""
+    monkeypatch.setattr(retry, "SECONDS_TO_BE_THERE", 0.0)
+    with closing(Restarting()) as server:
+        saver_on(server.url).get_tuple(thread("a"))
+        starting = server.restart_in(0.5)
+        saver_on(server.url).put(thread("b"), *chat(2))
+        starting.join()
+
+
+def test_a_server_that_comes_in_a_moment_is_waited_for(saver_on: SaverOn) -> None:
+    """Containers that start together would have to be started again."""
+    with closing(Restarting()) as server:
+        starting = server.restart_in(0.5)
+        saver_on(server.url).put(thread("a"), *chat(1))
+        starting.join()
+
+
+@pytest.mark.parametrize("form", ["redis", "redis+cluster", "redis+sentinel"])
+def test_a_server_without_tls_is_named_soon(
+    saver_on: SaverOn, server: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A letter too many in a URL would cost twenty seconds, and look like a server that is slow."""
+    monkeypatch.setattr(tls, "SECONDS_TO_BEGIN", 0.3)
+    url = server.replace("redis", form.replace("redis", "rediss"))
+    end = "?socket_timeout=0.3&socket_connect_timeout=0.3"
+    url += f"/chats{end}" if form == "redis+sentinel" else end
+    saver = saver_on(url)
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match=rf"does not speak TLS.* use {re.escape(form)}://"):
+        saver.get_tuple(thread("a"))
+    assert time.monotonic() - began < 5
+    with pytest.raises(ConfigError, match="does not speak TLS"):
+        [*saver.list(None)]
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "is_asked"),
+    [
+        ("rediss://h", redis.TimeoutError("silence"), True),
+        ("rediss://h", redis.ConnectionError("closed"), True),
+        ("redis://h", redis.ConnectionError("closed"), True),
+        ("redis://h", redis.TimeoutError("silence"), False),
+        ("redis://h", redis.exceptions.BusyLoadingError("LOADING"), False),
+        ("redis://h", redis.ResponseError("BUSY"), False),
+        ("redis://h", redis.AuthenticationError("NOAUTH"), False),
+    ],
+)
+def test_a_server_is_only_asked_what_it_speaks_where_it_may_be_that(
+    url: str, error: Exception, *, is_asked: bool
+) -> None:
+    """A server that is busy when a program starts would cost a second more, and get odd bytes."""
+    asked = RetryPolicy(read_url(url), "put", was_reached=False).question(error)
+    assert bool(asked) is is_asked
+    assert RetryPolicy(read_url(url), "put", was_reached=True).question(error) is None
+
+
+def test_a_server_that_is_no_sentinel_is_named(saver_on: SaverOn, server: str) -> None:
+    """The URL of the server itself would end in a command that it does not know."""
+    saver = saver_on(server.replace("redis://", "redis+sentinel://") + "/chats")
+    with pytest.raises(ConfigError, match=r"is not a sentinel.* use redis://"):
+        saver.get_tuple(thread("a"))
+
+
 def test_a_name_that_was_reached_before_may_be_unknown_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -297,7 +441,7 @@ def test_a_name_that_was_reached_before_may_be_unknown_for_a_while(
     unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     error = redis.exceptions.ConnectionError("no such name")
     error.__cause__ = unknown
-    monkeypatch.setattr("langgraph_checkpoint_redis._transport.retry.SECONDS_TO_BE_KNOWN", 0.0)
+    monkeypatch.setattr(retry, "SECONDS_TO_BE_THERE", 0.0)
     RetryPolicy(read_url("redis://h"), "put", was_reached=True).pause(error)
     with pytest.raises(redis.exceptions.ConnectionError):
         RetryPolicy(read_url("redis://h"), "put", was_reached=False).pause(error)

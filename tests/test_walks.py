@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from copy import copy
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from redis.exceptions import ClusterDownError
 from redis.retry import Retry
 
 from langgraph_checkpoint_redis import (
+    ConfigError,
     CorruptThreadError,
     RedisSaver,
     ThreadLeasedError,
@@ -38,9 +39,11 @@ from .servers import (
     Restarting,
     address,
     any_binary,
+    is_formed,
     kill,
     node_id,
     running_cluster,
+    running_node,
     running_sentinels,
     wait_until,
 )
@@ -203,6 +206,8 @@ def test_a_damaged_thread_does_not_stop_what_is_done_with_others(
     with pytest.raises(ThreadsError) as failed:
         listed.extend(found)
     assert {*failed.value.failures} == {"t100", "t200"}
+    assert "langgraph-redis repair" in str(failed.value.failures["t100"])
+    assert "langgraph-redis repair" not in str(failed.value)  # it would be there once for each
     assert {*IDS} >= {*listed} >= {*IDS} - {"t100", "t200"}
     with pytest.raises(ThreadsError) as failed:
         saver.prune_threads(keep_last=1)
@@ -398,6 +403,191 @@ def test_a_slot_that_stays_open_does_not_hide_its_threads(
     for slot in moved:
         slots.close(slot, targets[slot])
     assert found == threads
+
+
+def url_of(node: redis.Redis) -> str:
+    """The URL of one server, be it a node of a cluster."""
+    return "redis://{}:{}".format(*address(node))
+
+
+WALKS: dict[str, Callable[[Saver], object]] = {
+    "list": lambda saver: next(saver.list(None, limit=1), None),
+    "list_threads": lambda saver: next(saver.list_threads(), None),
+    "stats": lambda saver: saver.stats(),
+    "prune_threads": lambda saver: saver.prune_threads(keep_last=1),
+}
+
+
+@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+def test_a_walk_over_one_node_of_a_larger_cluster_is_an_error(
+    made_on: SaverOn, slots: Slots, walk: Callable[[Saver], object]
+) -> None:
+    """An export, or a sum, would lack the threads of all other nodes without a word."""
+    saver = made_on(url_of(slots.cluster.primaries[1]))
+    with pytest.raises(ConfigError, match=r"redis\+cluster://.* or pass a RedisCluster client"):
+        walk(saver)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["threads"],
+        ["stats"],
+        ["verify"],
+        ["prune", "--keep-last", "1", "--yes"],
+        ["export", "-"],
+        ["migrate", "URL", "URL"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_command_on_one_node_of_a_larger_cluster_is_an_error(
+    run: Run, slots: Slots, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """Whoever looks after threads would see, move or prune a part of them."""
+    url = url_of(slots.cluster.primaries[2])
+    monkeypatch.setenv("REDIS_URL", url)
+    done = run(*[url if word == "URL" else word for word in words])
+    assert done.code == 2
+    assert done.err.startswith("langgraph-redis: the server is one node of a cluster")
+    assert done.err.count("\n") == 1
+
+
+@contextmanager
+def running_only_node() -> Iterator[redis.Redis]:
+    """A cluster of one node, with a few threads."""
+    with running_cluster(primaries=1) as cluster:
+        (node,) = cluster.primaries
+        with closing(redis.RedisCluster(*address(node))) as client:
+            fill(client, len(FEW))
+        yield node
+
+
+FEW = {str(number) for number in range(3000)}
+
+
+@pytest.fixture(scope="module")
+def only_node() -> Iterator[redis.Redis]:
+    """The same; it stays alone."""
+    with running_only_node() as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[tuple[redis.Redis, redis.Redis]]:
+    """The same, and a primary without slots."""
+    settings = ("--cluster-enabled", "yes", "--cluster-allow-replica-migration", "no")
+    with (
+        running_only_node() as node,
+        running_node(*settings) as url,
+        redis.Redis.from_url(url) as empty,
+    ):
+        node.execute_command("CLUSTER MEET", *address(empty))
+        wait_until(lambda: is_formed(node, 2) and is_formed(empty, 2), "they do not meet")
+        yield node, empty
+
+
+def move_slot(slot: int, source: redis.Redis, target: redis.Redis) -> None:
+    """Move a slot between the only two nodes of a cluster."""
+    target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", node_id(source))
+    source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", node_id(target))
+    while keys := source.execute_command("CLUSTER GETKEYSINSLOT", slot, 1000):
+        source.migrate(*address(target), keys, 0, 5000)
+    for node in (target, source):
+        node.execute_command("CLUSTER SETSLOT", slot, "NODE", node_id(target))
+    wait_until(lambda: epoch_of(source) == epoch_of(target), "a node has not heard of the move")
+
+
+def epoch_of(node: redis.Redis) -> str:
+    """The greatest epoch that a node of a cluster has heard of."""
+    info: Any = node.execute_command("CLUSTER INFO")
+    return str(info["cluster_current_epoch"])
+
+
+def test_a_walk_over_the_only_node_of_a_cluster_is_complete(
+    made_on: SaverOn, only_node: redis.Redis
+) -> None:
+    """Services that are a cluster of one node could not be used without a client for clusters."""
+    saver = made_on(url_of(only_node))
+    before = calls_of(only_node, "cluster|nodes", "cluster")
+    assert {*saver.list_threads()} == FEW
+    assert calls_of(only_node, "cluster|nodes", "cluster") - before == 2
+
+
+def test_a_walk_over_the_only_node_with_slots_is_complete(
+    made_on: SaverOn, two_nodes: tuple[redis.Redis, redis.Redis]
+) -> None:
+    """All nightly jobs would fail as soon as a second node has joined, and has no slots yet."""
+    node, empty = two_nodes
+    assert {*made_on(url_of(node)).list_threads()} == FEW
+    with pytest.raises(ConfigError, match="other nodes"):
+        [*made_on(url_of(empty)).list_threads()]
+
+
+def calls_of(server: redis.Redis, *names: str) -> int:
+    """How often a server was sent a command, whose name depends on the version."""
+    stats = server.info("commandstats")
+    found = (stats[f"cmdstat_{name}"]["calls"] for name in names if f"cmdstat_{name}" in stats)
+    return next(found, 0)
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_walk_notices_that_its_node_gives_away_a_slot(
+    made_on: SaverOn, two_nodes: tuple[redis.Redis, redis.Redis], *, comes_back: bool
+) -> None:
+    """A walk that began before a cluster grew would miss the threads that have moved meanwhile."""
+    node, empty = two_nodes
+    slot, saver = key_slot(b"1"), made_on(url_of(node))
+
+    def happens() -> None:
+        move_slot(slot, node, empty)
+        if comes_back:
+            move_slot(slot, empty, node)
+
+    if comes_back:
+        assert walk_while(saver, happens) == FEW
+    else:
+        with pytest.raises(ConfigError, match="other nodes"):
+            walk_while(saver, happens)
+        move_slot(slot, empty, node)
+
+
+def test_a_walk_notices_that_its_server_is_a_node_of_a_cluster_now(
+    made_on: SaverOn, tmp_path: Path
+) -> None:
+    """A walk that began before a service was moved would miss what is on other nodes."""
+    with (
+        closing(Restarting("--dir", str(tmp_path), *LASTING)) as server,
+        redis.Redis.from_url(server.url) as client,
+    ):
+        threads, saver = fill(client, 3000), made_on(server.url)
+
+        def join_cluster() -> None:
+            server._settings += ("--cluster-enabled", "yes")
+            server.restart_in(0).join()
+            if key_slot(b"a") not in {key_slot(each.encode()) for each in threads}:
+                client.execute_command("CLUSTER ADDSLOTS", key_slot(b"a"))
+
+        with pytest.raises(ConfigError, match="other nodes"):
+            walk_while(saver, join_cluster)
+
+
+def test_a_walk_over_a_server_costs_one_command_more_for_that(
+    made_on: SaverOn, tmp_path: Path
+) -> None:
+    """Each page, or each thread, would cost a question about clusters."""
+    with (
+        closing(Restarting("--dir", str(tmp_path), *LASTING)) as server,
+        redis.Redis.from_url(server.url) as client,
+    ):
+        expected = fill(client, 5000)
+        saver = made_on(server.url)
+        assert {*saver.list_threads()} == expected
+        assert calls_of(client, "scan") >= 5
+        assert calls_of(client, "exists") == 1
+        assert calls_of(client, "cluster|nodes", "cluster") == 0
+        server.restart_in(0).join()
+        assert {*saver.list_threads()} == expected
+        assert calls_of(client, "exists") == 1
 
 
 @pytest.mark.slow

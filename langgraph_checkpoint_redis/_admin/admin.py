@@ -11,7 +11,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph_checkpoint_redis._core._sync.driver import Driver
 from langgraph_checkpoint_redis._core.context import Context
 from langgraph_checkpoint_redis._core.options import SaverState
-from langgraph_checkpoint_redis._protocol.requests import Operation
+from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
 
 from .checkpoints import (
     Place,
@@ -26,6 +26,7 @@ from .setup import check_server
 from .threads import ThreadInfo, has_thread, read_info
 from .verify.operations import repair_thread, verify_thread
 from .verify.problems import Problem
+from .walks import node_state
 
 T = TypeVar("T")
 
@@ -80,6 +81,11 @@ class Admin(Driver):
     def check_server(self) -> list[UserWarning]:
         """Return how the server may lose checkpoints; raise an error if it cannot hold any."""
         return self._run(check_server(self._shared.options))
+
+    def has_all_slots(self) -> bool:
+        """Return whether a node of a cluster has all slots, so that it has all threads."""
+        (nodes,) = self._run(_ask(Commands((("CLUSTER", "NODES"),))))
+        return node_state(nodes, is_same=True).has_all_slots
 
     # Threads
 
@@ -165,3 +171,7 @@ class Admin(Driver):
 
 async def _next(pages: AsyncIterator[Sequence[str]]) -> Sequence[str] | None:
     return await anext(pages, None)
+
+
+def _ask(commands: Commands) -> Operation[Any]:
+    return (yield commands)

@@ -13,6 +13,9 @@ In a cluster, keys move with their slots. The walk remembers for which slots it 
 whose node had them before it was asked and after, closed and without any other change. It asks
 again for all other slots, until none is left.
 
+A server that is asked alone may be a node of a cluster. A walk over it is complete if that node has
+all slots, at the beginning and at the end. Otherwise other nodes have threads, and it is an error.
+
 A walk asks for one page at a time, so a slow caller costs nothing. It gives each thread once.
 
 Threads are found by their timelines. Where only chunks are found, the thread may have lost its
@@ -42,8 +45,9 @@ from langgraph_checkpoint_redis._protocol.requests import (
 )
 from langgraph_checkpoint_redis._protocol.resp import Command
 from langgraph_checkpoint_redis._storage.keys import Keyspace, ThreadKeys, list_starts, thread_id_of
-from langgraph_checkpoint_redis._transport.clients import is_unknown_script
-from langgraph_checkpoint_redis.errors import UnsupportedServerError
+from langgraph_checkpoint_redis._transport.clients import is_error, is_unknown_script
+from langgraph_checkpoint_redis._transport.retry import OF_A_CLUSTER
+from langgraph_checkpoint_redis.errors import ConfigError, UnsupportedServerError
 
 SCANNED = 1000  # keys that a call of SCAN looks at
 SLOTS = 16384
@@ -142,6 +146,16 @@ def _answer(replies: Sequence[Any]) -> tuple[bool, Any]:
     return is_same, reply
 
 
+def _is_in_cluster(reply: Any) -> bool:
+    """Return whether a server refused to look at keys in two slots at once."""
+    if not isinstance(reply, Exception):
+        return False
+    # Some client libraries have a class for this error, without its code, and others its words.
+    if is_error(reply, "ClusterCrossSlotError") or str(reply).startswith("CROSSSLOT"):
+        return True
+    raise reply
+
+
 class ServerWalk(Walk):
     """A walk over one server, or over its successors."""
 
@@ -149,20 +163,45 @@ class ServerWalk(Walk):
         super().__init__(keyspace)
         self._cursor = self._changes = 0
         self._is_done = False
+        self._alone: NodeState | None = None  # the state of the only node of a cluster
 
     def _keys(self) -> Operation[Sequence[bytes | str] | None]:
         if self._is_done:
             return None
-        mark = self._mark(())  # the server is taught it at the start
-        first = mark.commands() if self._cursor else mark.eval_commands()
-        replies = yield Commands((*first, self._scan(self._cursor)), may_fail=True)
-        is_same, (cursor, keys) = _answer(replies)
+        mark, is_start = self._mark(()), self._cursor == 0
+        first = mark.eval_commands() if is_start else mark.commands()
+        look = (self._in_two_slots(),) if is_start else ()
+        replies = yield Commands((*first, self._scan(self._cursor), *look), may_fail=True)
+        is_same, (cursor, keys) = _answer(replies[:2])
+        if is_start:
+            in_cluster = _is_in_cluster(replies[2])
+            self._alone = (yield from self._state_alone()) if in_cluster else None
+            is_same = not self._alone or self._alone.is_same
+        self._cursor = int(cursor)
+        is_at_end = is_same and self._cursor == 0
+        if is_at_end and self._alone:
+            is_same = (yield from self._state_alone()) == self._alone
         if is_same:
-            self._cursor = int(cursor)
-            self._is_done = self._cursor == 0
+            self._is_done = is_at_end
         else:
             self._begin_again()
         return list(keys)
+
+    def _in_two_slots(self) -> Command:
+        """Return a command that any server answers, unless it is a node of a cluster.
+
+        It needs no further rights, and servers outside of clusters do not count it as an error.
+        """
+        return ("EXISTS", *(self._keyspace.thread(each).timeline for each in ("a", "b")))
+
+    def _state_alone(self) -> Operation[NodeState]:
+        """Return the state of a node that has all slots of its cluster; raise if it has not."""
+        replies = yield Commands((*self._mark(()).commands(), ("CLUSTER", "NODES")), may_fail=True)
+        is_same, nodes = _answer(replies)
+        state = node_state(nodes, is_same=is_same)
+        if is_same and not state.has_all_slots:
+            raise ConfigError(OF_A_CLUSTER)
+        return state
 
     def _begin_again(self) -> None:
         self._cursor = 0
@@ -189,6 +228,11 @@ class NodeState(NamedTuple):
     epoch: str
     slots: frozenset[int]
     open: Mapping[int, str]
+
+    @property
+    def has_all_slots(self) -> bool:
+        """Whether no other node can have a key."""
+        return len(self.slots) == SLOTS and not self.open
 
 
 def node_state(nodes: Any, *, is_same: bool) -> NodeState:

@@ -18,6 +18,7 @@ from langgraph_checkpoint_redis._protocol.requests import Operation, ask
 from langgraph_checkpoint_redis._runtime.log import report_clock
 from langgraph_checkpoint_redis._scripts import calls
 from langgraph_checkpoint_redis._storage.checks import check_checkpoint, check_text, check_writes
+from langgraph_checkpoint_redis._storage.checksums import ADVICE
 from langgraph_checkpoint_redis._storage.chunking import DEEP, PACKED_RATE, TEXT_RATE
 from langgraph_checkpoint_redis._storage.records import (
     Draft,
@@ -279,4 +280,5 @@ def _lost_value_error(
     names = ", ".join(repr(channel.decode()) for channel in channels)
     reason = f"what it keeps is missing ({names or 'earlier writes of its task'})"
     chunks = context.keys(ref.thread_id).chunks.decode()
-    return CorruptThreadError(*ref, chunks, f"{reason}: nothing was written")
+    reason += ": nothing was written"
+    return CorruptThreadError(*ref, chunks, reason, advice=ADVICE)

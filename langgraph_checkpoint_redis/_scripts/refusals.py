@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from langgraph_checkpoint_redis._storage.checksums import ADVICE
 from langgraph_checkpoint_redis._storage.corruption import parse_row_name
 from langgraph_checkpoint_redis._storage.keys import thread_id_of
 from langgraph_checkpoint_redis.errors import (
@@ -46,15 +47,14 @@ def parse_refusal(text: str) -> RedisSaverError | None:
 
 
 def _corruption_error(key: bytes, row: bytes) -> RedisSaverError:
-    return CorruptThreadError(
-        _thread(key), *parse_row_name(row), key.decode(), "the row is damaged"
-    )
+    place = _thread(key), *parse_row_name(row), key.decode()
+    return CorruptThreadError(*place, "the row is damaged", advice=ADVICE)
 
 
 def lost_key_error(key: bytes) -> RedisSaverError:
     """Return the error for a key of a thread that is gone."""
     reason = "the key is gone, though the thread has data in it: it was evicted or deleted"
-    return CorruptThreadError(_thread(key), "", "", key.decode(), reason)
+    return CorruptThreadError(_thread(key), "", "", key.decode(), reason, advice=ADVICE)
 
 
 def _missing_ancestor_error(

@@ -9,6 +9,10 @@ from __future__ import annotations
 from hashlib import sha1
 
 SIZE = 4  # bytes
+ADVICE = (
+    "`repair` (langgraph-redis repair) removes what cannot be read and keeps all else, "
+    "`delete_thread` removes the thread"
+)
 
 
 def checksum_of(content: bytes) -> bytes:

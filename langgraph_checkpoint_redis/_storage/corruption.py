@@ -11,6 +11,7 @@ from langgraph_checkpoint_redis.errors import (
     UnencryptedError,
 )
 
+from .checksums import ADVICE
 from .encryption import CiphertextFound, PlaintextFound
 
 # Errors whose messages say it all; those of their subclasses do not.
@@ -36,7 +37,10 @@ def raise_corruption(
     raise_interruption(error)
     place = parse_row_name(at) if isinstance(at, bytes) else at
     reason = str(error) if type(error) in _OURS else f"{type(error).__name__}: {error}"
-    raise _kind_of(error)(thread_id, *place, key.decode(), reason) from error
+    kind = _kind_of(error)
+    is_damage = kind is CorruptThreadError and type(error) in _OURS
+    advice = ADVICE if is_damage else ""
+    raise kind(thread_id, *place, key.decode(), reason, advice=advice) from error
 
 
 def _kind_of(error: BaseException) -> type[CorruptThreadError]:

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from langgraph_checkpoint_redis._protocol.resp import Command, pack_commands
 from langgraph_checkpoint_redis._scripts.transactions import Transactions
+from langgraph_checkpoint_redis.errors import ConfigError
 
 from ._async.client_links import AsyncClientLink, AsyncClusterLink, AsyncServersLink
 from ._async.link import AsyncLink
@@ -28,6 +29,7 @@ from .clients import (
     is_cluster,
     named_primary,
 )
+from .retry import Server
 from .shared import Lines
 from .urls import Url
 
@@ -51,7 +53,7 @@ class AsyncOwnLink(AsyncLink):
 
     def _lines(self, url: Url, limit: int, *, shared: bool) -> Lines:
         pool, seconds = self._client.connection_pool, url.socket_timeout
-        return Lines(pool, limit, seconds=seconds, shared=shared)
+        return Lines(pool, limit, seconds=seconds, shared=shared, server=Server(url))
 
     @property
     def client(self) -> Any:
@@ -98,6 +100,7 @@ class AsyncSentinelLink(AsyncSentinels, AsyncOwnLink):
             shared=shared,
             check=self._check,
             clean_up=self._close_sentinels,
+            server=Server(url),
         )
 
     def _ask(self, commands: Sequence[Command]) -> Awaitable[Sequence[Any]]:
@@ -124,7 +127,8 @@ class AsyncSentinelLink(AsyncSentinels, AsyncOwnLink):
             self._look_if_due()
 
     async def _compare(self) -> None:
-        with suppress(RedisError, OSError):  # while no sentinel answers, there is no other primary
+        # While no sentinel answers, there is no other primary.
+        with suppress(RedisError, OSError, ConfigError):
             await self._learn(await named_primary(self._client))
 
     async def _check(self, connection: Any) -> None:

@@ -14,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from langgraph_checkpoint_redis.errors import (
     ConfigError,
+    ConfigTypeError,
 )
 
 from .urls import Url, read_url
@@ -32,8 +33,11 @@ def check_client(redis: Any, *, asynchronous: bool) -> Any:
         return read_url(redis)
     send = getattr(redis, "execute_command", None)
     if isinstance(redis, type) or not (send and hasattr(redis, "scan_iter")):
-        raise ConfigError(
-            f"redis must be a URL, or a client of redis-py or valkey-py, not {type(redis).__name__}"
+        made = "AsyncRedisSaver" if asynchronous else "RedisSaver"
+        raise ConfigTypeError(
+            "redis must be a URL, as in "
+            f"{made}.from_conn_string(url), or a client of redis-py or valkey-py, not "
+            + ("None: is the variable set that it comes from?" if redis is None else _named(redis))
         )
     if iscoroutinefunction(send) != asynchronous:
         raise ConfigError(
@@ -46,6 +50,11 @@ def check_client(redis: Any, *, asynchronous: bool) -> Any:
             "(slave_for): a replica refuses writes and may lack the newest checkpoints"
         )
     return redis
+
+
+def _named(thing: object) -> str:
+    """Return the name of a class, or of the class of another thing."""
+    return f"the class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__
 
 
 def connection_limit(redis: Any) -> int:

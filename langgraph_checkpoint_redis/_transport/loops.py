@@ -25,7 +25,7 @@ from langgraph_checkpoint_redis.errors import EventLoopError
 from ._async.link import AsyncLink
 from .async_ import make_async_link
 from .inherited import start_afresh
-from .retry import SECONDS_TO_RECOVER
+from .retry import SECONDS_TO_RECOVER, Server
 from .urls import Url
 
 T = TypeVar("T")
@@ -48,12 +48,14 @@ class Reached:
         self.was_reached = False
 
 
-async def _keep(link: AsyncLink, reached: Reached) -> AsyncGenerator[None, None]:
+async def _keep(link: AsyncLink, reached: Reached, redis: Any) -> AsyncGenerator[None, None]:
     """Close a link when this generator is closed, by whomever."""
     try:
         yield
     finally:
         reached.was_reached = reached.was_reached or link.was_reached
+        if link.was_reached and isinstance(redis, Url):
+            Server(redis).note_reached()
         await link.aclose()
 
 
@@ -90,7 +92,7 @@ class Connections:
         kept = links.get(self)
         if kept is None:
             link = make_async_link(self.redis)
-            kept = Kept(link, _keep(link, self._reached))
+            kept = Kept(link, _keep(link, self._reached, self.redis))
             with self._lock:
                 self._forget_closed_loops()
                 self._loops.add(loop)

@@ -14,7 +14,7 @@ import asyncio
 from asyncio import Future, Transport
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -25,7 +25,8 @@ from langgraph_checkpoint_redis._protocol.resp import force_resp2, make_parser, 
 from langgraph_checkpoint_redis._runtime.log import report_lost, report_reconnect
 
 from .clients import is_last_word, left_in_transaction, was_queued
-from .retry import must_leave
+from .retry import Server, must_leave
+from .tls import hurried
 
 PATIENCE = 0.005  # seconds that a shared line may take for an answer before another is opened
 IDLE = -1.0  # instead of such seconds: the clock of some event loops stands still within a step
@@ -211,14 +212,17 @@ class Lines:
         shared: bool,
         check: Callable[[Any], Awaitable[None]] | None = None,
         clean_up: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        server: Server | None = None,
     ) -> None:
         """`source` is a pool of redis-py, or a node of a cluster; `seconds` are as of `Line`.
 
         `check` refuses a new connection of redis-py that leads to a wrong server. `clean_up` closes
         what was opened to find the server, when a line that was being opened comes too late.
+        `server` is what the process knows of the server, if the lines lead to the one of a URL.
         """
         self._check = check
         self._clean_up = clean_up
+        self._server = server
         self._source = source
         self._limit = limit
         self._seconds = seconds
@@ -281,8 +285,10 @@ class Lines:
     async def _opened(self) -> Line:
         self._refuse_if_closed()
         connection = self._source.connection_class(**force_resp2(self._source.connection_kwargs))
+        is_first = self._server and self._server.is_unknown
         try:
-            await connection.connect()
+            with hurried(connection) if is_first else nullcontext():
+                await connection.connect()
             if self._check:
                 await self._check(connection)
             self._refuse_if_closed()  # nobody would close this one
@@ -292,6 +298,8 @@ class Lines:
                 await finish(asyncio.ensure_future(self._clean_up()))
             raise
         line = Line(connection, self._seconds)
+        if self._server and not self.was_reached:
+            self._server.note_reached()
         self.was_reached = True
         if self._is_closed:  # nobody would close this one
             await line.close()

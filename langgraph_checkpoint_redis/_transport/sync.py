@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from socket import SHUT_RDWR, socket
 from threading import Thread
 from typing import Any
@@ -35,6 +35,7 @@ from langgraph_checkpoint_redis._protocol.resp import make_parser as new_replies
 from langgraph_checkpoint_redis._runtime.forks import reset_in_children
 from langgraph_checkpoint_redis._runtime.log import report_lost, report_reconnect
 from langgraph_checkpoint_redis._scripts.transactions import Transactions
+from langgraph_checkpoint_redis.errors import ConfigError
 
 from ._sync.client_links import ClientLink, ClusterLink, ServersLink
 from ._sync.link import Link
@@ -50,8 +51,9 @@ from .clients import (
     was_queued,
 )
 from .permits import Permits
-from .retry import must_leave
+from .retry import Server, must_leave
 from .threads import TurnLink
+from .tls import hurried
 from .urls import Url
 
 SOME, MORE = 2**16, 2**18  # bytes to take from a connection: at first, and where that is not all
@@ -102,16 +104,18 @@ class OwnLink(TurnLink):
         return replies
 
     def _wire(self, idle: deque[_Wire]) -> _Wire:
-        try:
+        with suppress(IndexError):  # apart from connecting, whose errors would show it
             return idle.pop()
-        except IndexError:
-            return self._connected()
+        return self._connected()
 
     def _connected(self) -> _Wire:
         """A new connection."""
-        wire = _Wire(self.client.connection_pool)
+        server = Server(self._url)
+        wire = _Wire(self.client.connection_pool, is_first=server.is_unknown)
         self._check(wire)
-        self._was_reached = True
+        if not self._was_reached:
+            self._was_reached = True
+            server.note_reached()
         if self._has_lost:
             self._has_lost = False
             report_reconnect()
@@ -178,7 +182,7 @@ class SentinelLink(Sentinels, OwnLink):
         self._is_looking = True
         try:
             while idle is self._idle:
-                with suppress(RedisError, OSError):  # no sentinel answers
+                with suppress(RedisError, OSError, ConfigError):  # no sentinel answers
                     primary = named_primary(self.client)
                     if idle is self._idle:
                         self._learn(primary)
@@ -215,10 +219,11 @@ class SentinelLink(Sentinels, OwnLink):
 class _Wire:
     """A connection that is open, and what is received over it."""
 
-    def __init__(self, pool: Any) -> None:
-        """Connect, with the settings of a pool."""
+    def __init__(self, pool: Any, *, is_first: bool = False) -> None:
+        """Connect, with the settings of a pool; `is_first` if its server is unknown."""
         self._connection = pool.connection_class(**force_resp2(pool.connection_kwargs))
-        self._connection.connect()
+        with hurried(self._connection) if is_first else nullcontext():
+            self._connection.connect()
         self._replies = new_replies()
         reset_in_children(self)
 

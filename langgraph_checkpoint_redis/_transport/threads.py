@@ -19,6 +19,7 @@ from ._sync.link import Link, pipelined
 from .clients import client_of_node, connection_limit
 from .inherited import start_afresh
 from .permits import Permits, permits_of
+from .retry import Server
 from .urls import Url
 
 
@@ -70,6 +71,7 @@ class HeldClient(TurnLink):
         if self._client is None and self._url:
             with self._making:
                 self._client = self._client or self._url.client(redis_py)
+            Server(self._url).note_reached()  # the client of a cluster connects when it is made
         return self._client
 
     @property

@@ -26,6 +26,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from langgraph_checkpoint_redis._version import __version__
 from langgraph_checkpoint_redis.errors import ConfigError
 
+from .sentinels import sentinel_class_for
 from .sockets import connection_class
 
 NAME = "langgraph-checkpoint-redis-core"
@@ -91,6 +92,11 @@ class Url:
         object.__setattr__(self, "options", parse_url(self.plain))
 
     @property
+    def has_tls(self) -> bool:
+        """Whether the server is to speak TLS."""
+        return self.plain.startswith("rediss:")
+
+    @property
     def socket_timeout(self) -> float | None:
         """How many seconds to wait for the server to say something; `None` for ever."""
         seconds: float | None = self.options.get("socket_timeout", SECONDS_TO_ANSWER)
@@ -110,7 +116,7 @@ class Url:
         return client
 
     def _sentinel(self, of: ModuleType, retry: Any) -> Any:
-        options = {**_OPENED, **self.options, "ssl": self.plain.startswith("rediss")}
+        options = {**_OPENED, **self.options, "ssl": self.has_tls}
         for name in ("host", "port", "connection_class"):
             options.pop(name, None)
         for_both = ("socket_", "ssl")
@@ -120,7 +126,13 @@ class Url:
         for name in _SENTINEL_OPTIONS:
             if name in options:
                 for_sentinels[name.removeprefix("sentinel_")] = options.pop(name)
-        return of.Sentinel(self.hosts, sentinel_kwargs=for_sentinels, retry=retry, **options)
+        sentinels = sentinel_class_for(of)
+        return sentinels(self.hosts, sentinel_kwargs=for_sentinels, retry=retry, **options)
+
+
+def place(host: str, port: int) -> str:
+    """Return where a server is, as URLs have it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def read_url(text: str) -> Url:
@@ -135,9 +147,7 @@ def read_url(text: str) -> Url:
     service, path = _service(match["path"]) if kind == "sentinel" else ("", match["path"])
     if not _DATABASE.fullmatch(path):
         raise ConfigError(_FORMS + "After the hosts of this one there is no database number.")
-    first, port = hosts[0]
-    place = f"[{first}]:{port}" if ":" in first else f"{first}:{port}"
-    plain = f"{scheme}://{match['login']}{place}{path}{match['query']}"
+    plain = f"{scheme}://{match['login']}{place(*hosts[0])}{path}{match['query']}"
     url = _checked(kind, plain, hosts, service)
     if kind == "cluster" and url.options.get("db"):
         raise ConfigError(_FORMS + "A cluster has no database but 0.")

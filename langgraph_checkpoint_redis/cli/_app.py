@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from langgraph_checkpoint_redis import __version__
 from langgraph_checkpoint_redis._admin import PASSING
@@ -88,7 +88,7 @@ def run() -> None:
         _run_and_flush()
     except CommandError as error:
         _end(error.code, str(error))
-    except (ConfigError, RedisSaverError, RedisError) as error:
+    except (ConfigError, RedisSaverError, RedisError, RedisClusterException) as error:
         _end(_code(error), str(error))
     except BrokenPipeError:
         _drop_output()
@@ -128,5 +128,5 @@ def _code(error: Exception) -> int:
 
 def _end(code: int, message: str) -> NoReturn:
     with suppress(OSError):  # stderr may be closed or full as well
-        say(f"langgraph-redis: {hidden(message)}", error=True)
+        say(f"langgraph-redis: {hidden(message).rstrip()}", error=True)
     sys.exit(code)

@@ -8,19 +8,17 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote
 
-import redis as redis_py
 import typer
-from redis.exceptions import NoPermissionError
 
 from langgraph_checkpoint_redis import ThreadInfo
-from langgraph_checkpoint_redis._admin import Admin, parse_time, read_url
-from langgraph_checkpoint_redis.errors import CorruptThreadError, ThreadNotFoundError
+from langgraph_checkpoint_redis._admin import Admin, open_client, parse_time
+from langgraph_checkpoint_redis.errors import CorruptThreadError, ThreadNotFoundError, brief
 from langgraph_checkpoint_redis.moving import opened
 from langgraph_checkpoint_redis.saver import RedisSaver
 
@@ -29,9 +27,11 @@ from ._reading import Reader, cipher_of, passing
 
 T = TypeVar("T")
 
-OWN = ("redis", "unix", "embedded")  # what URLs of our savers begin with
+SERVERS = ("redis", "unix")
+OWN = (*SERVERS, "embedded")  # what URLs of our savers begin with
 FOREIGN = "vendor+"  # a saver whose serializer is its own
 LOCAL = "redis://localhost:6379"
+INSTEAD = "give the URL of another one (--url, REDIS_URL)"
 FILE = 4  # the exit code where a file, or stdout, cannot be read or written
 
 _LOGIN = re.compile(r"(?<=://)[^/?#\s\[\]]*@")
@@ -89,14 +89,15 @@ class Session:
         if not url.startswith(FOREIGN):
             options["serde"] = passing(cipher_of(self.aes_key_env))
         with opened(url, **options) as saver:
+            if url.startswith(SERVERS):
+                with open_client(url, instead=INSTEAD):
+                    pass
             yield saver
 
     @contextmanager
     def client(self) -> Iterator[Any]:
         """Yield a client of redis-py, once the server has answered."""
-        with closing(read_url(self.url).client(redis_py)) as client:
-            with suppress(NoPermissionError):  # that is an answer, too
-                client.ping()
+        with open_client(self.url, instead=INSTEAD) as client:
             yield client
 
 
@@ -190,7 +191,8 @@ class Failures:
         """Report that a thread failed."""
         self.count += 1
         hint = "damaged, see `verify`: " if isinstance(error, CorruptThreadError) else ""
-        said = str(error) if thread_id in str(error) else f"{thread_id}: {error}"
+        text = brief(error)
+        said = text if thread_id in text else f"{thread_id}: {text}"
         say(one_line(hidden(hint + said)), error=True)
 
     def check(self) -> None:
@@ -205,7 +207,7 @@ def info_of(saver: RedisSaver, thread_id: str) -> ThreadInfo | None:
     try:
         return saver.thread_info(thread_id)
     except CorruptThreadError as error:
-        say(f"damaged, see `verify`: {error}", error=True)
+        say(f"damaged, see `verify`: {brief(error)}", error=True)
         return None
 
 

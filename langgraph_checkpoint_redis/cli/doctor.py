@@ -21,7 +21,14 @@ import typer
 from redis.exceptions import RedisError, ResponseError
 from rich.text import Text
 
-from langgraph_checkpoint_redis._admin import OLDEST_SERVER, Admin, Url, is_cluster, read_url
+from langgraph_checkpoint_redis._admin import (
+    LOCAL_HOSTS,
+    OLDEST_SERVER,
+    Admin,
+    Url,
+    is_cluster,
+    read_url,
+)
 
 from ._output import emit, out, say, size, span, styled
 from ._session import Json
@@ -32,7 +39,6 @@ CLOCKS_APART = 1.0  # seconds
 NEARLY_FULL, FULL = 0.8, 0.95  # shares of maxmemory
 BUSY = 0.8  # share of maxclients
 PROBE = 60_000  # milliseconds after which what is left of a probe is gone
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 class Level(str, Enum):
@@ -454,8 +460,7 @@ def _cluster(patient: Patient) -> Findings:
     if not (is_cluster or patient.sections.get("cluster_enabled")):
         return
     if not is_cluster:
-        advice = "use redis+cluster://: threads in slots of other nodes are out of reach"
-        yield Finding("cluster", Level.fail, "a cluster behind the URL of a single server", advice)
+        yield _lone_node(patient)
         return
     try:
         info = patient.client.cluster_info(target_nodes=patient.client.get_random_node())
@@ -468,6 +473,19 @@ def _cluster(patient: Patient) -> Findings:
         yield Finding("cluster", Level.ok, found)
     else:
         yield Finding("cluster", Level.fail, found, "redis-cli --cluster check HOST:PORT")
+
+
+def _lone_node(patient: Patient) -> Finding:
+    """Say whether a node that is reached by the URL of a single server has all slots."""
+    try:
+        has_all_slots = patient.admin.has_all_slots()
+    except ResponseError:
+        return _unseen("cluster", "which slots this node of a cluster has")
+    if has_all_slots:
+        advice = "use redis+cluster:// before you add nodes"
+        return Finding("cluster", Level.ok, "a cluster whose slots are all on this node", advice)
+    advice = "use redis+cluster://: threads in slots of other nodes are out of reach"
+    return Finding("cluster", Level.fail, "a cluster behind the URL of a single server", advice)
 
 
 # The way there
