@@ -151,6 +151,40 @@ def test_a_short_thread_keeps_no_more_than_its_last_snapshot_and_what_follows(
     assert max(kept) <= 2 + 20 * 3 / 2
 
 
+@pytest.mark.parametrize("saver_options", [{"keep_last": 1}, {"keep_last": 5}], ids=str)
+def test_a_put_in_a_short_thread_looks_at_few_of_the_checkpoints_it_is_rebuilt_from(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """Where a channel is seldom whole, each put would hold the server up for longer."""
+    at, costs = thread("a", checkpoint_ns=""), list[dict[str, int]]()
+    for number in range(200):
+        made = list[RunnableConfig]()
+        found = cost(client, lambda: made.append(add(saver, at, f"{number}")))  # noqa: B023 - at once
+        at = made[0]
+        costs.append(found.commands)
+    assert client.zcard(Keyspace(prefix).thread("a").timeline) == 200
+    looked = [sum(count for name, count in each.items() if "range" in name) for each in costs]
+    assert looked[-1] == looked[20] < 40
+    assert costs[-1].get("hkeys", 0) == costs[-1].get("hscan", 0) == 0  # it sweeps nothing
+
+
+@pytest.mark.parametrize("saver_options", [{"keep_last": 1}], ids=str)
+def test_what_no_checkpoint_needs_any_more_goes_in_few_puts(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """Each put would look through all that is left, until a long thread is short again."""
+    at = thread("a", checkpoint_ns="")
+    for number in range(200):
+        at = add(saver, at, f"{number}")
+    version, timeline = saver.get_next_version(None, None), Keyspace(prefix).thread("a").timeline
+    whole = generate_checkpoint(channel_values={"log": []}, channel_versions={"log": version})
+    at = saver.put(at, whole, generate_metadata(), {"log": version})
+    puts = 0
+    while client.zcard(timeline) > puts + 1:
+        at, puts = add(saver, at, f"{puts}"), puts + 1
+    assert puts < 20
+
+
 # What a process thinks to know
 
 

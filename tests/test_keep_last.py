@@ -220,6 +220,22 @@ def _sent_twice(saver: RedisSaver, operation: Operation[RunnableConfig], look: L
             return done.value
 
 
+@pytest.mark.filterwarnings("ignore::langgraph_checkpoint_redis.ClockWarning")
+def test_a_checkpoint_of_a_clock_that_is_behind_stays_when_it_is_put_again(saver: Saver) -> None:
+    """A client that retries after a lost reply would remove what it has just stored."""
+    newest = put(saver, generate_config("a"))
+    late = generate_checkpoint(channel_values={"c": "late"}, channel_versions={"c": "1"})
+    late["id"] = "0" + newest["configurable"]["checkpoint_id"][1:]
+    for _ in range(3):
+        at = saver.put(newest, late, generate_metadata(), {"c": "1"})
+        found = saver.get_tuple(at)
+        assert found
+        assert found.checkpoint == late
+        latest = saver.get_tuple(generate_config("a"))
+        assert latest
+        assert latest.config == newest
+
+
 def test_savers_with_other_settings_do_no_harm(
     saver: Saver, client: redis.Redis, prefix: str, look: Look
 ) -> None:

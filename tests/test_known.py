@@ -24,6 +24,8 @@ from langgraph_checkpoint_redis._core.cache import (
     ID,
     THREAD,
     TREE,
+    Put,
+    Recent,
     ThreadCache,
     ThreadCaches,
 )
@@ -178,6 +180,25 @@ def test_the_runs_of_a_thread_count_as_well() -> None:
             put.send([1, [], [], 0, []])
     runs = [run for known in saver._shared.caches._threads.values() for run in known.runs]
     assert sum(map(len, runs)) <= capacity
+
+
+@pytest.mark.parametrize("kept", [1, 3, 10_000])
+def test_what_is_certainly_there_of_a_short_thread_does_not_grow_with_it(kept: int) -> None:
+    """A conversation that never ends would fill the memory of its process."""
+    recent = Recent()
+    for turn in range(1000):
+        recent.add("", f"{turn:04}", [b"write %d" % turn])
+        recent.advance(Put("", f"{turn:04}", kept, is_rebuilt=False, root=""))
+        call = f"call:{turn}"
+        recent.advance(Put(call, f"{turn:04}", kept, is_rebuilt=turn % 2 == 0, root=f"{turn:04}"))
+        recent.add(call, f"{turn:04}", [b"call %d" % turn])
+    assert recent.without([b"write 999", b"call 999", b"other"]) == {b"other"}
+    old = [b"write 900", b"call 900"]
+    assert recent.without(old) == {*old}
+    found: list[object] = [recent]
+    for each in found:
+        found += [one for one in gc.get_referents(each) if isinstance(one, dict | set | frozenset)]
+    assert sum(len(one) for one in found[1:] if isinstance(one, dict | set | frozenset)) < 200
 
 
 def test_what_was_damaged_is_read_anew_when_it_is_repaired(

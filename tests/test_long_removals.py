@@ -27,7 +27,7 @@ from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .stepping import steps
 from .test_delta_losses import HERE, Log
-from .test_sweep import _in_small_steps
+from .test_sweep import _in_small_steps, stored
 
 ON_ONE_SERVER = True  # `make test-servers` has all of them
 
@@ -62,7 +62,9 @@ class Scene:
         self.before = [config["configurable"]["checkpoint_id"] for config in self.log.configs[1:]]
 
     def left(self) -> list[str]:
-        return [found.checkpoint["id"] for found in self.saver.list(HERE)]
+        """All checkpoints that are stored, newest first, whether they are listed or not."""
+        rows = stored(self.client, self.prefix).records
+        return [record.checkpoint_id for record in reversed(rows)]
 
     def dumps(self) -> dict[bytes, bytes | None]:
         return {key: self.client.dump(key) for key in self.keys}

@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_checkpoint_redis._core._sync.driver import Driver
 from langgraph_checkpoint_redis._core.context import Context
 from langgraph_checkpoint_redis._core.options import SaverState
+from langgraph_checkpoint_redis._core.writing import put
 from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
 
 from .checkpoints import (
@@ -127,10 +130,14 @@ class Admin(Driver):
     # Checkpoints and pending writes, without values
 
     def read_checkpoints(
-        self, thread_id: str, namespace: str | None = None
+        self, thread_id: str, namespace: str | None = None, *, takes_all: bool = False
     ) -> Iterator[list[StoredCheckpoint]]:
-        """Read the checkpoints of a thread page by page, newest first; None for all namespaces."""
-        cursor = start_listing(namespace)
+        """Read the checkpoints of a thread page by page, newest first; None for all namespaces.
+
+        With `takes_all`, these have those that are there only because newer ones are rebuilt from
+        them.
+        """
+        cursor = start_listing(namespace)._replace(takes_all=takes_all)
         while cursor.more:
             page, cursor = self._run(read_page(self._context, thread_id, cursor))
             yield page
@@ -138,6 +145,17 @@ class Admin(Driver):
     def read_writes(self, thread_id: str, places: Sequence[Place]) -> list[list[StoredWrite]]:
         """Read the pending writes of each of these checkpoints."""
         return self._run(read_writes(self._context, thread_id, places))
+
+    def put_cut_off(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> None:
+        """Store a checkpoint that is there only because newer ones are rebuilt from it."""
+        what = config, checkpoint, metadata, new_versions
+        self._run(put(self._context, *what, is_cut_off=True))
 
     # Driving operations
 

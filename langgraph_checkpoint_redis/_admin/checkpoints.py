@@ -40,6 +40,7 @@ class StoredCheckpoint:
     namespace: str
     checkpoint_id: str
     parent_id: str
+    is_cut_off: bool
     _context: Context = field(repr=False)
     _thread_id: str = field(repr=False)
     _row: CheckpointRow = field(repr=False)
@@ -91,7 +92,9 @@ def read_page(
         with CorruptionContext(thread_id, timeline, row):
             records.append(parse_checkpoint_row(row))
     page = [
-        StoredCheckpoint(*record.place, record.parent_id, context, thread_id, record)
+        StoredCheckpoint(
+            *record.place, record.parent_id, record.is_cut_off, context, thread_id, record
+        )
         for record in records
     ]
     return page, cursor.moved(rows, records, len(records))

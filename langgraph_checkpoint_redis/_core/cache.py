@@ -9,9 +9,10 @@ known, and the server leaves out their chunks.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from langgraph_checkpoint_redis._runtime.forks import reset_in_children
 from langgraph_checkpoint_redis._storage.refs import CheckpointRef
@@ -20,12 +21,93 @@ from langgraph_checkpoint_redis._storage.tree import Chunks, ChunkTree, pack_tre
 # Bytes that things take in memory, roughly: a thread, a chunk beside its content, a tree, an id.
 THREAD, CHUNK, TREE, ID = 1000, 150, 500, 150
 
+RECENT = 8  # checkpoints of a namespace whose new chunks are remembered, where puts remove old ones
 ADDRESSED = 10_000  # checkpoints that were read by their id
 
 
 def written_name(channel: str) -> str:
     """What stands for the writes to a channel, where there is something of each channel."""
     return f"\0{channel}"
+
+
+def _is_call(namespace: str) -> bool:
+    """Return whether a namespace belongs to one call of a subgraph."""
+    return ":" in namespace
+
+
+class Put(NamedTuple):
+    """A checkpoint that was put with `keep_last`, and which checkpoints are there for certain.
+
+    These are the newest `kept` of its namespace. If it `is_rebuilt` from ancestors, all since the
+    one that these begin with are there. The `root` checkpoint is that of a subgraph's call.
+    """
+
+    namespace: str
+    checkpoint_id: str
+    kept: int
+    is_rebuilt: bool
+    root: str
+
+
+class Recent:
+    """The chunks of rows that are certainly there, in a thread that puts keep short.
+
+    A put with `keep_last` removes older checkpoints of its namespace, with the writes there. So
+    this has the chunks that were new in the newest checkpoints that were put, and in the writes to
+    these. The namespace of a subgraph's call goes with the root checkpoint that made the call.
+    """
+
+    __slots__ = ("_chunks", "_lasting", "_newest", "_oldest", "_roots")
+
+    def __init__(self) -> None:
+        self._newest: dict[str, list[str]] = {}  # checkpoints that were put, by namespace
+        self._oldest: dict[str, str] = {}  # of these, where older ones may be gone
+        # These are replaced as a whole, so that readers need no lock.
+        self._roots: dict[str, str] = {}  # the root checkpoints that made calls
+        self._chunks: dict[tuple[str, str], frozenset[bytes]] = {}
+        # What delta channels may still be rebuilt from. These sets only grow.
+        self._lasting: dict[str, set[bytes]] = {}
+
+    def add(self, namespace: str, checkpoint_id: str, names: Iterable[bytes]) -> None:
+        """Note the chunks of a row of a checkpoint, unless it may be gone."""
+        if checkpoint_id >= self._oldest.get(namespace, ""):
+            at = namespace, checkpoint_id
+            self._chunks = {**self._chunks, at: self._chunks.get(at, frozenset()).union(names)}
+
+    def advance(self, put: Put) -> None:
+        """Note that a checkpoint was put, which may have removed others."""
+        namespace, kept = put.namespace, min(put.kept, RECENT)
+        newest = sorted({put.checkpoint_id, *self._newest.get(namespace, ())}, reverse=True)[:kept]
+        oldest = newest[-1] if len(newest) == kept else ""
+        self._newest[namespace], self._oldest[namespace] = newest, oldest
+        lasting = self._lasting.get(namespace, set()) if put.is_rebuilt else set()
+        self._lasting = {**self._lasting, namespace: lasting}
+        for (name, id_), names in self._chunks.items() if put.is_rebuilt else ():
+            if name == namespace and id_ < oldest:
+                lasting.update(names)
+        if _is_call(namespace):
+            self._roots = {**self._roots, namespace: put.root}
+        elif not namespace:
+            self._forget_calls_before(oldest)
+        self._chunks = {
+            (name, id_): names
+            for (name, id_), names in self._chunks.items()
+            if self.has(name) and id_ >= self._oldest.get(name, "")
+        }
+
+    def _forget_calls_before(self, root: str) -> None:
+        self._roots = {name: id_ for name, id_ in self._roots.items() if id_ >= root}
+        self._newest = {name: ids for name, ids in self._newest.items() if self.has(name)}
+        self._oldest = {name: id_ for name, id_ in self._oldest.items() if self.has(name)}
+        self._lasting = {name: some for name, some in self._lasting.items() if self.has(name)}
+
+    def has(self, namespace: str) -> bool:
+        """Return whether the last values that were seen in a namespace are certainly there."""
+        return not _is_call(namespace) or namespace in self._roots
+
+    def without(self, names: Iterable[bytes]) -> set[bytes]:
+        """Return those of some chunks that are not among these."""
+        return {*names}.difference(*self._chunks.values(), *self._lasting.values())
 
 
 class ThreadCache:
@@ -35,10 +117,10 @@ class ThreadCache:
     the last large one that a task has `written` to it, whose chunks are all known; the same are
     `packed`; `runs` the runs that the index of runs leads to the thread from. `before` has, by
     namespace, the newest checkpoint that this process has put, or read the history of: most chunks
-    of its ancestors are known.
+    of its ancestors are known. What is `recent` is there still where puts remove old checkpoints.
     """
 
-    __slots__ = ("before", "chunks", "packed", "runs", "size", "trees")
+    __slots__ = ("before", "chunks", "packed", "recent", "runs", "size", "trees")
 
     def __init__(self) -> None:
         self.chunks: dict[bytes, bytes] = {}
@@ -46,6 +128,7 @@ class ThreadCache:
         self.packed: dict[str, bytes] = {}
         self.runs: set[str] = set()
         self.before: dict[str, str] = {}
+        self.recent = Recent()
         self.size = 0
 
     def trees_of(self, namespace: str) -> Mapping[str, ChunkTree]:
@@ -64,6 +147,19 @@ class ThreadCache:
         """Those of some chunks that are not known."""
         cache = self.chunks
         return {digest: chunks[digest] for digest in chunks if digest not in cache}
+
+    def unsure(self, names: Iterable[bytes]) -> set[bytes]:
+        """Those of some chunks that a put with `keep_last` may have removed.
+
+        What the last values of channels are made of is there, and what is recent.
+        """
+        found = self.recent.without(names)
+        for namespace, trees in [*self.trees.items()] if found else ():
+            if self.recent.has(namespace):
+                found.difference_update(
+                    *chain.from_iterable(tree.rows for tree in [*trees.values()])
+                )
+        return found
 
 
 def _size(tree: ChunkTree | None) -> int:
@@ -138,6 +234,28 @@ class ThreadCaches:
                 self._grow(thread_id, cache, grown)
                 last.update(new)
                 cache.packed.pop(namespace, None)
+
+    def learn_recent(
+        self, cache: ThreadCache, namespace: str, checkpoint_id: str, names: Iterable[bytes]
+    ) -> None:
+        """Remember the chunks that were new in a row of a checkpoint."""
+        with self._lock:
+            cache.recent.add(namespace, checkpoint_id, names)
+
+    def learn_put(
+        self, thread_id: str, cache: ThreadCache, put: Put, channels: Collection[str]
+    ) -> None:
+        """Note that a checkpoint was put with `keep_last`, with values of these channels.
+
+        It may have removed the values of others, and what tasks wrote.
+        """
+        with self._lock:
+            cache.recent.advance(put)
+            last = cache.trees.get(put.namespace, {})
+            gone = [] if put.is_rebuilt else [name for name in last if name not in channels]
+            for name in gone:
+                self._grow(thread_id, cache, -_size(last.pop(name)))
+                cache.packed.pop(put.namespace, None)
 
     def learn_before(
         self, thread_id: str, cache: ThreadCache, namespace: str, checkpoint_id: str

@@ -25,7 +25,7 @@ class Cursor(NamedTuple):
     `namespace` is `None` for all, `only_id` empty for all; `left` is how many checkpoints the
     listing may still give, `None` for any number. `after` is where the page before ended, a
     checkpoint id and a namespace; its chunks are in the `cache`. Of many namespaces, `heads` has
-    where each goes on.
+    where each goes on. With `takes_all` it has the checkpoints that were cut off as well.
     """
 
     namespace: str | None
@@ -36,6 +36,7 @@ class Cursor(NamedTuple):
     more: bool
     cache: ThreadCache | None = None
     heads: Mapping[bytes, bytes] | None = None
+    takes_all: bool = False
 
     def wants(self, record: CheckpointRow) -> bool:
         """Whether a checkpoint has the id that was asked for."""
@@ -109,7 +110,9 @@ def make_cursor(
     if only_id and not (start and start <= only_id):
         start = only_id + "\1"  # right behind that id
     left = check_limit(limit)
-    return Cursor(namespace, only_id, check_filter(filter), left, (start or LAST, LAST), left != 0)
+    begin = Cursor(namespace, only_id, check_filter(filter), left, (start or LAST, LAST), left != 0)
+    # By its id, a checkpoint is found for as long as it is there.
+    return begin._replace(takes_all=bool(only_id))
 
 
 class Page(NamedTuple):

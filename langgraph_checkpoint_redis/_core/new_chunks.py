@@ -76,8 +76,8 @@ def find_new_chunks(values: Collection[Value], sending: Sending) -> NewChunks:
             pieces |= sending.missed(lower)
     for _, cut in values:
         if cut.nodes or cut.pieces:
-            nodes |= sending.cache.missing(cut.nodes)
-            pieces |= sending.cache.missing(cut.pieces)
+            nodes |= sending.missing(cut.nodes)
+            pieces |= sending.missing(cut.pieces)
     return NewChunks(nodes, pieces)
 
 

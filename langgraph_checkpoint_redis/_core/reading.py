@@ -138,6 +138,7 @@ def read_rows(context: Context, thread_id: str, cursor: Cursor, *, whole: bool) 
         end=end,
         count=PAGE if cursor.left is None or not whole else min(PAGE, cursor.left),
         whole=whole,
+        takes_all=cursor.takes_all,
     )
     found = yield from ask(call)
     if found.more < 0:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import chain, count
 
 from langgraph_checkpoint_redis._runtime.log import report_resend
-from langgraph_checkpoint_redis._storage.tree import split_digests, with_all_below
+from langgraph_checkpoint_redis._storage.tree import Chunks, split_digests, with_all_below
 
 from .cache import ThreadCache, ThreadCaches
 
@@ -32,6 +32,7 @@ class Sending:
     __slots__ = (
         "_caches",
         "_is_own",
+        "_is_short",
         "_namespace",
         "_thread_id",
         "_tries",
@@ -41,8 +42,12 @@ class Sending:
         "sends_all",
     )
 
-    def __init__(self, caches: ThreadCaches, thread_id: str, namespace: str) -> None:
+    def __init__(
+        self, caches: ThreadCaches, thread_id: str, namespace: str, *, is_short: bool = False
+    ) -> None:
+        """`is_short` says that puts keep the thread short, and so free chunks that are known."""
         self._caches, self._thread_id, self._namespace = caches, thread_id, namespace
+        self._is_short = is_short
         self._tries = count(1)
         self._is_own = False
         self.cache = caches.of(thread_id)
@@ -83,6 +88,16 @@ class Sending:
                 self.again.update(dict.fromkeys(chain.from_iterable(trees[channel].rows)))
         missing = sum(len(chunks.get(digest, b"")) for digest in self.again)
         return 4 * missing < sum(map(len, chunks.values()))
+
+    def missing(self, chunks: Chunks) -> dict[bytes, bytes]:
+        """Return those of some chunks that the server may not have."""
+        missing = self.cache.missing(chunks)
+        if not self._is_short or len(missing) == len(chunks):
+            return missing
+        unsure = self.cache.unsure(chunks.keys() - missing.keys())
+        return {
+            name: content for name, content in chunks.items() if name in missing or name in unsure
+        }
 
     def missed(self, digests: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the chunks, of these, that the server has said it lacks."""

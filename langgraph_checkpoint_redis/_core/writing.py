@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -22,9 +23,11 @@ from langgraph_checkpoint_redis._storage.checksums import ADVICE
 from langgraph_checkpoint_redis._storage.chunking import DEEP, PACKED_RATE, TEXT_RATE
 from langgraph_checkpoint_redis._storage.records import (
     Draft,
+    list_delta_channels,
     pack_head,
     pack_tail,
     pack_writes_row,
+    root_of,
 )
 from langgraph_checkpoint_redis._storage.refs import CheckpointRef
 from langgraph_checkpoint_redis._storage.values import Value, encode_value
@@ -39,7 +42,7 @@ from .arguments import (
     parse_thread_id,
     parse_written_ref,
 )
-from .cache import ThreadCache, written_name
+from .cache import Put, ThreadCache, written_name
 from .context import Context
 from .new_chunks import NewChunks, find_new_chunks, name_chunks
 from .sending import Sending
@@ -55,14 +58,19 @@ def put(
     checkpoint: Checkpoint,
     metadata: CheckpointMetadata,
     new_versions: ChannelVersions,
+    *,
+    is_cut_off: bool = False,
 ) -> Operation[RunnableConfig]:
-    """Store a checkpoint, and return its config; `config` names its parent."""
+    """Store a checkpoint, and return its config; `config` names its parent.
+
+    A checkpoint that `is_cut_off` is there only because newer ones are rebuilt from it.
+    """
     parent = parse_ref(config)
     checkpoint_id = check_checkpoint(checkpoint, metadata, new_versions)
     metadata = get_checkpoint_metadata(config, metadata)
     run = parse_run_id(metadata)
     terms, confirm = _make_terms(context, config), context.confirm_for(config)
-    draft = Draft(parent, checkpoint, metadata, run, new_versions)
+    draft = Draft(parent, checkpoint, metadata, run, new_versions, is_cut_off)
     tail = pack_tail(context.serde, draft)
     _check_clock(context, parent, checkpoint_id)
     refuses_conflict = _refuses_conflict(context, parent, config, metadata)
@@ -96,6 +104,9 @@ def put(
     stored, values, cache = yield from _store(context, parent, terms.token, encode, store)
     trees = {channel: value.cut.tree for channel, value in values.items()}
     context.caches.learn_trees(parent.thread_id, cache, parent.namespace, trees)
+    if context.options.keep_last:
+        _learn_recent(context, parent, checkpoint_id, cache, values.values())
+        _learn_removed(context, draft, cache, context.options.keep_last)
     if parent.namespace in cache.before or not parent.checkpoint_id:
         context.caches.learn_before(parent.thread_id, cache, parent.namespace, checkpoint_id)
     clock.see(checkpoint_id)
@@ -145,6 +156,8 @@ def put_writes(
 
     stored, values, cache = yield from _store(context, ref, terms.token, encode, store)
     _learn_written(context, ref, cache, dict(zip(channels, values.values(), strict=True)))
+    if context.options.keep_last:
+        _learn_recent(context, ref, ref.checkpoint_id, cache, values.values())
     yield from context.runs.renew(ref.thread_id, stored.runs, stored.lifetime)
 
 
@@ -168,7 +181,8 @@ def _store(
     A try leaves out the chunks that the server is known to have. If it lacks some, it stores
     nothing and says which; the next try sends these, too. The last one leaves out nothing.
     """
-    sending = Sending(context.caches, ref.thread_id, ref.namespace)
+    is_short = context.options.keep_last is not None
+    sending = Sending(context.caches, ref.thread_id, ref.namespace, is_short=is_short)
     while True:
         values = encode(sending)
         new = find_new_chunks(values.values(), sending)
@@ -271,6 +285,27 @@ def _learn_written(
     }
     if trees:
         context.caches.learn_trees(ref.thread_id, cache, ref.namespace, trees)
+
+
+def _learn_recent(
+    context: Context,
+    ref: CheckpointRef,
+    checkpoint_id: str,
+    cache: ThreadCache,
+    values: Iterable[Value],
+) -> None:
+    """Remember the chunks of a row, so that the next put need not send them."""
+    names = chain.from_iterable((*cut.nodes, *cut.pieces) for _, cut in values)
+    context.caches.learn_recent(cache, ref.namespace, checkpoint_id, names)
+
+
+def _learn_removed(context: Context, draft: Draft, cache: ThreadCache, kept: int) -> None:
+    """Note what else a put with `keep_last` may have removed."""
+    channels = draft.checkpoint["channel_values"]
+    is_rebuilt = any(channel not in channels for channel in list_delta_channels(draft))
+    root = root_of(draft.metadata)
+    put = Put(draft.parent.namespace, draft.checkpoint["id"], kept, is_rebuilt, root)
+    context.caches.learn_put(draft.parent.thread_id, cache, put, channels)
 
 
 def _lost_value_error(

@@ -275,13 +275,16 @@ def list_rows(
     end: tuple[Argument, Argument],
     count: int,
     whole: bool,
+    takes_all: bool,
 ) -> Call[Listed]:
     """Read a page of rows, newest first, with their writes if they are to be `whole`.
 
     `namespaces` is a packed list, empty for all. `after` is where the page before ended, `end`
-    where other namespaces go on; each is a checkpoint id and a namespace.
+    where other namespaces go on; each is a checkpoint id and a namespace. Only `takes_all` takes
+    rows that were cut off, and older ones.
     """
-    return Call(load.LIST, keys, (namespaces, *after, *end, count, int(whole)), _parse_listed)
+    args = (namespaces, *after, *end, count, int(whole), int(takes_all))
+    return Call(load.LIST, keys, args, _parse_listed)
 
 
 def _parse_listed(reply: Sequence[Any]) -> Listed:

@@ -6,6 +6,7 @@
 -- ARGV[4], ARGV[5]  where other namespaces go on: checkpoint id, namespace; both empty if there are none
 -- ARGV[6]  rows in a page
 -- ARGV[7]  1 for checkpoints with their writes, 0 for their rows alone
+-- ARGV[8]  1 for all rows that there are, 0 without those that were cut off, and older ones
 -- Returns  {more, rows, heads}: more is 1 when there are older checkpoints in these namespaces, or -1 when
 --          there are too many namespaces to find them here; a row is {row, has_parent, writes}, or
 --          {row, 0, {}}; heads has the namespaces that go on, each followed by the id of its next row
@@ -18,7 +19,7 @@ local FEW, BYTES = 50, 1024 * 1024
 
 check_whole()
 local after_id, after_ns, until_id, until_ns = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local page, whole, bytes = tonumber(ARGV[6]), ARGV[7] == '1', 0
+local page, whole, takes_all, bytes = tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8] == '1', 0
 
 -- The namespaces of the thread, or nil if there are more than few.
 local function find_namespaces()
@@ -45,6 +46,12 @@ else
   namespaces = cmsgpack.unpack(ARGV[1])
 end
 
+-- Whether a row is kept for newer ones only. The newest of its namespace is listed nevertheless: where newer ones were
+-- deleted, it is the latest.
+local function is_hidden(ns, row)
+  return not takes_all and is_cut_off(row) and row ~= latest_row(ns)
+end
+
 -- One namespace's rows in order, fetched a few at a time, more of them as long as they are small.
 local function rows_of(ns)
   local upper = '(' .. ns .. '\0' .. after_id .. (is_before(after_ns, ns) and '\1' or '')
@@ -60,7 +67,8 @@ local function rows_of(ns)
       end
     end
     next_row = next_row + 1
-    return rows[next_row - 1]
+    local row = rows[next_row - 1]
+    return not is_hidden(ns, row) and row or nil
   end
 end
 

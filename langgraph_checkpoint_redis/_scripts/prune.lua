@@ -22,35 +22,71 @@
 -- include removals
 -- include sweep
 -- include remove
+-- include cut_off
 -- include retain
 
 write_even_if_full()
 write_for_wait()
 check_lease(ARGV[4])
 local count = tonumber(ARGV[5])
-local kept, needed = {}, {}
 
--- What a call keeps, the next one keeps as well: so the newest root checkpoints are those of the first call, and
--- the newest of the namespace that it is in are those of the call that began with it.
-local function is_victim(row, place)
+-- Rows to keep: OWN_SAKE for their own sake, or because newer ones are rebuilt from them.
+local OWN_SAKE, AS_ANCESTOR = 'own', 'ancestor'
+local kept, arrived_rows = {}, {}
+
+-- Adds a row and the ancestors that it is rebuilt from.
+local function keep(ns, row, rows, walked)
+  rows[row] = OWN_SAKE
+  if has_delta(row) then
+    needed_ancestors(ns, head_of(row), function(ancestor)
+      rows[ancestor] = rows[ancestor] or AS_ANCESTOR
+    end, walked)
+  end
+end
+
+-- Returns the rows of a namespace to keep, without those that are newer than the id `top`.
+local function rows_to_keep(ns, oldest_root, top)
+  local rows, walked, newest = {}, {}, newest_rows(ns, count, top)
+  if newest[1] and is_of_past_call(ns, head_of(newest[1]), oldest_root) then
+    return rows
+  end
+  for _, row in ipairs(newest) do
+    keep(ns, row, rows, walked)
+  end
+  return rows
+end
+
+-- Returns why a row is kept, or nil. What a call keeps, the next one keeps as well: so the newest root checkpoints are
+-- those of the first call, and the newest of the namespace that it is in are those of the call that began with it.
+local function why_kept(row, place)
   local ns, id = place_of(row)
   if not place.oldest_root then
     place.oldest_root = oldest_root_of(count) or ''
   end
   if place.ns ~= ns then
-    place.ns, place.top = ns, id
+    place.ns, place.top, place.is_cut_off = ns, id, false
   end
   local oldest_root = place.oldest_root ~= '' and place.oldest_root or nil
-  kept[ns] = kept[ns] or rows_to_keep(ns, count, oldest_root, place.top)
-  return not kept[ns][row] and not needed[row]
+  kept[ns] = kept[ns] or rows_to_keep(ns, oldest_root, place.top)
+  return kept[ns][row] or arrived_rows[row]
+end
+
+-- Cuts off a row that is kept as an ancestor only, before older ones go.
+local function is_victim(row, place)
+  local why = why_kept(row, place)
+  if why == AS_ANCESTOR and not is_cut_off(row) then
+    cut_off(row, not place.is_cut_off and {} or nil)
+    place.is_cut_off = true
+  end
+  return not why
 end
 
 -- Keeps what has arrived meanwhile, and what it is rebuilt from.
 local function heed_arrived()
   each_arrived(function(row, ancestors)
-    needed[row] = true
+    arrived_rows[row] = OWN_SAKE
     for _, ancestor in ipairs(ancestors) do
-      needed[ancestor] = true
+      arrived_rows[ancestor] = arrived_rows[ancestor] or AS_ANCESTOR
     end
   end)
 end

@@ -33,17 +33,18 @@
 -- include walk
 -- include arrived
 -- include sweep
--- include ancestors
+-- include cut_off
 -- include retain
 -- include namespaces
 -- include trim
 -- include store
 
-local count = tonumber(ARGV[5])
-check_before_trim(ns, count)
-local reply = store_checkpoint()
+local plan
+local reply = store_checkpoint(function()
+  plan = plan_trim(ns, id, head, tonumber(ARGV[5]), old_row)
+end)
 if reply[1] == 1 then
-  local gone = trim(ns, id, count)
+  local gone = trim(plan)
   -- Where the row was there, perhaps this was done already, and the reply was lost.
   reply[5] = old_row and runs_gone() or gone
 end

@@ -51,6 +51,7 @@ from .versions import (
 
 FORMAT = 2
 READABLE = (1, FORMAT)
+CHANNELS = 5  # which field of a head has the channels
 # Entries that the put script replaces by the parent's, see _scripts/put.lua.
 KEPT_IF_ANY, KEPT = 0, 1
 
@@ -63,30 +64,33 @@ class Draft(NamedTuple):
     metadata: CheckpointMetadata
     run: str
     new_versions: ChannelVersions
+    is_cut_off: bool = False
 
 
 def pack_head(draft: Draft, values: Mapping[str, Value]) -> bytes:
     """The part of a checkpoint that scripts read, with `values` for those of its channels."""
+    ends: list[list[Any]] = [[]] if draft.is_cut_off else []
     return pack(
         [
             FORMAT,
             draft.parent.checkpoint_id,
             draft.run or False,
-            _root(draft) if draft.parent.namespace else False,
-            _delta_channels(draft) or False,
+            (draft.parent.namespace and root_of(draft.metadata)) or False,
+            list_delta_channels(draft) or False,
             _channels(draft, values),
+            *ends,
         ]
     )
 
 
-def _root(draft: Draft) -> str | bool:
-    """Return the root checkpoint that made the call, or `False` for what LangGraph does not say."""
-    parents: object = draft.metadata.get("parents")
+def root_of(metadata: CheckpointMetadata) -> str:
+    """Return the root checkpoint that made the call; empty for what LangGraph does not say."""
+    parents: object = metadata.get("parents")
     root = parents.get("") if isinstance(parents, dict) else None
-    return root if isinstance(root, str) and is_unicode(root) else False
+    return root if isinstance(root, str) and is_unicode(root) else ""
 
 
-def _delta_channels(draft: Draft) -> list[str]:
+def list_delta_channels(draft: Draft) -> list[str]:
     """Delta channels written since they were stored; those without a version never were."""
     counters: object = draft.metadata.get("counters_since_delta_snapshot")
     versions = draft.checkpoint["channel_versions"]
@@ -157,7 +161,8 @@ class CheckpointRow(NamedTuple):
     """A stored checkpoint, its serialized parts not yet read.
 
     `delta` are the delta channels that are rebuilt from ancestors, but for those with an entry.
-    `run` is the run that made it, or false.
+    `run` is the run that made it, or false. One that was cut off is kept only because newer ones
+    are rebuilt from it.
     """
 
     namespace: str
@@ -167,6 +172,7 @@ class CheckpointRow(NamedTuple):
     channels: list[Any]
     tail: list[Any]
     run: bytes | bool = False
+    is_cut_off: bool = False
 
     @property
     def place(self) -> tuple[str, str]:
@@ -219,9 +225,9 @@ def parse_checkpoint_row(row: bytes) -> CheckpointRow:
     """The checkpoint that a row of the timeline holds; some error, if it is damaged."""
     namespace, checkpoint_id, data = strip_checksum(row).split(b"\0", 2)
     head_, tail_ = _unpacker(data)
-    _, parent, run, _, delta, channels = _check_format(head_)
+    _, parent, run, _, delta, channels, *ends = _check_format(head_)
     names = namespace.decode(), checkpoint_id.decode(), parent.decode()
-    return CheckpointRow(*names, delta or [], channels, tail_, run)
+    return CheckpointRow(*names, delta or [], channels, tail_, run, bool(ends))
 
 
 class Write(NamedTuple):
@@ -301,13 +307,14 @@ def replace_values(
         return (
             name + b"\0" + pack([format_, *[[path, *replace_all(rest)] for path, *rest in groups]])
         )
-    (*head, channels), (type_, content, metadata_type, metadata, own_thread) = data
+    head, (type_, content, metadata_type, metadata, own_thread) = data
+    head = [*head[:CHANNELS], replace_all(head[CHANNELS]), *head[CHANNELS + 1 :]]
     tail = [
         *replace_serialized((type_.decode(), content)),
         *replace_serialized((metadata_type.decode(), metadata)),
         own_thread,
     ]
-    return name + b"\0" + pack([*head, replace_all(channels)]) + pack(tail)
+    return name + b"\0" + pack(head) + pack(tail)
 
 
 def _check_format(data: list[Any]) -> list[Any]:

@@ -87,10 +87,15 @@ def encode_value(
     *,
     rate: int = TEXT_RATE,
 ) -> Value:
-    """Serialize a value and cut it, unless it was `written` just so before."""
+    """Serialize a value and cut it, unless it was `written` just so before.
+
+    A value that stays as it is keeps its tree. To cut it again could make other pieces of it, as
+    places to cut at depend on the value before.
+    """
     type_, data = serialize(serde, value)
-    if written and written.data == data:
-        return Value(type_, Cut(written, {}, {}))
+    for same in (written, before):
+        if same and same.data == data:
+            return Value(type_, Cut(same, {}, {}))
     return Value(type_, cut_value(type_, data, before, known, rate))
 
 

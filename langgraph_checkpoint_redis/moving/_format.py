@@ -126,6 +126,7 @@ class Encoder:
             "metadata": self._typed(item.metadata),
             "values": self._values(item.place.namespace, values),
             "writes": [[*write[:4], self._typed(write.value)] for write in item.writes],
+            **({"cut_off": 1} if item.is_cut_off else {}),
         }
 
     def _values(self, namespace: str, values: Mapping[str, Any]) -> Record:
@@ -170,7 +171,8 @@ class Decoder:
         checkpoint, metadata = self._dict(found, "data"), self._dict(found, "metadata")
         complete = {**checkpoint, "id": place.checkpoint_id, "channel_values": self._before}
         writes = [self._write(write) for write in field(found, "writes", list)]
-        return Item(place, parent, cast("Checkpoint", complete), metadata, writes)
+        is_cut_off = found.get("cut_off") == 1
+        return Item(place, parent, cast("Checkpoint", complete), metadata, writes, is_cut_off)
 
     def _value(self, channel: str, typed: object) -> Any:
         if typed is not None:

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple, cast
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     BaseCheckpointSaver,
+    ChannelVersions,
     Checkpoint,
+    CheckpointMetadata,
     CheckpointTuple,
     PendingWrite,
     writes_sort_key,
@@ -57,13 +59,17 @@ Key = tuple[str, str, int]
 
 @dataclass(frozen=True)
 class Item:
-    """A checkpoint with everything; `parent_id` is empty if the parent is not in the thread."""
+    """A checkpoint with everything; `parent_id` is empty if the parent is not in the thread.
+
+    One that `is_cut_off` is there only because newer ones are rebuilt from it.
+    """
 
     place: Place
     parent_id: str
     checkpoint: Checkpoint
     metadata: Mapping[str, Any]
     writes: Sequence[Write]
+    is_cut_off: bool = False
 
 
 class ChangedError(RedisSaverError):
@@ -107,6 +113,12 @@ class Store:
             if item is None:
                 raise ChangedError(f"checkpoint {place} went away while its thread was read")
             yield item
+
+    def put(self, thread_id: str, item: Item, new_versions: ChannelVersions) -> None:
+        """Put a checkpoint, without its writes."""
+        at = config(thread_id, item.place.namespace, item.parent_id)
+        metadata = cast("CheckpointMetadata", item.metadata)
+        self.saver.put(at, item.checkpoint, metadata, new_versions)
 
     def item(self, thread_id: str, place: Place, there: frozenset[Place]) -> Item | None:
         """Read a checkpoint of a thread; `there` are all of its checkpoints."""
@@ -168,8 +180,26 @@ class OwnStore(KeyStore):
         return self._admin.list_threads()
 
     def places(self, thread_id: str) -> list[Place]:
-        pages = self._admin.read_checkpoints(thread_id)
-        return sorted(Place(*stored.place) for page in pages for stored in page)
+        return [*self._places(thread_id)]
+
+    def _places(self, thread_id: str) -> dict[Place, bool]:
+        """Return all checkpoints of a thread, in order, and whether each was cut off."""
+        pages = self._admin.read_checkpoints(thread_id, takes_all=True)
+        found = {Place(*stored.place): stored.is_cut_off for page in pages for stored in page}
+        return dict(sorted(found.items()))
+
+    def items(self, thread_id: str) -> Iterator[Item]:
+        cut_off = self._places(thread_id)
+        for item in super().items(thread_id):
+            yield replace(item, is_cut_off=cut_off.get(item.place, False))
+
+    def put(self, thread_id: str, item: Item, new_versions: ChannelVersions) -> None:
+        if not item.is_cut_off:
+            super().put(thread_id, item, new_versions)
+            return
+        at = config(thread_id, item.place.namespace, item.parent_id)
+        metadata = cast("CheckpointMetadata", item.metadata)
+        self._admin.put_cut_off(at, item.checkpoint, metadata, new_versions)
 
     def _keys(self, thread_id: str, place: Place) -> Iterable[Key]:
         (writes,) = self._admin.read_writes(thread_id, [place])

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
-from langgraph.checkpoint.base import WRITES_IDX_MAP, ChannelVersions, CheckpointMetadata
+from langgraph.checkpoint.base import WRITES_IDX_MAP, ChannelVersions
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -118,12 +118,7 @@ def _new_versions(shape: Shape, parent: Shape, *, by_version: bool) -> ChannelVe
 def _put(item: Item, target: Store, thread_id: str, new_versions: ChannelVersions) -> None:
     """Put a checkpoint and then its writes: some savers reset them with a checkpoint."""
     namespace, checkpoint_id = item.place
-    target.saver.put(
-        config(thread_id, namespace, item.parent_id),
-        item.checkpoint,
-        cast("CheckpointMetadata", item.metadata),
-        new_versions,
-    )
+    target.put(thread_id, item, new_versions)
     at = config(thread_id, namespace, checkpoint_id)
     for task_id, writes in _by_task(item.writes).items():
         pairs = [(write.channel, write.value) for write in _order_by_number(writes)]

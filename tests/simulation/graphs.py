@@ -77,9 +77,10 @@ def _extended(state: list[str], writes: Sequence[list[str]]) -> list[str]:
 
 
 class Log(TypedDict):
-    """A delta channel, and a channel that is none."""
+    """Two delta channels that seldom have their snapshots together, and a channel that is none."""
 
     log: Annotated[list[str], DeltaChannel(_extended, snapshot_frequency=3)]
+    notes: Annotated[list[str], DeltaChannel(_extended, snapshot_frequency=4)]
     plain: Annotated[list[str], add]
 
 
@@ -104,7 +105,8 @@ def _delta() -> Builder:
 
     def two(state: Log) -> dict[str, Any]:
         said = state["plain"][-1]
-        return {"log": [f"two {said}"], "plain": [f"two {said}"]}
+        noted = [f"noted {len(state['notes'])}"]
+        return {"log": [f"two {said}"], "notes": noted, "plain": [f"two {said}"]}
 
     builder = StateGraph(Log).add_node(one).add_node(two)
     return builder.add_edge(START, "one").add_edge("one", "two")

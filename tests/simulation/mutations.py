@@ -65,7 +65,7 @@ MUTATIONS = (
     Mutation(
         "a put needs no ancestors",
         "_scripts/lib/store.lua",
-        "  if not head[DELTA] or old_row or head[PARENT] == '' then\n",
+        "  if not head[DELTA] or old_row or head[PARENT] == '' or head[ENDS] then\n",
         "  if true then\n",
         "cut_deltas",
     ),
@@ -85,17 +85,17 @@ MUTATIONS = (
     ),
     Mutation(
         "a trim does not keep what delta channels need",
-        "_scripts/lib/retain.lua",
-        "    kept[ancestor] = true\n",
+        "_scripts/lib/trim.lua",
+        "        least = least and not is_before(last, least) and least or last\n",
         "",
         "cut_deltas",
     ),
     Mutation(
-        "a put may trim its own checkpoint",
+        "a put that is repeated may trim its own checkpoint",
         "_scripts/lib/trim.lua",
-        "  if own_row then\n",
-        "  if false then\n",
-        "clock",
+        "    if #removed < most and not (own and row == own.old_row) then\n",
+        "    if #removed < most then\n",
+        "clock,lost_reply,repeat",
     ),
     Mutation(
         "what was read does not set the clock forward",

@@ -286,6 +286,7 @@ class CopyThread(Operation):
             if row.state is not State.ABSENT:
                 copy = self.target.rows.setdefault(place, self._new_row(row))
                 copy.is_damaged |= row.is_damaged
+                copy.may_be_unlisted |= row.may_be_unlisted
                 self.oracle.may_be_added(self.target, copy)
         for place, writes in self.source.writes.items():
             there = self.target.writes.setdefault(place, {})

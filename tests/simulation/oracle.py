@@ -57,8 +57,12 @@ class Item:
 
 @dataclass(eq=False)
 class Row(Item):
-    """A checkpoint as it was put."""
+    """A checkpoint as it was put.
 
+    It `may_be_unlisted` if there were as many newer ones once as a put, or a removal, was to keep.
+    """
+
+    may_be_unlisted: bool = False
     namespace: str = ""
     parent_id: str = ""
     checkpoint: Checkpoint = field(default_factory=empty_checkpoint)
@@ -307,6 +311,7 @@ class Oracle:
             ]
             if len(others) >= count:
                 found[row] = None
+                row.may_be_unlisted |= row.namespace in {*namespaces}
             else:
                 kept.append(row)
         beyond = {*found}

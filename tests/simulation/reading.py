@@ -85,7 +85,20 @@ class Reader:
         for one in listed:
             compare(self._thread, one)
         for row in self._thread.rows.values():
-            self._settle(row, found.get(row.place))
+            if row.place not in found and self._may_be_unlisted(row):
+                self._check_alone(row)
+            else:
+                self._settle(row, found.get(row.place))
+
+    def _may_be_unlisted(self, row: Row) -> bool:
+        """Whether a checkpoint may be there only because newer ones are rebuilt from it.
+
+        Listings of a namespace end before the newest one of these.
+        """
+        return any(
+            other.may_be_unlisted and other.namespace == row.namespace and other.id >= row.id
+            for other in self._thread.there()
+        )
 
     def _check_alone(self, row: Row) -> None:
         what = f"get_tuple({row.place})"

@@ -30,6 +30,7 @@ class _Checkpoint(NamedTuple):
     delta: Collection[str]
     stored: Collection[str]
     written: Collection[str]  # channels that were ever written
+    is_cut_off: bool
 
 
 class Examination:
@@ -78,6 +79,7 @@ class Examination:
             [name.decode() for name in record.delta],
             stored.keys(),
             versions.keys(),
+            record.is_cut_off,
         )
         self._newest[namespace] = max(self._newest.get(namespace, ""), checkpoint_id)
         self.runs.add(record)
@@ -146,9 +148,14 @@ class Examination:
         self.findings.append(Finding(problem, flaw, weight))
 
     def list_incomplete(self) -> Iterator[Problem]:
-        """Yield the checkpoints with a delta channel that cannot be rebuilt."""
+        """Yield the checkpoints with a delta channel that cannot be rebuilt.
+
+        A checkpoint that is kept for newer ones only need not be, unless it is the newest one now.
+        """
         ends: dict[tuple[str, str, str], str] = {}
         for (namespace, checkpoint_id), checkpoint in self._checkpoints.items():
+            if checkpoint.is_cut_off and checkpoint_id != self._newest[namespace]:
+                continue
             for channel in checkpoint.delta:
                 if gone := self._find_gap(namespace, checkpoint_id, channel, ends):
                     reason = f"delta channel {channel!r} lacks its ancestor {gone}"

@@ -8,8 +8,8 @@ end
 
 -- A namespace with a task id in it belongs to one call of a subgraph, and goes with the root
 -- checkpoint that made the call. One that names no root checkpoint, or a newer one, stays.
-local function is_of_past_call(ns, newest_row, oldest_root)
-  local root = oldest_root and string.find(ns, ':', 1, true) and head_of(newest_row)[ROOT]
+local function is_of_past_call(ns, newest_head, oldest_root)
+  local root = oldest_root and string.find(ns, ':', 1, true) and newest_head[ROOT]
   return root and is_before(root, oldest_root)
 end
 
@@ -31,26 +31,3 @@ local function has_delta(row)
   return delta
 end
 
--- Adds a row and what it is rebuilt from.
-local function keep(ns, row, kept, walked)
-  kept[row] = true
-  if has_delta(row) then
-    needed_ancestors(ns, head_of(row), function(ancestor)
-      kept[ancestor] = true
-    end, walked)
-  end
-end
-
--- The set of rows of a namespace to keep; with `top`, without those that are newer.
-local function rows_to_keep(ns, count, oldest_root, top)
-  local kept = {}
-  local rows = newest_rows(ns, count, top)
-  if rows[1] and is_of_past_call(ns, rows[1], oldest_root) then
-    return kept
-  end
-  local walked = {}
-  for _, row in ipairs(rows) do
-    keep(ns, row, kept, walked)
-  end
-  return kept
-end

@@ -13,8 +13,8 @@ local TIMELINE, WRITES, CHUNKS, RUNS, LIVE = KEYS[1], KEYS[2], KEYS[3], KEYS[4],
 -- tells of.
 local FORMAT, UNMARKED = 2, 1
 
--- Head fields.
-local PARENT, RUN, ROOT, DELTA, CHANNELS = 2, 3, 4, 5, 6
+-- Head fields. Only rows that were cut off have the last one, see cut_off.lua.
+local PARENT, RUN, ROOT, DELTA, CHANNELS, ENDS = 2, 3, 4, 5, 6, 7
 
 local CHECKSUM = 4
 
@@ -109,6 +109,15 @@ end
 local function head_of(row)
   local _, _, offset = place_of(row)
   return unpack_known(TIMELINE, row, offset)
+end
+
+-- The first byte of a head that has the field ENDS.
+local SEVEN_FIELDS = 0x97
+
+-- Returns whether a row was cut off: trimming keeps it only because newer checkpoints are rebuilt from it.
+local function is_cut_off(row)
+  local _, _, offset = place_of(row)
+  return string.byte(row, offset + 1) == SEVEN_FIELDS and head_of(row)[ENDS] ~= nil
 end
 
 local function groups_of(row)

@@ -109,12 +109,12 @@ local function check_moved_on()
 end
 
 -- Raises an error if delta channels of the checkpoint cannot be rebuilt from its ancestors. Those of the
--- newest checkpoint of a namespace can: removals keep what it needs.
+-- newest checkpoint of a namespace can, unless newer ones were deleted: removals keep what it needs.
 local function check_ancestors()
-  if not head[DELTA] or old_row or head[PARENT] == '' then
+  if not head[DELTA] or old_row or head[PARENT] == '' or head[ENDS] then
     return
   end
-  if not parent_row or parent_row ~= latest_row(ns) or fields.may_lack then
+  if not parent_row or parent_row ~= latest_row(ns) or fields.may_lack or is_cut_off(parent_row) then
     -- include ancestors
     local _, gone = needed_ancestors(ns, head)
     if gone then
@@ -123,10 +123,10 @@ local function check_ancestors()
   end
 end
 
--- Stores the checkpoint. Returns {1, the registration of its run if the thread has no need of it, what `extend_expiry`
+-- Stores the checkpoint, and calls prepare() before anything is changed. Returns {1, the registration of its run if the thread has no need of it, what `extend_expiry`
 -- says}; or what `put` says of a checkpoint that cannot be stored so. Whatever could fail comes before the row,
 -- which is all that readers go by.
-local function store_checkpoint()
+local function store_checkpoint(prepare)
   if guards then
     guards.check_lease(ARGV[6])
     guards.check_checkpoint(ns, id, head)
@@ -155,6 +155,9 @@ local function store_checkpoint()
     return {2, {}, {server_time()}, 3 * life}
   end
   local old_run = old_row and head_of(old_row)[RUN]
+  if prepare then
+    prepare()
+  end
   note_rows('timeline', fields)
   store_chunks(FIRST_CHUNK)
   keep_chunks(fields)
@@ -168,7 +171,8 @@ local function store_checkpoint()
   end
   local unused = registration ~= '' and not is_held and {with_tokens(run, ' ' .. registration:match('%S+'))} or {}
   if old_row then
-    redis.call('ZREM', TIMELINE, old_row)
+    -- include replaced
+    replace_checkpoint()
   end
   if head[DELTA] and redis.call('HEXISTS', CHUNKS, 'removals') == 1 then
     -- include arrived

@@ -1,8 +1,13 @@
 -- Keeping a thread short while it grows.
+--
+-- Of a namespace, its newest checkpoints stay, and all from the oldest one on that these are rebuilt from: with the
+-- ends that cut_off.lua notes, a put need not walk through them. What to do is planned before the checkpoint is
+-- stored, so that nothing is stored if something that the plan reads cannot be read.
 
--- Removing must not make a put slow: it takes at most this many checkpoints of a namespace, the newest first, so
--- that those that are left can be rebuilt. It frees chunks only in threads that are looked through quickly.
-local MOST, QUICK = 10, 20000
+-- Removing must not make a put slow: it takes at most this many checkpoints of a namespace, the newest first. Where
+-- there are many, each sweep takes long, so a put takes one of so many, to need fewer sweeps. It frees chunks only in
+-- threads that are looked through quickly.
+local MOST, PART, MOST_OF_MANY, QUICK = 10, 10, 100, 20000
 
 -- Namespaces of calls that a put looks at. Where there are more, each put looks at others.
 local LOOKED = 100
@@ -11,41 +16,108 @@ local function length_of(ns)
   return redis.call('ZLEXCOUNT', TIMELINE, '[' .. ns .. '\0', '(' .. ns .. '\1')
 end
 
--- Stops before anything is changed if trimming is due, and something that it reads cannot be read.
-local function check_before_trim(ns, count)
-  steps = QUICK
-  if length_of(ns) >= count then
-    check_formats()
+-- include trimmed
+
+-- Returns the newest `count` rows before an id; without one, the newest of all.
+local function rows_before(ns, before, count)
+  local bound = before and prefix(ns, before) .. '\0' or ns .. '\1'
+  return redis.call('ZREVRANGEBYLEX', TIMELINE, '(' .. bound, '[' .. ns .. '\0', 'LIMIT', 0, count)
+end
+
+-- Returns the newest `count` checkpoints of a namespace, each with its id and with its row or its head. `own` is the
+-- one that is about to be stored there, if it is this namespace.
+local function window_of(ns, count, own)
+  local window, is_in = {}, not own
+  for _, row in ipairs(newest_rows(ns, count)) do
+    local row_id = id_of(row)
+    if not is_in and not is_before(own.id, row_id) then
+      window[#window + 1], is_in = own, true
+    end
+    if not own or row_id ~= own.id then
+      window[#window + 1] = {id = row_id, row = row}
+    end
+  end
+  if not is_in then
+    window[#window + 1] = own
+  end
+  window[count + 1] = nil
+  return window
+end
+
+-- Returns the least id of the ancestors that these checkpoints are rebuilt from, and the ends of each that are sure.
+local function least_needed(ns, window, own)
+  local least, known = nil, {}
+  local function heed(one)
+    if one.head or has_delta(one.row) then
+      local ends, sure = ends_of(ns, one.head or head_of(one.row), known)
+      known[one.id] = sure
+      for _, last in pairs(ends) do
+        least = least and not is_before(last, least) and least or last
+      end
+    end
+  end
+  for i = #window, 1, -1 do -- the oldest first, as the next ones go on from it
+    heed(window[i])
+  end
+  if own and not known[own.id] then
+    heed(own)
+  end
+  return least, known
+end
+
+-- Returns the rows from the id `bound` up to before the id `bottom` that were not cut off yet, the newest first. All
+-- that are older than one that was cut off are so, too.
+local function rows_to_cut_off(ns, bound, bottom, own)
+  local found, from, batch = {}, bottom, 2
+  while true do
+    local rows = rows_before(ns, from, batch)
+    for _, row in ipairs(rows) do
+      if is_cut_off(row) or is_before(id_of(row), bound) then
+        return found
+      elseif not own or row ~= own.old_row then
+        found[#found + 1] = row
+      end
+    end
+    if #rows < batch then
+      return found
+    end
+    from, batch = id_of(rows[#rows]), 100
   end
 end
 
--- include trimmed
-
--- Returns the names of those that are trimmed. `own_row` stays, wherever it sorts: the clock that its id comes
--- from may be behind.
-local function trim_namespace(ns, count, oldest_root, own_row)
-  local kept = rows_to_keep(ns, count, oldest_root)
-  if own_row then
-    keep(ns, own_row, kept)
+-- Returns the rows of a namespace to remove once `own` is stored, those to cut off, newest first, and the ends that
+-- are known.
+local function plan_namespace(ns, count, oldest_root, own)
+  local length = length_of(ns) + (own and not own.old_row and 1 or 0)
+  local window = window_of(ns, count, own)
+  local newest = window[1]
+  local is_past = is_of_past_call(ns, newest.head or head_of(newest.row), oldest_root)
+  if length <= count and not is_past then
+    return {removed = {}, cut = {}}
   end
-  local looked_at = MOST
-  for _ in pairs(kept) do
-    looked_at = looked_at + 1
+  local bottom, bound, cut, known = nil, nil, {}, {}
+  if not is_past or own then
+    local least
+    least, known = least_needed(ns, is_past and {} or window, own)
+    bottom = not is_past and window[#window].id or nil
+    bound = least and (not bottom or is_before(least, bottom)) and least or bottom
+    cut = bound ~= bottom and rows_to_cut_off(ns, bound, bottom, own) or {}
   end
-  local trimmed, left = '', MOST
-  for _, row in ipairs(newest_rows(ns, looked_at)) do
-    if not kept[row] and left > 0 then
-      left = left - 1
-      remove_checkpoint(row)
-      trimmed = trimmed .. trimmed_name(place_of(row))
+  local most, removed = math.max(MOST, math.min(MOST_OF_MANY, math.floor(length / PART))), {}
+  for _, row in ipairs(rows_before(ns, bound, most + 1)) do
+    if #removed < most and not (own and row == own.old_row) then
+      removed[#removed + 1] = row
     end
   end
-  return trimmed
+  return {removed = removed, cut = cut, known = known}
 end
 
 -- Calls visit(ns, first_row) for namespaces, `LOOKED` of them at most, from one on that `id` decides.
 local function each_of_some_namespaces(id, visit)
   local rows = redis.call('ZCARD', TIMELINE)
+  if rows == 0 then
+    return
+  end
   local first = rows > LOOKED and tonumber(string.sub(redis.sha1hex(id), 1, 8), 16) % rows or 0
   local start = place_of(redis.call('ZRANGE', TIMELINE, first, first)[1])
   local looked, from, has_turned = 0, '[' .. start .. '\0', false
@@ -63,21 +135,50 @@ local function each_of_some_namespaces(id, visit)
   end
 end
 
--- Keeps the newest `count` checkpoints of a namespace, and the one just stored; with those of the root go
--- the namespaces of the calls that they made. Returns the ids of the runs that have no checkpoint left in
--- the thread.
-local function trim(ns, id, count)
-  local oldest_root, trimmed = oldest_root_of(count), ''
-  note_removal(function()
-    if length_of(ns) > count then
-      trimmed = trim_namespace(ns, count, oldest_root, row_at(ns, id))
+-- Plans what trim() does once a checkpoint is stored: to keep the newest `count` checkpoints of its namespace, and
+-- that one; with those of the root go the namespaces of the calls that they made. Changes nothing.
+local function plan_trim(ns, id, head, count, old_row)
+  local own = {id = id, head = head, old_row = old_row}
+  local oldest_root = oldest_root_of(count)
+  if ns == '' then
+    local window = window_of(ns, count, own)
+    oldest_root = window[#window].id
+  end
+  local plan = {removed = {}, namespaces = {}}
+  local function add(...)
+    local planned = plan_namespace(...)
+    plan.namespaces[#plan.namespaces + 1] = planned
+    for _, row in ipairs(planned.removed) do
+      plan.removed[#plan.removed + 1] = row
     end
-    if ns == '' then
-      each_of_some_namespaces(id, function(other, first_row)
-        if is_of_past_call(other, first_row, oldest_root) then
-          trimmed = trim_namespace(other, count, oldest_root) .. trimmed
-        end
-      end)
+  end
+  add(ns, count, oldest_root, own)
+  if ns == '' then
+    each_of_some_namespaces(id, function(other, first_row)
+      if is_of_past_call(other, head_of(first_row), oldest_root) then
+        add(other, count, oldest_root)
+      end
+    end)
+  end
+  if plan.removed[1] then
+    steps = QUICK
+    check_formats()
+  end
+  return plan
+end
+
+-- Trims as it was planned. Returns the ids of the runs that have no checkpoint left in the thread.
+local function trim(plan)
+  for _, planned in ipairs(plan.namespaces) do
+    for i, row in ipairs(planned.cut) do
+      cut_off(row, i == 1 and planned.known or nil)
+    end
+  end
+  local trimmed = ''
+  note_removal(function()
+    for _, row in ipairs(plan.removed) do
+      remove_checkpoint(row)
+      trimmed = trimmed .. trimmed_name(place_of(row))
     end
   end)
   if trimmed == '' then

@@ -1,0 +1,36 @@
+-- A checkpoint that is put again takes the place of its row, and stays cut off if it was.
+
+-- Whether two heads lead to the same ancestors.
+local function leads_on_alike(one, other)
+  local is_stored, was_stored = stored_channels(one), stored_channels(other)
+  for _, stored in ipairs({is_stored, was_stored}) do
+    for channel in pairs(stored) do
+      if is_stored[channel] ~= was_stored[channel] then
+        return false
+      end
+    end
+  end
+  return one[PARENT] == other[PARENT]
+end
+
+-- Takes back the ends that were noted in a namespace, as others are right now. It looks at all rows: nobody but a
+-- caller who puts something else under an old id has need of it.
+local function forget_ends()
+  -- include cut_off
+  local rows = redis.call('ZRANGEBYLEX', TIMELINE, '[' .. ns .. '\0', '(' .. ns .. '\1')
+  for _, row in ipairs(rows) do
+    if is_cut_off(row) then
+      replace_row(row, row_with_ends(row, {}))
+    end
+  end
+end
+
+local function replace_checkpoint()
+  local old_head = head_of(old_row)
+  redis.call('ZREM', TIMELINE, old_row)
+  head[ENDS] = old_head[ENDS] or head[ENDS]
+  if not leads_on_alike(head, old_head) then
+    head[ENDS] = head[ENDS] and {}
+    forget_ends()
+  end
+end
