@@ -32,10 +32,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, MessagesState, StateGraph
 
 from benchmarks.workloads import checkpoint_of
-from langgraph_checkpoint_redis import RedisSaver
+from langgraph_checkpoint_redis import CachingSerializer, RedisSaver
 from langgraph_checkpoint_redis._core.cache import ThreadCaches
-from langgraph_checkpoint_redis._core.options import MESSAGES_BYTES
-from langgraph_checkpoint_redis._serde.caching import MessageCache
 from langgraph_checkpoint_redis._storage import chunking
 from tests.local_server import server_url
 
@@ -80,22 +78,18 @@ def whole_values() -> Iterator[None]:
     chunking.PIECE = before
 
 
-class Plain(JsonPlusSerializer):
-    """LangGraph's serializer; as another class than it, it is used as it is, each time."""
-
-
 def forget(saver: RedisSaver) -> None:
     """Let a saver know as little as in a new process."""
-    saver._shared = saver._shared._replace(
-        caches=ThreadCaches(0), messages=MessageCache(MESSAGES_BYTES)
-    )
+    saver._shared = saver._shared._replace(caches=ThreadCaches(0))
+    if type(saver.serde) is CachingSerializer:
+        saver.serde = CachingSerializer()
 
 
 def print_times(url: str, count: int) -> None:
     """One row for each operation, with a conversation that grows from `count` messages."""
     shared = RedisSaver(url, prefix=f"bench-{uuid4().hex}")
     cold = RedisSaver(url, prefix=shared._shared.keyspace.prefix)
-    whole = RedisSaver(url, prefix=f"bench-{uuid4().hex}", serde=Plain())
+    whole = RedisSaver(url, prefix=f"bench-{uuid4().hex}", serde=JsonPlusSerializer())
     forget(whole)
     times: defaultdict[str, list[float]] = defaultdict(list)
     messages = [message(number) for number in range(count)]
@@ -123,12 +117,12 @@ def print_times(url: str, count: int) -> None:
 def print_messages() -> None:
     """What a message takes anew, as one like others, and as one that was here before."""
     count = 100
-    remembering = MessageCache(MESSAGES_BYTES).remembered_by(JsonPlusSerializer())
+    remembering = CachingSerializer()
     times: defaultdict[str, list[float]] = defaultdict(list)
     for _ in range(SAMPLES):
         value = [message(number) for number in range(count)]
-        typed = Plain().dumps_typed(value)
-        for name, serde in (("anew", Plain()), ("like others", remembering)):
+        typed = JsonPlusSerializer().dumps_typed(value)
+        for name, serde in (("anew", JsonPlusSerializer()), ("like others", remembering)):
             timed(times[f"{name} written"], serde.dumps_typed, value)
             timed(times[f"{name} read"], serde.loads_typed, typed)
         for _ in range(SAMPLES):

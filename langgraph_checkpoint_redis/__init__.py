@@ -9,6 +9,7 @@ from ._core._async.lease import AsyncLease
 from ._core._sync.lease import Lease
 from ._core.options import SaverOptions
 from ._protocol.confirm import Confirm
+from ._serde.caching import CachingSerializer
 from ._storage.encryption import KeyRing
 from .aio import AsyncRedisSaver
 from .errors import (
@@ -46,6 +47,7 @@ from .saver import RedisSaver
 __all__ = [
     "AsyncLease",
     "AsyncRedisSaver",
+    "CachingSerializer",
     "ClockError",
     "ClockWarning",
     "ConfigError",

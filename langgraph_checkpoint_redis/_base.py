@@ -23,6 +23,7 @@ from ._core.options import Options, SaverState, check_names, check_serializer, m
 from ._protocol.confirm import Confirm
 from ._protocol.durations import Duration
 from ._runtime.blocks import NoBlock
+from ._serde.caching import CachingSerializer
 from ._storage.compression import Compression
 from ._transport.clients import check_client, is_cluster, socket_timeout
 from ._transport.urls import Url
@@ -77,7 +78,8 @@ class BaseSaver(BaseCheckpointSaver[str], NoBlock, Generic[Client], metaclass=AB
                 `AsyncRedisSaver` takes those of `redis.asyncio`. An asynchronous client works in
                 one event loop only, a URL in any.
             prefix: The beginning of all keys. Savers with different prefixes share nothing.
-            serde: The serializer of values, metadata and checkpoints; LangGraph's own by default.
+            serde: The serializer of values, metadata and checkpoints. By default a
+                `CachingSerializer`, which writes and reads the same bytes as LangGraph's own.
             keep_last: How many of the newest checkpoints of each namespace to keep. One is enough
                 to continue a conversation, to interrupt and to resume. `None` keeps all.
             compression: How to store pieces of 256 bytes and more: `"zlib"`, or `"zstd"` (an
@@ -111,7 +113,7 @@ class BaseSaver(BaseCheckpointSaver[str], NoBlock, Generic[Client], metaclass=AB
                 time is not above 0.
             MissingLibraryError: The library for `compression` is not installed.
         """
-        super().__init__(serde=check_serializer(serde))
+        super().__init__(serde=check_serializer(serde) or CachingSerializer())
         redis = check_client(redis, asynchronous=self._is_asynchronous)
         self._redis = redis
         self._connect()
@@ -135,7 +137,7 @@ class BaseSaver(BaseCheckpointSaver[str], NoBlock, Generic[Client], metaclass=AB
 
     @property
     def _context(self) -> Context:
-        return Context(self._shared.messages.remembered_by(self.serde), self._shared)
+        return Context(self.serde, self._shared)
 
     # Copies
 
@@ -190,8 +192,9 @@ def restore_state(state: dict[str, Any]) -> dict[str, Any]:
 
 
 class _JsonPlus(NamedTuple):
-    """A serializer of LangGraph, which pickle cannot take: the arguments that make it."""
+    """A serializer of LangGraph or ours, which pickle cannot take: the arguments that make it."""
 
+    capacity: int | None  # of ours
     pickle_fallback: bool
     allowed_json_modules: Any
     allowed_msgpack_modules: Any
@@ -208,10 +211,11 @@ def _pack_serde(serde: Any) -> Any:
     if type(serde) is EncryptedSerializer:
         return _Encrypted(serde.cipher, _pack_serde(serde.serde))
     # One with a hook of the user's goes as it is: nothing else would read the same.
-    if type(serde) is JsonPlusSerializer and not getattr(serde, "_custom_unpack_ext_hook", True):
+    is_plain = type(serde) in (JsonPlusSerializer, CachingSerializer)
+    if is_plain and not getattr(serde, "_custom_unpack_ext_hook", True):
         found = vars(serde)
         names = ("pickle_fallback", "_allowed_json_modules", "_allowed_msgpack_modules")
-        return _JsonPlus(*[found[name] for name in names])
+        return _JsonPlus(found.get("capacity"), *[found[name] for name in names])
     return serde
 
 
@@ -219,5 +223,9 @@ def _unpack_serde(packed: Any) -> Any:
     if isinstance(packed, _Encrypted):
         return EncryptedSerializer(packed.cipher, _unpack_serde(packed.serde))
     if isinstance(packed, _JsonPlus):
-        return JsonPlusSerializer(**packed._asdict())
+        options = {name: value for name, value in packed._asdict().items() if value is not None}
+        options["allowed_msgpack_modules"] = (
+            packed.allowed_msgpack_modules
+        )  # None allows the fewest
+        return (CachingSerializer if packed.capacity is not None else JsonPlusSerializer)(**options)
     return packed

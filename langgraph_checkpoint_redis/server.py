@@ -17,7 +17,6 @@ from typing import Any, TypeVar, cast
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from ._core.options import (
     SaverOptions,
@@ -29,6 +28,7 @@ from ._core.options import (
 from ._embedded.server import check_directory
 from ._protocol.confirm import Confirm, check_confirm
 from ._protocol.durations import to_milliseconds
+from ._serde.caching import CachingSerializer
 from ._storage.compression import check_compression
 from ._transport import urls
 from ._transport.urls import read_url
@@ -116,7 +116,7 @@ def _read(variable: str, reader: Callable[[str], T]) -> T | None:
 
 def _serde() -> SerializerProtocol:
     allowed = _read(TYPES, _types)
-    plain = JsonPlusSerializer(allowed_msgpack_modules=allowed) if allowed else JsonPlusSerializer()
+    plain = CachingSerializer(allowed_msgpack_modules=allowed) if allowed else CachingSerializer()
     key = _read(KEY, _aes_key)
     if not key:
         return plain

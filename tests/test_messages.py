@@ -24,13 +24,13 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel, PrivateAttr
 
+from langgraph_checkpoint_redis import RedisSaver
 from langgraph_checkpoint_redis._serde import shapes
-from langgraph_checkpoint_redis._serde.caching import LARGE, MET, MessageCache, Recent
+from langgraph_checkpoint_redis._serde.caching import LARGE, MET, CachingSerializer, Recent
 from langgraph_checkpoint_redis._serde.shapes import BEGINNINGS, MESSAGES, beginnings
 
 from .driving import Driver
@@ -115,10 +115,8 @@ conversations = st.lists(remembered, min_size=2, max_size=3)
 values = conversations | st.lists(remembered | others | nested, max_size=4) | remembered | others
 
 
-def remembering(
-    serde: SerializerProtocol = PERMISSIVE, capacity: int = 2**20
-) -> SerializerProtocol:
-    return MessageCache(capacity).remembered_by(serde)
+def remembering(capacity: int = 2**20, **options: Any) -> CachingSerializer:
+    return CachingSerializer(capacity=capacity, **{"pickle_fallback": True, **options})
 
 
 def exactly(value: Any) -> Any:
@@ -439,25 +437,26 @@ class Upper(JsonPlusSerializer):
     """A serializer of a user's own."""
 
 
-@pytest.mark.parametrize(
-    "serde",
-    [
-        Upper(),
-        JsonPlusSerializer(__unpack_ext_hook__=lambda code, data: (code, data)),
-        EncryptedSerializer.from_pycryptodome_aes(key=b"0" * 16),
-    ],
-    ids=["derived", "hook", "encrypted"],
-)
-def test_other_serializers_are_used_as_they_are(serde: SerializerProtocol) -> None:
-    """Otherwise, what a user does in them would be left out from the second time on."""
-    assert remembering(serde) is serde
+def test_a_serializer_that_is_passed_in_is_used_as_it_is() -> None:
+    """Otherwise, what a user does in it would be left out from the second time on."""
+    for serde in (Upper(), PERMISSIVE, EncryptedSerializer.from_pycryptodome_aes(key=b"0" * 16)):
+        saver = RedisSaver("redis://nowhere.invalid", serde=serde)
+        assert saver.serde is saver._context.serde is serde
+    assert type(RedisSaver("redis://nowhere.invalid").serde) is CachingSerializer
+
+
+def test_a_hook_of_the_users_reads_every_message() -> None:
+    """Otherwise, what it does would be left out from the second time on."""
+    serde = remembering(__unpack_ext_hook__=lambda code, data: (code, data))
+    typed = serde.dumps_typed([HumanMessage("a"), HumanMessage("b")])
+    for _ in range(TIMES):
+        assert all(type(item) is tuple for item in serde.loads_typed(typed))
 
 
 def test_a_strict_serializer_reads_nothing_that_another_was_allowed_to() -> None:
     """Otherwise, an allowlist would not hold for what was read before without it."""
-    memory = MessageCache(2**20)
-    strict = memory.remembered_by(JsonPlusSerializer(allowed_msgpack_modules=None))
-    free = memory.remembered_by(PERMISSIVE)
+    strict = remembering(allowed_msgpack_modules=None)
+    free = strict.with_msgpack_allowlist([Note])
     typed = PERMISSIVE.dumps_typed([Note(content="a"), HumanMessage("b")])
     for _ in range(3):
         assert free.loads_typed(typed) == [Note(content="a"), HumanMessage("b")]
@@ -507,15 +506,15 @@ def test_what_is_remembered_of_messages_is_bounded(capacity: int) -> None:
 
 def test_what_is_written_once_takes_no_more_time_and_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise, the first turn of each conversation would take longer than without a memory."""
-    original, memory = JsonPlusSerializer(), MessageCache(2**20)
-    serde = memory.remembered_by(original)
-    plain, written = original.dumps_typed, []
+    serde = remembering()
+    plain, written = PERMISSIVE.dumps_typed, []
 
-    def dump(value: Any) -> tuple[str, bytes]:
+    def dump(_: JsonPlusSerializer, value: Any) -> tuple[str, bytes]:
         written.append(value)
-        return plain(value)
+        return original(PERMISSIVE, value)
 
-    monkeypatch.setattr(original, "dumps_typed", dump)
+    original = JsonPlusSerializer.dumps_typed
+    monkeypatch.setattr(JsonPlusSerializer, "dumps_typed", dump)
     new = [[HumanMessage(f"{number} {at}") for at in range(5)] for number in range(5)]
     for value in new:
         serde.dumps_typed(value)
@@ -523,14 +522,14 @@ def test_what_is_written_once_takes_no_more_time_and_room(monkeypatch: pytest.Mo
     polite = SystemMessage("You are kind.")
     for number in range(5):
         serde.dumps_typed([polite, HumanMessage(f"only once {number}")])
-    assert [*memory.written.values()] == [plain(polite)[1]]
+    assert [*serde.messages.written.values()] == [plain(polite)[1]]
 
 
 def test_what_is_read_once_pushes_nothing_out() -> None:
     """Otherwise, who reads all threads once would slow those down that are being talked in."""
     serde = remembering(capacity=200_000)
     used = PERMISSIVE.dumps_typed([HumanMessage("used " * 100)])
-    memory = serde._read  # type: ignore[attr-defined]  # what it remembers of reading
+    memory = serde.messages.read
     for number in range(2_000):
         serde.loads_typed(used)
         serde.loads_typed(PERMISSIVE.dumps_typed([HumanMessage(f"met once {number} " * 20)]))
@@ -542,8 +541,8 @@ def test_what_is_read_once_pushes_nothing_out() -> None:
 
 def test_a_large_message_is_not_remembered() -> None:
     """Otherwise, a few files in a conversation would push all other messages out."""
-    memory = MessageCache(2**24)
-    serde = memory.remembered_by(PERMISSIVE)
+    serde = remembering(2**24)
+    memory = serde.messages
     value = [HumanMessage("a" * LARGE), HumanMessage("b" * LARGE)]
     for _ in range(TIMES):
         assert serde.loads_typed(serde.dumps_typed(value)) == value
@@ -557,8 +556,8 @@ def test_messages_of_another_pydantic_are_made_anew(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(
         HumanMessage, "__getstate__", lambda self: {**known(self), "__pydantic_more__": 1}
     )
-    memory = MessageCache(2**20)
-    serde = memory.remembered_by(PERMISSIVE)
+    serde = remembering()
+    memory = serde.messages
     for _ in range(3):
         serde.loads_typed(PERMISSIVE.dumps_typed([HumanMessage("a"), AIMessage("b")]))
     assert [*memory.shapes.values()] == [AIMessage]
@@ -672,11 +671,3 @@ def test_messages_that_others_validate_are_not_made_of_their_fields(
     for kind in MESSAGES:
         monkeypatch.setattr(kind, "__pydantic_decorators__", None)  # as in another Pydantic
     assert beginnings() == ()
-
-
-def test_serializers_are_forgotten_like_the_graphs_that_have_them() -> None:
-    """Otherwise, an application that compiles a graph for each request would grow without end."""
-    memory = MessageCache(2**20)
-    for _ in range(1_000):
-        memory.remembered_by(JsonPlusSerializer())
-    assert len(memory._serializers) <= 100

@@ -11,7 +11,6 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph_checkpoint_redis._protocol.confirm import Confirm
 from langgraph_checkpoint_redis._protocol.confirm import check_confirm as checked_confirm
 from langgraph_checkpoint_redis._protocol.durations import Duration, to_milliseconds
-from langgraph_checkpoint_redis._serde.caching import MessageCache
 from langgraph_checkpoint_redis._storage.checks import check_text
 from langgraph_checkpoint_redis._storage.compression import Compression, check_compression
 from langgraph_checkpoint_redis._storage.keys import Keyspace
@@ -21,7 +20,6 @@ from .cache import ThreadCaches
 from .holding import Holding, shown_by
 
 KNOWN_BYTES = 32 * 2**20  # memory for what is known of threads
-MESSAGES_BYTES = 32 * 2**20  # memory for messages that were written and read before
 
 
 class Options(NamedTuple):
@@ -74,7 +72,6 @@ class SaverState(NamedTuple):
     is_cluster: bool
     options: Options
     caches: ThreadCaches
-    messages: MessageCache
     tokens: tuple[tuple[str, bytes], ...] = ()  # of leases, by their names
 
     def lease_name(self, thread_id: str) -> str:
@@ -95,8 +92,7 @@ class SaverState(NamedTuple):
 def make_state(prefix: str, options: Options, *, is_cluster: bool) -> SaverState:
     """The beginning of a saver, which knows nothing yet."""
     keyspace = Keyspace(check_prefix(prefix))
-    cache, messages = ThreadCaches(KNOWN_BYTES), MessageCache(MESSAGES_BYTES)
-    return SaverState(keyspace, is_cluster, options, cache, messages)
+    return SaverState(keyspace, is_cluster, options, ThreadCaches(KNOWN_BYTES))
 
 
 MOST_KEPT = 10**9  # checkpoints; scripts count in doubles, and ZRANGE in 64 bits

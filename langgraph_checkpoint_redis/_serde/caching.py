@@ -1,15 +1,21 @@
-"""What is remembered of messages, so that neither their writing nor their reading is done anew.
+"""`CachingSerializer`: LangGraph's serializer, which remembers messages.
 
 LangGraph puts a conversation whole into each checkpoint and gets it whole in each turn, while all
 of its messages but the last were there before. `JsonPlusSerializer` takes most of a call's time for
 them. So a message is remembered as it was written, by its fields, and as it was read, by its bytes:
-writing one again is looking it up, and reading one again is making it of its fields. One that is
-read for the first time is made so, too, if others of its shape were (see `_serde/shapes.py`).
+to write one again is to look it up, and to read one again is to make it of its fields. One that is
+read for the first time is made so, too, if others of its shape were (see `shapes.py`).
 
-Nobody can tell, but for the time. What is written is what the serializer wrote for a message of the
-same class with the same fields; what is read is a message of the caller's own, of which nothing
-that can be changed is shared. Both hold for the messages of LangChain with plain fields, and the
-serializer of LangGraph as it comes; all else goes through the serializer.
+Only the time differs. It writes what `JsonPlusSerializer` writes for a message of the same class
+with the same fields. It returns messages of the caller's own, which share nothing that can be
+changed. Other values go through `JsonPlusSerializer`.
+
+It relies on three things that LangGraph and LangChain do not promise. Where one of them changes,
+it remembers nothing and does what `JsonPlusSerializer` does:
+
+* msgpack's extension type 5 is a Pydantic object, `[module, class, fields, ...]`;
+* `_unpack_ext_hook` reads extensions, unless `_custom_unpack_ext_hook` says that a user's own does;
+* only the validators that `shapes.py` names look at the fields of LangChain's four message classes.
 """
 
 from __future__ import annotations
@@ -20,7 +26,6 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import msgpack
 from langchain_core.messages import BaseMessage
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_checkpoint_redis._runtime.interruptions import raise_interruption
@@ -41,8 +46,8 @@ PYDANTIC = 5  # the extension of msgpack that the serializer writes messages as
 LARGE = 2**16  # bytes: what looking a larger message up takes is better spent on its serializer
 WRITTEN, READ = 150, 500  # bytes that a message takes beside its content, twice, roughly
 SHAPE = 200  # bytes that a shape takes, likewise
+CAPACITY = 32 * 2**20  # bytes
 MET = 100_000  # messages that were met once, of which nothing but that is known
-SERIALIZERS = 100  # a graph that is compiled may have one of its own
 
 # What the list of messages of most states begins with: an array, then an extension. Such a list is
 # taken apart first, and its messages are made behind the decoder, which replaces what its hook
@@ -90,58 +95,64 @@ class Recent(dict[bytes, Item]):
 
 
 class MessageCache:
-    """What is remembered of messages, for all copies of a saver, in about `capacity` bytes."""
+    """The messages that a serializer remembers, in about `capacity` bytes."""
 
     def __init__(self, capacity: int) -> None:
         share = capacity // 8
         self.written: Recent[bytes] = Recent(4 * share, WRITTEN)  # by their keys
         self.read: Recent[Template] = Recent(3 * share, READ)  # by bytes
         self.shapes: Recent[type[BaseMessage]] = Recent(share, SHAPE)  # and their classes
-        self._serializers: dict[JsonPlusSerializer, SerializerProtocol] = {}
-
-    def remembered_by(self, serde: SerializerProtocol) -> SerializerProtocol:
-        """The same serializer, remembering messages if it is one that this can be done for."""
-        if type(serde) is not JsonPlusSerializer:
-            return serde
-        found = self._serializers.get(serde)
-        if found is None:
-            if len(self._serializers) >= SERIALIZERS:
-                self._serializers.clear()
-            hook = _reading_hook(serde)
-            found = CachingSerializer(serde, hook, self) if hook else serde
-            self._serializers[serde] = found
-        return found
 
 
-def _reading_hook(serde: JsonPlusSerializer) -> Hook | None:
-    """How a serializer reads extensions, unless in a way of the user's. Nothing public tells."""
-    is_own = getattr(serde, "_custom_unpack_ext_hook", True)
-    return None if is_own else getattr(serde, "_unpack_ext_hook", None)
+class CachingSerializer(JsonPlusSerializer):
+    """LangGraph's `JsonPlusSerializer`, which remembers messages: the savers' default `serde`.
 
+    It writes the same bytes and reads the same values, in less time. Copies with another allowlist
+    share its memory.
 
-class CachingSerializer(SerializerProtocol):
-    """Writes and reads what LangGraph's serializer does, and remembers messages."""
+    Args:
+        capacity: The memory for messages, in bytes, about.
+        **options: As of `JsonPlusSerializer`, such as `allowed_msgpack_modules`.
+    """
 
-    def __init__(self, serde: JsonPlusSerializer, hook: Hook, messages: MessageCache) -> None:
-        self._serde, self._original = serde, hook
-        self._written, self._read, self._shapes = messages.written, messages.read, messages.shapes
+    def __init__(self, *, capacity: int = CAPACITY, **options: Any) -> None:
+        super().__init__(**options)
+        self.capacity = capacity
+        self.messages = MessageCache(capacity)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make what reads messages, for the way in which this serializer reads extensions."""
+        is_own = not getattr(self, "_custom_unpack_ext_hook", True)
+        self._original: Hook | None = getattr(self, "_unpack_ext_hook", None) if is_own else None
+        self._written, self._read = self.messages.written, self.messages.read
+        self._shapes = self.messages.shapes
         self._reader = JsonPlusSerializer(__unpack_ext_hook__=self._extension)
         self._opener = JsonPlusSerializer(__unpack_ext_hook__=slice)
 
+    def with_msgpack_allowlist(
+        self, extra_allowlist: Iterable[tuple[str, ...] | type]
+    ) -> JsonPlusSerializer:
+        """Return a serializer that may read further classes, as `JsonPlusSerializer` does."""
+        clone = super().with_msgpack_allowlist(extra_allowlist)
+        if isinstance(clone, CachingSerializer) and clone is not self:
+            clone._prepare()  # noqa: SLF001 - another one of this class
+        return clone
+
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
-        """Return what the serializer writes. A list of one is mostly new, and not looked up.
+        """Return the type and the bytes of a value. A list of one is mostly new: not looked up.
 
         A list of messages is written as it is at one moment: the graph may go on with it meanwhile,
         in another thread.
         """
-        if type(obj) is list and {*map(type, obj[:1])} <= MESSAGES.keys():
+        if type(obj) is list and self._original and {*map(type, obj[:1])} <= MESSAGES.keys():
             obj = obj[:]
             if len(obj) > 1 and {*map(type, obj)} <= MESSAGES.keys():
                 first = _keys(obj[:1])
                 parts = self._parts(obj, first) if self._written.is_met_again(*first) else ()
                 if parts and all(parts):
                     return "msgpack", _array_header(len(obj)) + b"".join(parts)
-        return self._serde.dumps_typed(obj)
+        return super().dumps_typed(obj)
 
     def _parts(self, messages: Sequence[Any], first: list[bytes]) -> list[bytes]:
         """Messages as they stand in a list; empty is one that cannot stand in one of msgpack.
@@ -158,7 +169,7 @@ class CachingSerializer(SerializerProtocol):
         stays so, whatever another thread does to the message.
         """
         copy = copy_message(key) if key and self._written.is_met_again(key) else None
-        type_, data = self._serde.dumps_typed(copy or message)
+        type_, data = super().dumps_typed(copy or message)
         if type_ != "msgpack":
             return b""
         if copy:
@@ -166,9 +177,9 @@ class CachingSerializer(SerializerProtocol):
         return data
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
-        """Return what the serializer reads."""
-        if data[0] != "msgpack":
-            return self._serde.loads_typed(data)
+        """Return the value of a type and bytes."""
+        if data[0] != "msgpack" or not self._original:
+            return super().loads_typed(data)
         if _EXTENSIONS.match(data[1]):
             items = self._opened(data)
             if {*map(type, items)} == {slice}:
@@ -185,28 +196,29 @@ class CachingSerializer(SerializerProtocol):
 
     def _extension(self, code: int, data: bytes) -> Any:
         """What an extension of msgpack stands for, of which most are messages."""
+        original = cast("Hook", self._original)
         if code != PYDANTIC:
-            return self._original(code, data)
+            return original(code, data)
         found = self._read.get(data)
-        return found.made() if found else self._new_read(data)
+        return found.made() if found else self._new_read(data, original)
 
-    def _new_read(self, data: bytes) -> Any:
-        """A message that is not remembered, made of its fields if others of its shape were."""
+    def _new_read(self, data: bytes, original: Hook) -> Any:
+        """Make a message that is not remembered of its fields, if others of its shape were."""
         found = fields_of(data)
         if not found:
-            return self._original(PYDANTIC, data)
+            return original(PYDANTIC, data)
         key, fields = shape_of(*found), found[1]
         kind = self._shapes.get(key)
         if not kind:
-            return self._of_new_shape(data, key, fields)
+            return self._of_new_shape(original(PYDANTIC, data), key, fields)
         if len(data) <= LARGE and self._read.is_met_again(data):
             template = Template.of(kind, fields)
             if template.mutable:
                 self._read.keep(data, template)
         return build_message(kind, fields)
 
-    def _of_new_shape(self, data: bytes, key: bytes, fields: dict[str, Any]) -> Any:
-        message = self._original(PYDANTIC, data)
+    def _of_new_shape(self, message: Any, key: bytes, fields: dict[str, Any]) -> Any:
+        """Return a message, and remember its shape if it was made of these very fields."""
         is_known = 0 < len(key) <= LARGE and self._shapes.is_met_again(key)
         if is_known and is_made_of(message, fields):
             self._shapes.keep(key, type(message))

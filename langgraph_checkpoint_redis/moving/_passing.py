@@ -16,6 +16,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from langgraph_checkpoint_redis import CachingSerializer
+
 from ._stores import AnySaver
 
 # What a value may hold, in items; a container counts for some of them, as it takes more memory.
@@ -74,7 +76,10 @@ def passing(serde: SerializerProtocol, *, asked: bool = False) -> SerializerProt
     if type(serde) is EncryptedSerializer:
         inner = passing(serde.serde, asked=asked)
         return inner and EncryptedSerializer(serde.cipher, inner)
-    if type(serde) is not JsonPlusSerializer or (asked and serde.pickle_fallback):
+    is_known = type(serde) in (JsonPlusSerializer, CachingSerializer)
+    if not isinstance(serde, JsonPlusSerializer) or not is_known:
+        return None
+    if asked and serde.pickle_fallback:
         return None
     return PassingSerializer()
 
