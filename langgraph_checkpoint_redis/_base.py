@@ -19,7 +19,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from typing_extensions import Self
 
 from ._core.context import Context
-from ._core.options import Options, SaverState, check_names, check_serializer, make_state
+from ._core.options import Options, check_names, check_serializer
+from ._core.state import SaverState, make_state
 from ._protocol.confirm import Confirm
 from ._protocol.durations import Duration
 from ._runtime.blocks import NoBlock

@@ -1,8 +1,8 @@
 """`AsyncRedisSaver`: a line or two for each method, and the loop that drives operations.
 
 `_core` decides what each method asks of the server and how it reads the replies.
-`_transport/loops.py` has the connections, `_admin/_async/methods.py` the methods for operators, and
-`_twins/sync_names.py` the names of the other half.
+The connections are in `_transport/loops.py`. The methods for operators are in
+`_admin/_async/methods.py`, and the names of the other half in `_twins/sync_names.py`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from ._base import BaseSaver
 from ._core import copying, expiry, reading, removing, writing
 from ._core._async.lease import AsyncLease
 from ._core.arguments import check_strategy, parse_thread_id
-from ._core.driving import Failures
+from ._core.batches import Failures
 from ._core.holding import Holding
 from ._core.listing import Cursor, make_cursor
 from ._core.options import SaverOptions
@@ -137,7 +137,7 @@ class AsyncRedisSaver(BaseSaver[Redis | RedisCluster], SyncNames, AsyncAdminMeth
     async def _run(
         self, operation: Operation[T], ask: Callable[[Request], Awaitable[Any]] | None = None
     ) -> T:
-        """Drive an operation; `ask` is how, with patience by default."""
+        """Drive an operation; `ask` is how, with retries by default."""
         ask, reply = ask or self._reply, None
         while True:
             try:
@@ -148,17 +148,17 @@ class AsyncRedisSaver(BaseSaver[Redis | RedisCluster], SyncNames, AsyncAdminMeth
             reply = await ask(request)
 
     async def _reply(self, request: Request) -> Any:
-        patience, link, handled = None, None, sys.exc_info()[1]
+        policy, link, handled = None, None, sys.exc_info()[1]
         while True:
             try:
                 link = await self._connections.here()  # it may have been closed meanwhile
                 return await link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
-                patience = patience or self._patience(request.name, link, handled)
-                await _wait(patience, error)
+                policy = policy or self._retry_policy(request.name, link, handled)
+                await _wait_or_raise(policy, error)
                 request = request.again()
 
-    def _patience(
+    def _retry_policy(
         self, what: str, link: AsyncLink | None, handled: BaseException | None
     ) -> RetryPolicy:
         was_reached = self._connections.were_reached_by(link)
@@ -167,7 +167,7 @@ class AsyncRedisSaver(BaseSaver[Redis | RedisCluster], SyncNames, AsyncAdminMeth
     async def _thread_pages(self) -> AsyncIterator[Sequence[str]]:
         """All threads, each once, a page at a time."""
         walking = start_walk(self._shared.keyspace, is_cluster=is_cluster(self._redis))
-        patience, link = None, None
+        policy, link = None, None
         while True:
             handled = sys.exc_info()[1]
             try:
@@ -175,12 +175,12 @@ class AsyncRedisSaver(BaseSaver[Redis | RedisCluster], SyncNames, AsyncAdminMeth
                 page = await self._run(walking.page(), link.reply)
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
                 if not walking.failed():
-                    patience = patience or self._patience("SCAN", link, handled)
-                    await _wait(patience, error)
+                    policy = policy or self._retry_policy("SCAN", link, handled)
+                    await _wait_or_raise(policy, error)
                 continue
             if page is None:
                 return
-            patience = None
+            policy = None
             yield page
             if walking.pause:
                 await asyncio.sleep(walking.pause)
@@ -386,8 +386,8 @@ class AsyncRedisSaver(BaseSaver[Redis | RedisCluster], SyncNames, AsyncAdminMeth
         return saver
 
 
-async def _wait(patience: RetryPolicy, error: Exception) -> None:
+async def _wait_or_raise(policy: RetryPolicy, error: Exception) -> None:
     """Wait before asking again; raise an error that will not pass."""
-    if ask := patience.question(error):
-        patience.learn(await asyncio.to_thread(ask))
-    await asyncio.sleep(patience.pause(error))
+    if look := policy.look_for_tls(error):
+        policy.note_mistake(await asyncio.to_thread(look))
+    await asyncio.sleep(policy.seconds_until_retry(error))

@@ -4,8 +4,8 @@
 """`RedisSaver`: a line or two for each method, and the loop that drives operations.
 
 `_core` decides what each method asks of the server and how it reads the replies.
-`_transport/sync.py` has the connections, `_admin/_sync/methods.py` the methods for operators, and
-`_twins/async_names.py` the names of the other half.
+The connections are in `_transport/sync_own_links.py`. The methods for operators are in
+`_admin/_sync/methods.py`, and the names of the other half in `_twins/async_names.py`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ._base import BaseSaver
 from ._core import copying, expiry, reading, removing, writing
 from ._core._sync.lease import Lease
 from ._core.arguments import check_strategy, parse_thread_id
-from ._core.driving import Failures
+from ._core.batches import Failures
 from ._core.holding import Holding
 from ._core.listing import Cursor, make_cursor
 from ._core.options import SaverOptions
@@ -49,7 +49,7 @@ from ._storage.versions import next_version
 from ._transport._sync.link import Link
 from ._transport.clients import is_cluster
 from ._transport.retry import RetryPolicy
-from ._transport.sync import Connections
+from ._transport.sync_own_links import Connections
 from ._twins.async_names import AsyncNames
 
 T = TypeVar("T")
@@ -129,7 +129,7 @@ class RedisSaver(BaseSaver[Redis | RedisCluster], AsyncNames, AdminMethods):
     # Driving operations
 
     def _run(self, operation: Operation[T], ask: Callable[[Request], Any] | None = None) -> T:
-        """Drive an operation; `ask` is how, with patience by default."""
+        """Drive an operation; `ask` is how, with retries by default."""
         ask, reply = ask or self._reply, None
         while True:
             try:
@@ -140,24 +140,26 @@ class RedisSaver(BaseSaver[Redis | RedisCluster], AsyncNames, AdminMethods):
             reply = ask(request)
 
     def _reply(self, request: Request) -> Any:
-        patience, link, handled = None, None, sys.exc_info()[1]
+        policy, link, handled = None, None, sys.exc_info()[1]
         while True:
             try:
                 link = self._connections.here()  # it may have been closed meanwhile
                 return link.reply(request)
             except Exception as error:  # noqa: BLE001, PERF203 - raised again, or tried again
-                patience = patience or self._patience(request.name, link, handled)
-                _wait(patience, error)
+                policy = policy or self._retry_policy(request.name, link, handled)
+                _wait_or_raise(policy, error)
                 request = request.again()
 
-    def _patience(self, what: str, link: Link | None, handled: BaseException | None) -> RetryPolicy:
+    def _retry_policy(
+        self, what: str, link: Link | None, handled: BaseException | None
+    ) -> RetryPolicy:
         was_reached = self._connections.were_reached_by(link)
         return RetryPolicy(self._redis, what, was_reached=was_reached, handled=handled)
 
     def _thread_pages(self) -> Iterator[Sequence[str]]:
         """All threads, each once, a page at a time."""
         walking = start_walk(self._shared.keyspace, is_cluster=is_cluster(self._redis))
-        patience, link = None, None
+        policy, link = None, None
         while True:
             handled = sys.exc_info()[1]
             try:
@@ -165,12 +167,12 @@ class RedisSaver(BaseSaver[Redis | RedisCluster], AsyncNames, AdminMethods):
                 page = self._run(walking.page(), link.reply)
             except Exception as error:  # noqa: BLE001 - raised again, or tried again
                 if not walking.failed():
-                    patience = patience or self._patience("SCAN", link, handled)
-                    _wait(patience, error)
+                    policy = policy or self._retry_policy("SCAN", link, handled)
+                    _wait_or_raise(policy, error)
                 continue
             if page is None:
                 return
-            patience = None
+            policy = None
             yield page
             if walking.pause:
                 time.sleep(walking.pause)
@@ -372,8 +374,8 @@ class RedisSaver(BaseSaver[Redis | RedisCluster], AsyncNames, AdminMethods):
         return saver
 
 
-def _wait(patience: RetryPolicy, error: Exception) -> None:
+def _wait_or_raise(policy: RetryPolicy, error: Exception) -> None:
     """Wait before asking again; raise an error that will not pass."""
-    if ask := patience.question(error):
-        patience.learn(ask())
-    time.sleep(patience.pause(error))
+    if look := policy.look_for_tls(error):
+        policy.note_mistake(look())
+    time.sleep(policy.seconds_until_retry(error))

@@ -30,8 +30,8 @@ from langgraph_checkpoint_redis import (
 from langgraph_checkpoint_redis._protocol import resp
 from langgraph_checkpoint_redis._protocol.resp import encode_command, pack_commands
 from langgraph_checkpoint_redis._transport.retry import RetryPolicy, must_leave
-from langgraph_checkpoint_redis._transport.shared import SECONDS_TO_FINISH
-from langgraph_checkpoint_redis._transport.sync import _Wire
+from langgraph_checkpoint_redis._transport.shared_lines import SECONDS_TO_FINISH
+from langgraph_checkpoint_redis._transport.sync_own_links import _Wire
 from langgraph_checkpoint_redis._transport.urls import read_url
 
 from .driving import Saver
@@ -334,11 +334,11 @@ def test_only_the_code_of_an_error_decides_what_is_asked_again(text: str, *, pas
     error = ResponseError(text)
     patience = RetryPolicy(read_url("redis://h"), "put", was_reached=True)
     if passes:
-        patience.pause(error)
+        patience.seconds_until_retry(error)
     else:
         assert not must_leave(error)
         with pytest.raises(Exception):  # noqa: B017, PT011 - whatever it is explained as
-            patience.pause(error)
+            patience.seconds_until_retry(error)
 
 
 @pytest.mark.parametrize("word", ["x NOREPLICAS y", "BUSY ", "-READONLY ", "MASTERDOWN x"])

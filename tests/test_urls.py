@@ -365,7 +365,7 @@ def test_a_server_elsewhere_that_is_not_there_is_not_to_be_started_here() -> Non
     error = redis.exceptions.ConnectionError("Error 111 connecting to 10.0.0.1:7.")
     error.__cause__ = ConnectionRefusedError()
     with pytest.raises(redis.exceptions.ConnectionError, match="Check the host and the port"):
-        RetryPolicy(url, "put", was_reached=False, seconds=0).pause(error)
+        RetryPolicy(url, "put", was_reached=False, seconds=0).seconds_until_retry(error)
 
 
 def test_a_server_that_another_saver_has_reached_is_waited_for(
@@ -422,9 +422,9 @@ def test_a_server_is_only_asked_what_it_speaks_where_it_may_be_that(
     url: str, error: Exception, *, is_asked: bool
 ) -> None:
     """A server that is busy when a program starts would cost a second more, and get odd bytes."""
-    asked = RetryPolicy(read_url(url), "put", was_reached=False).question(error)
+    asked = RetryPolicy(read_url(url), "put", was_reached=False).look_for_tls(error)
     assert bool(asked) is is_asked
-    assert RetryPolicy(read_url(url), "put", was_reached=True).question(error) is None
+    assert RetryPolicy(read_url(url), "put", was_reached=True).look_for_tls(error) is None
 
 
 def test_a_server_that_is_no_sentinel_is_named(saver_on: SaverOn, server: str) -> None:
@@ -442,16 +442,18 @@ def test_a_name_that_was_reached_before_may_be_unknown_for_a_while(
     error = redis.exceptions.ConnectionError("no such name")
     error.__cause__ = unknown
     monkeypatch.setattr(retry, "SECONDS_TO_BE_THERE", 0.0)
-    RetryPolicy(read_url("redis://h"), "put", was_reached=True).pause(error)
+    RetryPolicy(read_url("redis://h"), "put", was_reached=True).seconds_until_retry(error)
     with pytest.raises(redis.exceptions.ConnectionError):
-        RetryPolicy(read_url("redis://h"), "put", was_reached=False).pause(error)
+        RetryPolicy(read_url("redis://h"), "put", was_reached=False).seconds_until_retry(error)
 
 
 def test_a_name_may_come_in_a_moment() -> None:
     """Containers that start together would have to be started again."""
     error = redis.exceptions.ConnectionError("no such name")
     error.__cause__ = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-    assert RetryPolicy(read_url("redis://h"), "put", was_reached=False).pause(error) == 0
+    assert (
+        RetryPolicy(read_url("redis://h"), "put", was_reached=False).seconds_until_retry(error) == 0
+    )
 
 
 def test_connections_are_remembered_for_that(

@@ -79,7 +79,7 @@ SEQUENCES = {
     ("asyncio", ".", "sleep"): "time.sleep",
     ("redis", ".", "asyncio"): "redis",
     ("langgraph_checkpoint_redis", ".", "aio"): "langgraph_checkpoint_redis.saver",
-    ("_transport", ".", "loops"): "_transport.sync",
+    ("_transport", ".", "loops"): "_transport.sync_own_links",
     ("_transport", ".", "tasks"): "_transport.threads",
     ("_is_asynchronous", "=", "True"): "_is_asynchronous = False",
 }
@@ -97,7 +97,7 @@ PHRASES = {
     "tasks, event loops and threads": "threads and tasks",
     "synchronous methods are for threads without an event loop. Where one is running, they raise "
     "`EventLoopError`.": "asynchronous methods call the synchronous ones in worker threads.",
-    "`_transport/loops.py`": "`_transport/sync.py`",
+    "`_transport/loops.py`": "`_transport/sync_own_links.py`",
     "`_transport/tasks.py`": "`_transport/threads.py`",
     "`_admin/_async/methods.py`": "`_admin/_sync/methods.py`",
 }

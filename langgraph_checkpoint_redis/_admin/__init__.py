@@ -1,6 +1,6 @@
 """Administration: what operators do with threads, from `thread_info` to `repair`.
 
-The savers take their methods from here, see `thread_methods.py`, `verify/` and `reencrypt.py`.
+The savers take their methods from here, see `_async/methods.py`.
 
 Tools for operators, `cli` and `moving`, import from this module and from no module below it:
 

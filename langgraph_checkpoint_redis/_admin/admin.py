@@ -12,7 +12,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_checkpoint_redis._core._sync.driver import Driver
 from langgraph_checkpoint_redis._core.context import Context
-from langgraph_checkpoint_redis._core.options import SaverState
+from langgraph_checkpoint_redis._core.state import SaverState
 from langgraph_checkpoint_redis._core.writing import put
 from langgraph_checkpoint_redis._protocol.requests import Commands, Operation
 

@@ -11,7 +11,7 @@ from redis.exceptions import NoPermissionError
 from langgraph_checkpoint_redis._protocol.requests import Commands
 from langgraph_checkpoint_redis._transport.clients import is_cluster
 from langgraph_checkpoint_redis._transport.retry import RetryPolicy
-from langgraph_checkpoint_redis._transport.sync import make_link
+from langgraph_checkpoint_redis._transport.sync_own_links import make_link
 from langgraph_checkpoint_redis._transport.urls import read_url
 
 
@@ -28,9 +28,9 @@ def open_client(text: str, *, instead: str) -> Iterator[Any]:
             client = link.client  # that of a cluster connects when it is made
             replies = () if is_cluster(url) else link.reply(Commands((("PING",),), may_fail=True))
         except Exception as error:
-            if ask := policy.question(error):
-                policy.learn(ask())
-            policy.pause(error)
+            if look := policy.look_for_tls(error):
+                policy.note_mistake(look())
+            policy.seconds_until_retry(error)
             raise
         for reply in replies:
             if isinstance(reply, Exception) and not isinstance(reply, NoPermissionError):

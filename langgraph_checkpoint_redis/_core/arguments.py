@@ -1,7 +1,6 @@
-"""What callers pass in, checked: the one place where bad input is refused, before anything is sent.
+"""Arguments of methods: configs, limits, filters. Bad ones are refused before anything is sent.
 
-LangGraph's configs are dictionaries of dictionaries that may come from anybody; past this module
-there are only `CheckpointRef`s and strings that are known to be good.
+`options.py` has the checks of options, `_storage/checks.py` those of what is stored.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ def check_limit(value: int | None) -> int | None:
     return max(value, 0)
 
 
-# What a checkpoint and writes consist of
+# Other arguments
 
 
 def check_filter(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -139,6 +138,6 @@ def check_strategy(value: str) -> str:
 
 
 def parse_own_ttl(config: RunnableConfig) -> int | None:
-    """The milliseconds that a config, which `place` has seen, gives its thread."""
+    """Return the time to live in a config that `parse_ref` has checked; None if it has none."""
     value = config["configurable"].get("ttl")
     return None if value is None else to_milliseconds('config["configurable"]["ttl"]', value)

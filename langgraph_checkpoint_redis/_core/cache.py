@@ -26,7 +26,7 @@ ADDRESSED = 10_000  # checkpoints that were read by their id
 
 
 def written_name(channel: str) -> str:
-    """What stands for the writes to a channel, where there is something of each channel."""
+    """Return the key under which `trees` remembers the writes of a task to a channel."""
     return f"\0{channel}"
 
 
@@ -132,11 +132,11 @@ class ThreadCache:
         self.size = 0
 
     def trees_of(self, namespace: str) -> Mapping[str, ChunkTree]:
-        """The last value seen of each channel of a namespace."""
+        """Return the last value seen of each channel of a namespace."""
         return self.trees.get(namespace, {})
 
     def packed_trees(self, namespace: str) -> bytes:
-        """Those values, packed for scripts to leave out."""
+        """Return these trees packed, so that a script leaves out their chunks."""
         packed = self.packed.get(namespace)
         if packed is None:
             trees = [*self.trees_of(namespace).values()]
@@ -144,12 +144,12 @@ class ThreadCache:
         return packed
 
     def missing(self, chunks: Chunks) -> dict[bytes, bytes]:
-        """Those of some chunks that are not known."""
+        """Return the chunks that the cache lacks."""
         cache = self.chunks
         return {digest: chunks[digest] for digest in chunks if digest not in cache}
 
     def unsure(self, names: Iterable[bytes]) -> set[bytes]:
-        """Those of some chunks that a put with `keep_last` may have removed.
+        """Return the chunks, of these, that a put with `keep_last` may have removed.
 
         What the last values of channels are made of is there, and what is recent.
         """
@@ -170,7 +170,7 @@ class ThreadCaches:
     """What is known of all threads, in at most `capacity` bytes.
 
     Beyond them the thread that was used least recently is forgotten. Shared by all copies of a
-    saver, from any thread and task; whoever has a `Known` may go on with it when it is forgotten.
+    saver, from any thread and task; a `ThreadCache` stays usable after its thread is forgotten.
 
     Not forgotten with a thread is which checkpoints were read by their id, to fork there.
 

@@ -12,8 +12,9 @@ from langgraph_checkpoint_redis._storage.encryption import with_decryption
 from langgraph_checkpoint_redis._storage.keys import ThreadKeys
 
 from .cache import ThreadCaches
-from .options import Options, SaverState
+from .options import Options
 from .run_index import RunIndex
+from .state import SaverState
 
 
 class Context(NamedTuple):

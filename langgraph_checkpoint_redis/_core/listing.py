@@ -39,16 +39,16 @@ class Cursor(NamedTuple):
     takes_all: bool = False
 
     def wants(self, record: CheckpointRow) -> bool:
-        """Whether a checkpoint has the id that was asked for."""
+        """Return whether a checkpoint has the id that was asked for."""
         return self.only_id in ("", record.checkpoint_id)
 
     def with_one_less(self) -> Cursor:
-        """For the next thread, when one more checkpoint was given."""
+        """Return the cursor for the next thread, after one more checkpoint was returned."""
         left = None if self.left is None else self.left - 1
         return self._replace(left=left, more=left != 0)
 
     def group(self) -> tuple[list[bytes], tuple[bytes, bytes]]:
-        """The namespaces that have the newest rows, and where the first of all others goes on."""
+        """Return the namespaces to ask for, and where the next one starts."""
         if self.namespace is not None:
             return [self.namespace.encode()], (b"", b"")
         ordered = sorted((self.heads or {}).items())
@@ -63,7 +63,7 @@ class Cursor(NamedTuple):
         taken: int,
         cache: ThreadCache | None = None,
     ) -> Cursor:
-        """Behind these checkpoints of a page, of which so many were given."""
+        """Return the cursor after these checkpoints of a page, `taken` of which were returned."""
         heads = rows.heads_behind(len(records))
         more = bool(heads) or rows.more or len(records) < len(rows.rows)
         left = None if self.left is None else self.left - taken
@@ -88,7 +88,7 @@ class Rows(NamedTuple):
     others: Mapping[bytes, bytes] | None
 
     def heads_behind(self, count: int) -> Mapping[bytes, bytes] | None:
-        """Where each namespace goes on behind so many of the rows; of few, nobody needs it."""
+        """Return where each namespace goes on after so many rows; None if one call covers all."""
         if self.others is None:
             return None
         heads = {**self.others, **self.heads}

@@ -1,11 +1,10 @@
-"""What a saver was told, and what it shares with all its copies."""
+"""The options of a saver, and the checks of their values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypedDict
 
-from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_checkpoint_redis._protocol.confirm import Confirm
@@ -13,13 +12,7 @@ from langgraph_checkpoint_redis._protocol.confirm import check_confirm as checke
 from langgraph_checkpoint_redis._protocol.durations import Duration, to_milliseconds
 from langgraph_checkpoint_redis._storage.checks import check_text
 from langgraph_checkpoint_redis._storage.compression import Compression, check_compression
-from langgraph_checkpoint_redis._storage.keys import Keyspace
 from langgraph_checkpoint_redis.errors import ConfigError, describe
-
-from .cache import ThreadCaches
-from .holding import Holding, shown_by
-
-KNOWN_BYTES = 32 * 2**20  # memory for what is known of threads
 
 
 class Options(NamedTuple):
@@ -50,7 +43,7 @@ class Options(NamedTuple):
         allow_plaintext: bool,
         on_clock_skew: str,
     ) -> Options:
-        """These options, unless one of them is wrong."""
+        """Return checked options; times are in milliseconds, 0 for none."""
         check_compression(compression)
         return cls(
             check_keep_last(keep_last),
@@ -65,36 +58,6 @@ class Options(NamedTuple):
         )
 
 
-class SaverState(NamedTuple):
-    """What all copies of a saver share: where and how it stores, and what it knows of threads."""
-
-    keyspace: Keyspace
-    is_cluster: bool
-    options: Options
-    caches: ThreadCaches
-    tokens: tuple[tuple[str, bytes], ...] = ()  # of leases, by their names
-
-    def lease_name(self, thread_id: str) -> str:
-        """Return what names the lease of a thread: the key that it is stored in."""
-        return self.keyspace.thread(thread_id).control.decode()
-
-    def with_token(self, lease: Holding) -> SaverState:
-        """Return the same for a copy of the saver that shows the token of a lease."""
-        return self._replace(tokens=(*self.tokens, (lease.name, lease.token)))
-
-    def token(self, thread_id: str, config: RunnableConfig | None = None) -> bytes:
-        """Return the token of the lease that the caller has of a thread, empty for none."""
-        name = self.lease_name(thread_id)
-        shown = shown_by(config, name) if config else b""
-        return shown or dict(self.tokens).get(name) or Holding.here(self.caches, name)
-
-
-def make_state(prefix: str, options: Options, *, is_cluster: bool) -> SaverState:
-    """The beginning of a saver, which knows nothing yet."""
-    keyspace = Keyspace(check_prefix(prefix))
-    return SaverState(keyspace, is_cluster, options, ThreadCaches(KNOWN_BYTES))
-
-
 MOST_KEPT = 10**9  # checkpoints; scripts count in doubles, and ZRANGE in 64 bits
 IGNORED = ("sweep_interval_minutes", "sweep_limit", "strategy")  # Redis expires keys by itself
 
@@ -106,7 +69,7 @@ class Expiry(NamedTuple):
     refresh_on_read: bool
 
     def index_ttl(self, own_ttl: int | None = None) -> int:
-        """How long the index of runs lives: longer than the thread it leads to, see life.lua."""
+        """Return how long entries of the index of runs stay: 3 times the life of a thread."""
         return 3 * (self.ttl if own_ttl is None else own_ttl)
 
 

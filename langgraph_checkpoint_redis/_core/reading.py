@@ -23,7 +23,7 @@ from .arguments import parse_ref
 from .cache import ThreadCache
 from .context import Context
 from .listing import Cursor, Page, Rows
-from .replies import FoundCheckpoint, History, Reply, add_ancestor
+from .replies import FoundCheckpoint, History, ThreadReader, add_ancestor
 
 PAGE = 100  # checkpoints in a page of `list`
 ANCESTORS = 1000  # checkpoints that one call walks back for a delta channel
@@ -55,7 +55,7 @@ def get_tuple(context: Context, config: RunnableConfig) -> Operation[CheckpointT
 
 def _get(
     context: Context, ref: CheckpointRef, cache: ThreadCache, *, allow_truncation: bool
-) -> Operation[tuple[FoundCheckpoint | None, int, Reply]]:
+) -> Operation[tuple[FoundCheckpoint | None, int, ThreadReader]]:
     """Read a checkpoint, if it is there, and whether pieces of it were left out."""
     expiry = context.options.expiry
     call = calls.get(
@@ -74,15 +74,19 @@ def _get(
 
 def _learn(
     context: Context, thread_id: str, cache: ThreadCache, found: calls.Found | calls.Walked | None
-) -> Reply:
+) -> ThreadReader:
     """Remember the chunks that came with a script's reply; return what to read it with."""
     if found:
         chunks = parse_chunks(found.digests, found.groups)
         context.caches.learn(thread_id, cache, chunks)
-    return Reply(context.reading_serde, thread_id, context.keys(thread_id), cache, context.caches)
+    return ThreadReader(
+        context.reading_serde, thread_id, context.keys(thread_id), cache, context.caches
+    )
 
 
-def _fetch(context: Context, reply: Reply, wanted: dict[int, dict[bytes, None]]) -> Operation[bool]:
+def _fetch(
+    context: Context, reply: ThreadReader, wanted: dict[int, dict[bytes, None]]
+) -> Operation[bool]:
     """Ask for what is not known of chunks and all below them; return whether it is there."""
     cache, chunks = reply.cache, reply.keys.chunks
     is_there = True
@@ -164,7 +168,7 @@ def _read_heads(context: Context, thread_id: str) -> Operation[dict[bytes, bytes
 
 
 def _fill(
-    context: Context, reply: Reply, page: Sequence[FoundCheckpoint]
+    context: Context, reply: ThreadReader, page: Sequence[FoundCheckpoint]
 ) -> Operation[Iterator[CheckpointTuple]]:
     """Fetch the chunks that are new of some checkpoints, and return these.
 
@@ -213,7 +217,7 @@ def _read_whole(
     return chain.from_iterable(found)
 
 
-def _learn_listed(context: Context, reply: Reply, page: Sequence[FoundCheckpoint]) -> None:
+def _learn_listed(context: Context, reply: ThreadReader, page: Sequence[FoundCheckpoint]) -> None:
     """Remember where the newest of some checkpoints are, which came with their writes."""
     newest: dict[str, str] = {}
     for namespace, checkpoint_id in (found.record.place for found in page):

@@ -49,8 +49,8 @@ class Ancestor(NamedTuple):
     seeds: list[tuple[str, Entry]]
 
 
-class Reply(NamedTuple):
-    """What a reply is about, and what to read it with. What it brought is in the `cache`."""
+class ThreadReader(NamedTuple):
+    """Reads the rows of one thread that a script returned; their chunks are in the `cache`."""
 
     serde: SerializerProtocol
     thread_id: str
@@ -62,7 +62,7 @@ class Reply(NamedTuple):
         return self._value_and_tree(namespace, checkpoint_id, entry)[0]
 
     def found(self, row: Sequence[Any]) -> FoundCheckpoint:
-        """A row of the reply, of which only the serialized parts are not yet read."""
+        """Parse a row of the reply, without its serialized values."""
         timeline_row, has_parent, writes = row
         with CorruptionContext(self.thread_id, self.keys.timeline, timeline_row):
             return FoundCheckpoint(parse_checkpoint_row(timeline_row), has_parent, writes)
@@ -104,7 +104,7 @@ class Reply(NamedTuple):
         return found, trees
 
     def lacks(self, found: FoundCheckpoint) -> bool:
-        """Whether some chunk of a checkpoint is not known."""
+        """Return whether the cache lacks a chunk of a checkpoint."""
         for entry in self._entries(found):
             try:
                 pieces = list_pieces(entry, self.cache.chunks)
@@ -116,7 +116,7 @@ class Reply(NamedTuple):
         return False
 
     def digests(self, page: Iterable[FoundCheckpoint]) -> dict[int, dict[bytes, None]]:
-        """What the values of checkpoints refer to, by level, each once."""
+        """Return what the values of checkpoints refer to, by level, each once."""
         return list_by_level(chain.from_iterable(map(self._entries, page)))
 
     def ancestor(
@@ -142,7 +142,7 @@ class Reply(NamedTuple):
             return list_by_level(entries)
 
     def up_to(self, most: int, page: Sequence[FoundCheckpoint]) -> Sequence[FoundCheckpoint]:
-        """The first of some checkpoints, at least one, with about so many bytes that are new."""
+        """Return the first checkpoints, at least one, with about `most` bytes of new chunks."""
         seen, total = set[bytes](), 0.0
         for number, found in enumerate(page):
             for _, _, size, levels in self._entries(found):
@@ -209,7 +209,7 @@ class History:
 
 
 def add_ancestor(
-    histories: Mapping[str, History], reply: Reply, ref: CheckpointRef, ancestor: Ancestor
+    histories: Mapping[str, History], reply: ThreadReader, ref: CheckpointRef, ancestor: Ancestor
 ) -> None:
     """Add what an ancestor has: its writes, which come before the values that end the search."""
     for write in reversed(ancestor.writes):

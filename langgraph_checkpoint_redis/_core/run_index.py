@@ -44,7 +44,7 @@ from langgraph_checkpoint_redis._protocol.requests import Call, Commands, Operat
 from langgraph_checkpoint_redis._protocol.resp import Command
 from langgraph_checkpoint_redis._scripts import calls
 
-from .options import SaverState
+from .state import SaverState
 
 FAR = 10**15  # the scores of entries that never expire begin here
 STALE_AFTER = 24 * 60 * 60 * 1000  # milliseconds; runs.lua accepts a registration for half of that
@@ -63,7 +63,7 @@ class Registration:
 
     @property
     def argument(self) -> str:
-        """What the script of the put is told."""
+        """Return the registration as put.lua takes it."""
         return f"{self.token} {self.score}" if self.token else ""
 
 
@@ -166,7 +166,7 @@ class RunIndex(NamedTuple):
         return (yield from ask(calls.index(self._key(run), lifetime=lifetime, entries=entries)))
 
     def keep_for_ever(self, thread_id: str, runs: Collection[bytes]) -> Operation[list[str]]:
-        """Let entries of a thread never expire; how set_life.lua is told that this is done."""
+        """Make entries of a thread permanent, and return them as set_life.lua takes them."""
         texts = _decoded(runs)
         pairs = [_run_and_tokens(text) for text in texts]
         yield from self._never_expire(
@@ -200,7 +200,7 @@ class RunIndex(NamedTuple):
     def _never_expire(self, entries: Mapping[str, Sequence[bytes]], now: int) -> Operation[int]:
         """Make entries, or raise them, such that they never expire; their score.
 
-        The key may expire between two of the commands. Then the last one makes it anew.
+        The key may expire between two of the commands. Then the last one creates it again.
         """
         score, commands = FAR + now, list[Command]()
         for run, some in entries.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -48,8 +48,6 @@ from .new_chunks import NewChunks, find_new_chunks, name_chunks
 from .sending import Sending
 
 AHEAD = 60_000  # milliseconds in which the row has to follow, in a thread without others
-
-S = TypeVar("S")
 
 
 def put(

@@ -95,9 +95,9 @@ def check_confirm(name: str, value: object, socket_timeout: float | None) -> Con
 def parse_own_confirm(
     config: RunnableConfig, default: Confirm | None, socket_timeout: float | None
 ) -> Confirm | None:
-    """What a config, which `place` has seen, wants to wait for.
+    """Return what a write waits for by its config, or else `default`.
 
-    That is `False` for nothing, though the saver does.
+    `False` in the config waits for nothing, whatever the saver's option says.
     """
     value = config["configurable"].get("confirm")
     if value is None:

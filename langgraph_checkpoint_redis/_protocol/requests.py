@@ -43,13 +43,14 @@ class Script:
         confirm: Confirm | None = None,
     ) -> Call[Any]:
         """Return a call whose reply is not parsed."""
-        return Call(self, tuple(keys), tuple(args), _as_it_is, confirm)
+        return Call(self, tuple(keys), tuple(args), as_it_is, confirm)
 
 
 T = TypeVar("T")
 
 
-def _as_it_is(reply: T) -> T:
+def as_it_is(reply: T) -> T:
+    """Return a reply that is not parsed."""
     return reply
 
 

@@ -1,6 +1,6 @@
 """Every script as a function: what it is called with, and what it answers.
 
-Nothing else in Python knows the order of a script's arguments or of its reply. A function here
+In Python, nothing else knows the order of a script's arguments or of its reply. A function here
 returns a `Call`, which nobody has sent yet; the header of its Lua file says what it does.
 Operations send it and get its reply:
 
@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from langgraph_checkpoint_redis._protocol.confirm import Confirm
-from langgraph_checkpoint_redis._protocol.requests import Call, Script
+from langgraph_checkpoint_redis._protocol.requests import Call, Script, as_it_is
 from langgraph_checkpoint_redis._protocol.resp import Argument
 from langgraph_checkpoint_redis._storage.keys import ThreadKeys
 
@@ -49,7 +49,7 @@ class SentChunks(NamedTuple):
     """The chunks that a row refers to.
 
     Attributes:
-        named: The digests of chunks that must be there and do not come along, in one string.
+        named: The digests of chunks that the server must have already, in one string.
         pairs: The digest and the stored content of each chunk that comes along.
     """
 
@@ -121,7 +121,7 @@ class EntryNeeded(NamedTuple):
 
 PutReply = Stored | ChunksMissing | EntryNeeded
 
-_REGISTRATION = 9  # the argument of put.lua that is empty in a call that is sent again
+_REGISTRATION = 9  # ARGV[10] of put.lua, counted from 0; it is empty in a call that is sent again
 
 
 def put(
@@ -343,7 +343,7 @@ def delete(
 
     The reply has the runs of the thread, with the tokens of their entries.
     """
-    return Call(load.DELETE, keys, (token, tombstone), _as_it_is, confirm)
+    return Call(load.DELETE, keys, (token, tombstone), as_it_is, confirm)
 
 
 class Removed(NamedTuple):
@@ -433,7 +433,7 @@ def copy(
     """
     keys = (*target, copy_mark, *source[:4], source.control)
     args: Args = (mark, mark_span, token, entry.token, entry.score, *entry.runs)
-    return Call(load.COPY, keys, args, _as_it_is, confirm)
+    return Call(load.COPY, keys, args, as_it_is, confirm)
 
 
 class Dumped(NamedTuple):
@@ -488,7 +488,7 @@ def restore(
         *(dumped.ttl, dumped.deadline, *map(len, some), *chain.from_iterable(some)),
     )
     keys = (*target, copy_mark, *staged)
-    return Call(load.RESTORE, keys, args, _as_it_is, confirm if is_last else None)
+    return Call(load.RESTORE, keys, args, as_it_is, confirm if is_last else None)
 
 
 # The index of runs
@@ -530,12 +530,12 @@ def tidy(key: bytes) -> Call[int]:
 
 def stale(key: bytes, *, thread_id: str, age: int) -> Call[Sequence[bytes]]:
     """Find the entries of a thread that never end and are older than `age` milliseconds."""
-    return Call(load.STALE, (key,), (thread_id, age), _as_it_is)
+    return Call(load.STALE, (key,), (thread_id, age), as_it_is)
 
 
 def unheld(keys: ThreadKeys, runs: Sequence[str]) -> Call[Sequence[bytes]]:
     """Return those of some runs' tokens that a thread does not know of."""
-    return Call(load.UNHELD, keys, tuple(runs), _as_it_is)
+    return Call(load.UNHELD, keys, tuple(runs), as_it_is)
 
 
 def forget_runs(keys: ThreadKeys, runs: Sequence[str]) -> Call[int]:
@@ -761,12 +761,12 @@ def drop(
     """Say of each flaw whether it is so, and remove it if `is_mending`."""
     told: Iterable[Sequence[Argument]] = flaws
     args: Args = (token, int(is_mending), *chain.from_iterable(told))
-    return Call(load.DROP, keys, args, _as_it_is, confirm if is_mending else None)
+    return Call(load.DROP, keys, args, as_it_is, confirm if is_mending else None)
 
 
 def watch_lost(keys: ThreadKeys, *, token: bytes, watch: bytes) -> Call[bytes]:
     """Watch a thread that is marked to have lost chunks; the token, or empty for others."""
-    return Call(load.TRUST, keys, (token, 0, watch), _as_it_is)
+    return Call(load.TRUST, keys, (token, 0, watch), as_it_is)
 
 
 def take_back_lost(
@@ -824,7 +824,3 @@ class ServerFacts(NamedTuple):
 def check() -> Call[ServerFacts]:
     """Show that scripts run, and read what the server says of itself."""
     return Call(load.CHECK, (), (), ServerFacts._make)
-
-
-def _as_it_is(reply: R) -> R:
-    return reply

@@ -83,7 +83,7 @@ def cut_msgpack(data: bytes, before: ChunkTree | None, known: Chunks, rate: int 
 
 
 def cut_text(data: bytes, before: ChunkTree | None, known: Chunks, rate: int = TEXT_RATE) -> Cut:
-    """Cut bytes that are no msgpack, as `cut` does a text within it."""
+    """Cut bytes that are no msgpack, as `cut_msgpack` does a text within it."""
     if len(data) <= LITERAL:
         return Cut(ChunkTree(data, len(data), (), ()), {}, {})
     if len(data) < DEEP:

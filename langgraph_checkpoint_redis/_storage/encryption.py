@@ -99,7 +99,7 @@ HOOK_FAILED = "ext_hook failed"
 
 
 def reencrypt(serde: EncryptedSerializer, typed: tuple[str, bytes]) -> tuple[str, bytes]:
-    """What a serializer would store now in the place of what it did, which is not looked into."""
+    """Encrypt a stored value with the current key, without deserializing it."""
     type_, data = typed
     kind, _, cipher_name = type_.partition("+")
     if cipher_name:

@@ -1,6 +1,6 @@
 """Every key name, and nothing else.
 
-A thread lives in up to five keys, all in one cluster slot because of the hash tag `{t}`:
+A thread lives in up to six keys, all in one cluster slot because of the hash tag `{t}`:
 
 | key             | type       | holds                                                             |
 |-----------------|------------|-------------------------------------------------------------------|

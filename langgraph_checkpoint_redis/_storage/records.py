@@ -12,7 +12,8 @@ and never look into the second, the tail, which holds all that went through the 
     [checkpoint type, checkpoint bytes, metadata type, metadata bytes, thread id was in metadata]
 
 The writes of a task are one array: [format, [task path, index, channel, entry, index, ...], ...].
-Scripts put the checksum behind each row, see `checksums.py`.
+A checksum ends each row, see `checksums.py`: scripts put it behind checkpoints, this package behind
+writes.
 
 `values.py` has the layout of entries. Text and bytes are both msgpack raw strings: the decoder in
 Redis knows no other kind. What is absent is `false`.

@@ -95,7 +95,7 @@ def is_name_of(name: bytes, content: bytes) -> bool:
 
 
 def join_tree(size: int, inline: bytes, levels: Sequence[bytes], chunks: Chunks) -> ChunkTree:
-    """The tree that reads so; `LookupError` says why it cannot be read."""
+    """Join a stored value; raise `LookupError` if a chunk is missing or damaged."""
     try:
         rows = list_digests(levels, chunks)
         contents = [inline, *[chunks[piece] for row in rows[:1] for piece in row]]
@@ -171,10 +171,10 @@ def is_node(name: bytes, content: bytes) -> bool:
 
 
 def is_large(tree: ChunkTree) -> bool:
-    """Return whether a tree might ask for more than `join` gives."""
+    """Return whether a tree might ask for more than `join_tree` gives."""
     return len(tree.data) > SMALL or len(tree.pieces) > FEW
 
 
 def pack_trees(trees: Iterable[Sequence[bytes]]) -> bytes:
-    """Some trees, each as its levels, as scripts take them."""
+    """Return the levels of some trees as scripts take them."""
     return packb([[*levels] for levels in trees if levels], use_bin_type=False)

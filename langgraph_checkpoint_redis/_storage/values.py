@@ -179,7 +179,7 @@ def list_children(nodes: Iterable[bytes], chunks: Chunks) -> dict[bytes, None]:
 def parse_chunks(
     digests: Sequence[bytes], groups: Sequence[Sequence[bytes | None]]
 ) -> dict[bytes, bytes]:
-    """The chunks of a reply that can be read: groups of digests, and what is stored, likewise."""
+    """Return the intact chunks of a reply by digest; damaged ones are left out."""
     names = iter_unpack("16s", b"".join(digests))
     found: dict[bytes, bytes] = {}
     for (name,), chunk in zip(names, chain.from_iterable(groups), strict=True):
@@ -192,7 +192,7 @@ def parse_chunks(
 
 
 def check_chunk(name: bytes, chunk: bytes) -> bytes:
-    """The content of a stored chunk; raises `ValueError` if it is not what its name says."""
+    """Return the content of a stored chunk; raises `ValueError` if it is not what its name says."""
     content = decompress_chunk(chunk)
     if not is_name_of(name, content):
         raise ValueError("chunk is damaged")

@@ -77,7 +77,7 @@ def unpack_version(data: bytes) -> Any:
 
 
 def restore_version(lean: Any) -> Any:
-    """Return the version that `lean_version` shortened."""
+    """Return the version that `shorten_version` shortened."""
     if isinstance(lean, list | tuple):
         return _version_text(*lean) if lean else None
     return lean

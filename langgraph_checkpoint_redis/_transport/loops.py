@@ -23,7 +23,7 @@ from langgraph_checkpoint_redis._runtime.forks import reset_in_children
 from langgraph_checkpoint_redis.errors import EventLoopError
 
 from ._async.link import AsyncLink
-from .async_ import make_async_link
+from .async_own_links import make_async_link
 from .inherited import start_afresh
 from .retry import SECONDS_TO_RECOVER, Server
 from .urls import Url

@@ -1,4 +1,4 @@
-"""When to ask a server again after an error, and which errors say something of one thread only."""
+"""When to ask a server again after an error, and what to say if no server is there."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def must_leave(error: Exception) -> bool:
 
 
 def explain(error: Exception) -> Exception:
-    """What our scripts complain about as our own error; others are as the client raised them."""
+    """Convert a refusal of a script to an error of this package; return other errors unchanged."""
     return parse_refusal(str(error)) or _recognize(error)
 
 
@@ -130,9 +130,9 @@ class Server:
 
 
 class RetryPolicy:
-    """How long to go on asking a server, with longer and longer pauses, from a first error on.
+    """How long to go on asking a server, with growing pauses, from a first error on.
 
-    Only for clients that we made: others have the patience that they were given.
+    Clients that are passed in keep the policy that they were given.
     """
 
     def __init__(
@@ -167,8 +167,8 @@ class RetryPolicy:
         self._pause = 0.0  # at first none: a connection may have been closed while it was idle
         self._mistake: str | None = None  # in the URL; unknown until it was looked for
 
-    def question(self, error: Exception) -> Callable[[], str] | None:
-        """Return what to ask the server before a pause, and to `learn` the answer of, if anything.
+    def look_for_tls(self, error: Exception) -> Callable[[], str] | None:
+        """Return what to ask the server before a pause; `note_mistake` takes the answer.
 
         That is whether the URL is wrong about TLS, where the first connection has failed. It waits
         for the server, so an event loop asks in a worker thread.
@@ -190,14 +190,14 @@ class RetryPolicy:
             words.append(RedisTimeoutError)
         return any(isinstance(each, tuple(words)) for each in self._causes(error))
 
-    def learn(self, mistake: str) -> None:
+    def note_mistake(self, mistake: str) -> None:
         """Take note of what is wrong with the URL, if it is not empty."""
         self._mistake = mistake
         if self._url and not mistake:
             Server(self._url).note_asked()
 
-    def pause(self, error: Exception) -> float:
-        """How many seconds to wait before asking again; raises an error that will not pass."""
+    def seconds_until_retry(self, error: Exception) -> float:
+        """Return the seconds to wait before asking again; raise an error that will not pass."""
         explanation = explain(error)
         if mistake := self._mistake_shown_by(error):
             raise ConfigError(mistake) from error

@@ -17,7 +17,7 @@ from langgraph_checkpoint_redis._protocol.resp import Command, pack_commands
 from ._async.link import AsyncLink
 from .clients import CONNECTIONS, connection_limit, socket_timeout
 from .permits import AsyncPermits, async_permits_of
-from .shared import Lines, finish
+from .shared_lines import Lines, finish
 from .urls import Url
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class AsyncHeldClient(AsyncLink):
     async def _finished(self, sending: Coroutine[Any, Any, T]) -> T:
         """Return the result of sending commands, which a cancelled caller waits for.
 
-        What was sent is not taken back, as in `_transport/shared.py`. The permit belongs to what is
+        What was sent is not taken back, as in `shared_lines.py`. The permit belongs to what is
         sent, which ends with the connection, and not to the caller that waits for it.
         """
         turn = object()

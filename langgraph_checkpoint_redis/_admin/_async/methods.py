@@ -21,7 +21,7 @@ from langgraph_checkpoint_redis._admin.threads import (
 )
 from langgraph_checkpoint_redis._admin.verify import Problem, repair_thread, verify_thread
 from langgraph_checkpoint_redis._core._async.driver import AsyncOpenDriver
-from langgraph_checkpoint_redis._core.driving import Failures
+from langgraph_checkpoint_redis._core.batches import Failures
 
 
 class AsyncAdminMethods(AsyncOpenDriver):

@@ -24,7 +24,7 @@ from langgraph_checkpoint_redis._admin.threads import (
 )
 from langgraph_checkpoint_redis._admin.verify import Problem, repair_thread, verify_thread
 from langgraph_checkpoint_redis._core._sync.driver import OpenDriver
-from langgraph_checkpoint_redis._core.driving import Failures
+from langgraph_checkpoint_redis._core.batches import Failures
 
 
 class AdminMethods(OpenDriver):

@@ -14,9 +14,9 @@ from typing import TypeVar
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from langgraph_checkpoint_redis._core.batches import Done, make_batches
 from langgraph_checkpoint_redis._core.context import Context
-from langgraph_checkpoint_redis._core.driving import Done, make_batches
-from langgraph_checkpoint_redis._core.options import SaverState
+from langgraph_checkpoint_redis._core.state import SaverState
 from langgraph_checkpoint_redis._protocol.requests import Operation
 from langgraph_checkpoint_redis._scripts.refusals import is_of_thread
 

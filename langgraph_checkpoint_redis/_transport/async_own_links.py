@@ -1,7 +1,7 @@
 """Links of our own in one event loop: to a server, or to the primary that sentinels name.
 
-Calls share the connections, see `_transport/shared.py`. `_transport/sync.py` has the same for
-threads, and says when a client is used instead.
+Calls share the connections, see `shared_lines.py`. `sync_own_links.py` has the same for threads,
+and says when a client is used instead.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .clients import (
     named_primary,
 )
 from .retry import Server
-from .shared import Lines
+from .shared_lines import Lines
 from .urls import Url
 
 SHARED = 4  # lines that calls share
@@ -81,7 +81,7 @@ class AsyncOwnLink(AsyncLink):
 
 
 class AsyncSentinelLink(AsyncSentinels, AsyncOwnLink):
-    """Connections to the primary that sentinels name; it is looked after as in `sync.py`."""
+    """Connections to the primary that sentinels name, looked after as those of threads are."""
 
     def __init__(self, url: Url) -> None:
         super().__init__(url)

@@ -7,7 +7,7 @@ request costs one write and one read, while a client takes a connection from its
 looks whether it is still good. redis-py makes those connections, too, since it knows TLS, logins
 and sentinels.
 
-`_transport/async_.py` and `_transport/loops.py` have the same for asynchronous savers.
+`_transport/async_own_links.py` and `_transport/loops.py` have the same for asynchronous savers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Operations on many threads: the first requests of some go together.
 
-A round trip for each thread would take most of the time. One thread that fails does not stop the
-others. The savers drive such operations by `_core/_async/driver.py`.
+A round trip for each would take most of the time. One thread that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -33,10 +32,7 @@ class Failures:
         report_skipped(f"thread {thread_id!r}", type(error).__name__)
 
     def check_named(self, threads: int) -> None:
-        """Raise an error at the end of a call that names so many threads, if any failed.
-
-        Where one thread is named, its own error says it best.
-        """
+        """Raise the collected errors; the error itself if the caller named one thread only."""
         if threads == 1:
             for error in self.by_thread.values():
                 raise error
