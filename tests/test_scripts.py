@@ -6,9 +6,14 @@ every call.
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from graphlib import CycleError
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from struct import calcsize, unpack
 from typing import Any, NamedTuple, TypeVar, cast
@@ -48,9 +53,15 @@ from .driving import Saver
 
 LUA = Path(langgraph_checkpoint_redis.__file__).parent / "_scripts"
 FILES = sorted(file.stem for file in LUA.glob("*.lua"))
-INCLUDES = sorted(file.stem for file in (LUA / "lib").glob("*.lua"))
+LIBRARIES = sorted(file.stem for file in (LUA / "lib").glob("*.lua"))
+PARTS = [*FILES, *(f"lib/{name}" for name in LIBRARIES)]
 OF_OWN_CONNECTIONS = {"ahead", "settle"}  # a client that was passed in sends all by one script
 SCRIPTS = {script.name: script for script in vars(load).values() if isinstance(script, Script)}
+
+OF_SERVER = {  # globals that Lua and the server define, as far as scripts use them
+    *("redis", "cmsgpack", "struct", "string", "table", "math", "KEYS", "ARGV", "error", "ipairs"),
+    *("next", "pairs", "pcall", "tonumber", "tostring", "type", "unpack"),
+}
 
 Contents = dict[bytes, object]
 T = TypeVar("T")
@@ -279,21 +290,132 @@ def _documented_keys(text: str) -> int:
 
 
 def used(name: str, table: str) -> set[int]:
-    """The fixed indexes by which a script, includes and all, uses KEYS or ARGV."""
+    """The fixed indexes by which a script, with its libraries, uses KEYS or ARGV."""
     code = re.sub(r"--.*", "", SCRIPTS[name].source)
     return {int(index) for index in re.findall(rf"{table}\[(\d+)\]", code)}
 
 
-def test_every_file_is_a_script_and_every_include_is_used() -> None:
+def test_every_file_is_a_script_and_every_library_is_used() -> None:
     """A script would be missing where it is called, or dead code would be kept up."""
     assert sorted(SCRIPTS) == FILES
-    included = {
-        name
-        for file in LUA.rglob("*.lua")
-        for name in re.findall(r"^ *-- include (\w+)$", file.read_text(), re.MULTILINE)
+    assert sorted({name for path in PARTS for name in used_by(path)}) == LIBRARIES
+
+
+def used_by(path: str) -> set[str]:
+    """The libraries that a file says it uses, anywhere or within a function."""
+    part = load.parse(path)
+    return {*part.needs, *chain(*part.within.values())}
+
+
+@pytest.mark.parametrize("path", PARTS)
+def test_a_file_needs_what_it_says_it_needs(path: str, client: redis.Redis) -> None:
+    """A change of one library would break scripts whose files say nothing of it."""
+    part, names = load.parse(path), {name for _, name in foreign_globals(client, path)}
+    given = {library: {*load.parse(f"lib/{library}").gives} for library in used_by(path)}
+    assert len(part.needs) == len({*part.needs})
+    assert names == names & {*chain(*given.values())}
+    assert [library for library in given if not given[library] & names] == []
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_library_gives_what_other_files_use(name: str, client: redis.Redis) -> None:
+    """A reader would take a helper for something that others rely on, or the other way round."""
+    part = load.parse(f"lib/{name}")
+    users = [path for path in PARTS if name in used_by(path)]
+    used = {name for path in users for _, name in foreign_globals(client, path)}
+    assert {*part.gives} <= {*defined_in(part.text)}
+    assert {*part.gives} == {*defined_in(part.text)} & used
+    assert len(part.gives) == len({*part.gives})
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_is_put_into_a_script_twice(name: str) -> None:
+    """Two copies of a library would each have a state of their own, and take time in each call."""
+    source = SCRIPTS[name].source
+    texts = {library: load.parse(f"lib/{library}").text for library in LIBRARIES}
+    heads = {library: text.split("\n\n", 1)[0] for library, text in texts.items()}
+    assert [library for library, head in heads.items() if source.count(head) > 1] == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_name_of_a_script_hides_another(name: str) -> None:
+    """What a library defines would mean one thing above a line and another one below."""
+    names = [*defined_in(SCRIPTS[name].source)]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+def test_a_library_that_needs_itself_is_refused() -> None:
+    """An order in which each file comes behind what it needs would be sought for ever."""
+    files = {
+        "script": "-- Needs: one\nreturn one()\n",
+        "lib/one": "-- Needs: other\n-- Gives: one\n\nlocal one = other\n",
+        "lib/other": "-- Within look: one\n-- Gives: other\n\nlocal function other()\nend\n",
     }
-    assert sorted(included) == INCLUDES
-    assert not any("-- include " in script.source for script in SCRIPTS.values())
+    with pytest.raises(CycleError):
+        load.assemble("script", files.__getitem__)
+
+
+def test_libraries_are_defined_in_order_and_once() -> None:
+    """A script would call what is not defined yet, or define what is there."""
+    files = {
+        "script": "-- Needs: outer, base\n-- Within look: inner, base\n"
+        "local function look()\n  return inner() + base\nend\nreturn outer()\n",
+        "lib/base": "-- Gives: base\n\nlocal base = 1\n",
+        "lib/inner": "-- Needs: base, deep\n-- Gives: inner\n\nlocal function inner()\nend\n",
+        "lib/deep": "-- Gives: deep\n\nlocal deep = 1\n",
+        "lib/outer": "-- Needs: base\n-- Gives: outer\n\nlocal function outer()\nend\n",
+    }
+    lines = load.assemble("script", files.__getitem__).splitlines()
+    code = [line for line in lines if line.startswith(("local", "return", "  return"))]
+    assert code == [
+        "local base = 1",
+        "local function outer()",
+        "local function look()",
+        "local deep = 1",
+        "local function inner()",
+        "  return inner() + base",
+        "return outer()",
+    ]
+
+
+def test_a_script_is_the_same_in_each_process() -> None:
+    """Each process would load its own scripts into the server, which keeps all of them."""
+    program = (
+        "from langgraph_checkpoint_redis._scripts import load\n"
+        "print([found.sha for found in vars(load).values() if hasattr(found, 'sha')])"
+    )
+    shas = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        for seed in "12"
+    }
+    assert [str([script.sha for script in SCRIPTS.values()])] == [
+        sha.decode().strip() for sha in shas
+    ]
+
+
+def defined_in(text: str) -> Iterator[str]:
+    """The names that a Lua text defines for all of it that follows."""
+    for function, names in re.findall(
+        r"^local (?:function (\w+)|([\w, ]+?)(?: =.*| *--.*)?$)", text, re.MULTILINE
+    ):
+        yield from [function] if function else names.split(", ")
+
+
+def foreign_globals(client: redis.Redis, path: str) -> set[tuple[str, str]]:
+    """What a file gets and sets that neither the file nor the server defines."""
+    found = globals_of(compiled(client, load.parse(path).text))
+    return {(how, name) for how, name in found if name not in OF_SERVER}
+
+
+def compiled(client: redis.Redis, text: str) -> bytes:
+    dump = client.eval("return string.dump(loadstring(ARGV[1]))", 0, text)
+    assert isinstance(dump, bytes)
+    return dump
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -307,8 +429,8 @@ def test_a_header_says_what_a_script_takes(name: str) -> None:
     assert used(name, "ARGV") <= {*described.args}
 
 
-@pytest.mark.parametrize("name", [f"lib/{name}" for name in INCLUDES])
-def test_an_include_says_what_it_is_for(name: str) -> None:
+@pytest.mark.parametrize("name", [f"lib/{name}" for name in LIBRARIES])
+def test_a_library_says_what_it_is_for(name: str) -> None:
     """A reader would have to guess what belongs in which file."""
     assert re.match(r"-- [A-Z]", (LUA / f"{name}.lua").read_text())
 
@@ -334,21 +456,8 @@ def test_scripts_are_called_with_what_their_headers_say(watched: WatchedRedis, p
 @pytest.mark.parametrize("name", FILES)
 def test_a_script_has_no_globals_of_its_own(name: str, client: redis.Redis) -> None:
     """A forgotten `local` would make a script fail, where nobody looks on the day of a failure."""
-    dump = client.eval("return string.dump(loadstring(ARGV[1]))", 0, SCRIPTS[name].source)
-    assert isinstance(dump, bytes)
-    libraries = {"redis", "cmsgpack", "struct", "string", "table", "math", "KEYS", "ARGV"}
-    functions = {
-        "error",
-        "ipairs",
-        "next",
-        "pairs",
-        "pcall",
-        "tonumber",
-        "tostring",
-        "type",
-        "unpack",
-    }
-    assert globals_of(dump) <= {("GET", global_) for global_ in libraries | functions}
+    found = globals_of(compiled(client, SCRIPTS[name].source))
+    assert found <= {("GET", name) for name in OF_SERVER}
 
 
 def globals_of(dump: bytes) -> set[tuple[str, str]]:

@@ -24,7 +24,7 @@ from .resp import Argument, Command
 
 @dataclass(frozen=True)
 class Script:
-    """A Lua script; its source has its includes in place."""
+    """A Lua script; its source begins with its libraries."""
 
     name: str
     source: str = field(repr=False)

@@ -5,13 +5,7 @@
 -- ARGV[2]  for how many milliseconds late writers are refused
 -- Returns  the runs that the thread had checkpoints of, with the tokens of their entries
 
--- include rows
--- include namespaces
--- include control
--- include lease
--- include runs
--- include watch
--- include delete_all
+-- Needs: control, delete_all, lease, namespaces, rows
 
 local function newest_checkpoint()
   local newest = control.newest or ''

@@ -5,12 +5,7 @@
 -- Returns  {deleted, runs}: deleted is 1 also when there was no thread any more; runs are those
 --          that the thread had checkpoints of, with the tokens of their entries
 
--- include refuse
--- include control
--- include watch
--- include lease
--- include runs
--- include delete_all
+-- Needs: control, delete_all, lease, watch
 
 write_even_if_full()
 local is_pinned = control.ttl == '0'

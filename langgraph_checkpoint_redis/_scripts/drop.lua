@@ -9,17 +9,7 @@
 --          lost key: 3, its name as in whole.lua, and empty
 -- Returns  for each of them 1 if it is so, or 0; if it was to be mended, 1 also if it is so no more
 
--- include rows
--- include whole
--- include control
--- include lease
--- include slices
--- include closure
--- include live
--- include runs
--- include walk
--- include arrived
--- include sweep
+-- Needs: arrived, closure, lease, rows, sweep, whole
 
 local MISSING = string.rep('-', 40)
 

@@ -9,11 +9,7 @@
 --          the number of members of each key, and how long the thread lives, as control.lua says; empty is what
 --          there is not
 
--- include rows
--- include whole
--- include source
--- include control
--- include watch
+-- Needs: control, rows, source, watch
 
 -- Roughly the bytes of a part, and the members that are read at a time. More than one part is of one moment only
 -- while the thread is watched, and each key can be lost between two of them.

@@ -4,7 +4,7 @@
 -- ARGV[1...] runs with tokens
 -- Returns  1
 
--- include runs
+-- Needs: runs
 
 for _, text in ipairs(ARGV) do
   local run, gone = split_run(text)

@@ -9,12 +9,7 @@
 --          is 1 if chunks are left out that the caller may not know; groups are all other chunks that the
 --          rows are made of, digests a string for each
 
--- include rows
--- include whole
--- include slices
--- include closure
--- include reply
--- include find
+-- Needs: closure, find, reply
 
 leave_out(ARGV[1])
 allow_truncation = ARGV[2] == '1'

@@ -8,15 +8,7 @@
 -- Returns  {done, rows, truncated, digests, groups, runs, lifetime}: as get.lua; then the runs whose index has
 --          to be renewed, and for how many milliseconds
 
--- include rows
--- include whole
--- include slices
--- include closure
--- include reply
--- include find
--- include control
--- include runs
--- include life
+-- Needs: closure, find, life, reply
 
 leave_out(ARGV[1])
 allow_truncation = ARGV[2] == '1'

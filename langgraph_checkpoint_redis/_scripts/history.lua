@@ -15,11 +15,7 @@
 --          parent, are the delta channels that the checkpoint needs ancestors for; begun are the channels that
 --          were written first by one of these ancestors
 
--- include rows
--- include whole
--- include slices
--- include closure
--- include reply
+-- Needs: closure, reply, rows, whole
 
 leave_out(ARGV[5])
 local ns, id, known_before = ARGV[1], ARGV[2], ARGV[6]

@@ -5,7 +5,7 @@
 -- ARGV[2...] entries: the thread id, NUL, a token
 -- Returns  the score that they have at least
 
--- include entries
+-- Needs: entries
 
 local score = ARGV[1] == '0' and FAR + time or time + ARGV[1]
 for i = 2, #ARGV do

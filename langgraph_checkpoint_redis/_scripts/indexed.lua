@@ -9,9 +9,7 @@
 --          not any more; the runs whose entries have to be renewed once more, and for how many
 --          milliseconds
 
--- include control
--- include runs
--- include life
+-- Needs: control, life, runs
 
 local score, token, span = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local is_enough = control.deadline and score >= time_of('deadline')

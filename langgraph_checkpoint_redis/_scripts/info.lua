@@ -11,11 +11,7 @@
 --          and the milliseconds until the thread expires and its lease ends; what is not known, or
 --          not there, is -1
 
--- include rows
--- include whole
--- include pages
--- include control
--- include lease
+-- Needs: control, lease, pages, rows, whole
 
 -- How many members of a key the server weighs, the others being estimated: it takes it a millisecond.
 local SAMPLES = 5000

@@ -1,29 +1,118 @@
-"""Reading the Lua files of this package, each with the libraries that it includes in place."""
+"""Read the Lua files of this package, and put before each script the libraries that it needs.
+
+The head of a library, a file in `lib/`, names the libraries it uses and what it gives to others:
+
+    -- Needs: keys, refuse
+    -- Gives: row_at, latest_row
+
+A script has a line `Needs`, too. Each file names only what it uses itself. The source of a script
+begins with all libraries that it needs, directly or not: each one once, after those that it needs.
+
+Redis runs all of a script in each call, and each function that it defines takes time. A file may
+therefore define libraries inside a function, for the few calls that come there:
+
+    -- Within load_guards: control, lease
+
+The body of `load_guards` begins with these libraries, except for those that are outside anyway.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from graphlib import TopologicalSorter
 from importlib.resources import files
+from itertools import chain
+from typing import NamedTuple
 
 from langgraph_checkpoint_redis._protocol.requests import Script
 
-_INCLUDE = re.compile(r"^ *-- include (\w+)\n", re.MULTILINE)
+_DECLARATION = re.compile(  # names may go on in further lines, each of which begins with blanks
+    r"^-- (?:(Needs|Gives)|Within (\w+)): (\w+(?:,(?: |\n-- +)\w+)*)\n", re.MULTILINE
+)
 _FILES = files(__package__)
+
+Reader = Callable[[str], str]
+
+
+class Part(NamedTuple):
+    """A Lua file, which is a script or a library.
+
+    Attributes:
+        text: The whole file.
+        needs: Libraries that the file uses.
+        gives: Names that it defines for others.
+        within: Libraries that it uses inside one function only, by the name of this function.
+    """
+
+    text: str
+    needs: tuple[str, ...]
+    gives: tuple[str, ...]
+    within: Mapping[str, tuple[str, ...]]
+
+
+def read_file(path: str) -> str:
+    """Read a Lua file by its path in this package, which has no `.lua`."""
+    return _FILES.joinpath(f"{path}.lua").read_text(encoding="utf-8")
 
 
 @cache
-def _source(path: str) -> str:
-    """A file, with its includes in place."""
-    return _INCLUDE.sub(_included, _FILES.joinpath(path).read_text(encoding="utf-8"))
+def parse(path: str, read: Reader = read_file) -> Part:
+    """Read a Lua file and its declarations."""
+    text = read(path)
+    declared = {
+        kind or function: tuple(re.findall(r"\w+", names))
+        for kind, function, names in _DECLARATION.findall(text)
+    }
+    needs, gives = declared.pop("Needs", ()), declared.pop("Gives", ())
+    return Part(text, needs, gives, declared)
 
 
-def _included(match: re.Match[str]) -> str:
-    return _source(f"lib/{match[1]}.lua")
+def assemble(name: str, read: Reader = read_file) -> str:
+    """Return the source of a script, with the libraries that it needs."""
+
+    def reach(names: Iterable[str], *, within: bool) -> set[str]:
+        """Return libraries with all that they need, also inside functions if `within`."""
+        found: set[str] = set()
+        waiting = [*names]
+        while waiting:
+            library = waiting.pop()
+            if library not in found:
+                found.add(library)
+                part = parse(f"lib/{library}", read)
+                waiting += part.needs
+                waiting += chain(*part.within.values()) if within else ()
+        return found
+
+    def define(names: Iterable[str], visible: set[str]) -> str:
+        """Return the text of libraries, with all that they need, except for those in `visible`."""
+        added = reach(names, within=False) - visible
+        before: TopologicalSorter[str] = TopologicalSorter()
+        for library in sorted(added):  # in any other order, each process would have its own source
+            part = parse(f"lib/{library}", read)
+            used = reach(chain(part.needs, *part.within.values()), within=True)
+            before.add(library, *sorted(used & added))
+        order = before.static_order()
+        parts = (parse(f"lib/{library}", read) for library in order)
+        return "".join(complete(part, visible | added) for part in parts)
+
+    def complete(part: Part, visible: set[str]) -> str:
+        """Return the text of a file, with libraries inside of its functions."""
+        text = part.text
+        for function, names in part.within.items():
+            begin = re.compile(rf"^ *local function {function}\(.*\)\n", re.MULTILINE)
+            (found,) = begin.finditer(text)
+            text = text[: found.end()] + define(names, visible) + text[found.end() :]
+        return text
+
+    script = parse(name, read)
+    visible = reach(script.needs, within=False)
+    return define(script.needs, set()) + complete(script, visible)
 
 
 def load(name: str) -> Script:
-    return Script(name, _source(f"{name}.lua"))
+    return Script(name, assemble(name))
 
 
 # All scripts are read now: later, an event loop would wait for the disk.

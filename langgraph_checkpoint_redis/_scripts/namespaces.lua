@@ -9,7 +9,10 @@
 -- Returns  {from, namespaces, token}: from is empty at the end; a namespace is {namespace, checkpoints, oldest id,
 --          newest id}; token is what delete_unused.lua asks for, or empty
 
--- Whether a thread whose newest checkpoint this is should be watched.
+-- Within start_watching: control, watch
+-- Within count_checkpoints: rows, whole
+
+-- Returns whether a thread whose newest checkpoint this is should be watched.
 local function is_to_watch(newest)
   if ARGV[2] == '' or ARGV[3] == '' then
     return ARGV[2] ~= ''
@@ -18,54 +21,47 @@ local function is_to_watch(newest)
   return time and time <= tonumber(ARGV[3])
 end
 
--- Most threads have one namespace, whose ends are those of the thread. Walks over all threads ask for no
--- more of most, so this comes before anything is defined that others need.
+local function start_watching()
+  redis.call('HLEN', KEYS[4]) -- raises an error before anything is changed, if it is no hash
+  write_even_if_full()
+  return watch(ARGV[2])
+end
+
+local NAMESPACES, BYTES = 200, 1024 * 1024 -- in a call, and in the rows that it comes by
+
+local function count_checkpoints()
+  local from, namespaces, bytes, is_idle = ARGV[1], {}, 0, ARGV[1] == '-'
+  while from ~= '' and #namespaces < NAMESPACES and bytes < BYTES do
+    local row = redis.call('ZRANGEBYLEX', TIMELINE, from, '+', 'LIMIT', 0, 1)[1]
+    if row then
+      local ns, oldest = place_of(row)
+      local count = redis.call('ZLEXCOUNT', TIMELINE, '[' .. ns .. '\0', '(' .. ns .. '\1')
+      local latest = latest_row(ns)
+      local newest = id_of(latest)
+      namespaces[#namespaces + 1] = {ns, count, oldest, newest}
+      bytes = bytes + #row + #latest
+      is_idle = is_idle and is_to_watch(newest)
+      from = '[' .. ns .. '\1'
+    else
+      from = ''
+    end
+  end
+  if not namespaces[1] then
+    check_whole()
+  end
+  return {from, namespaces, namespaces[1] and is_idle and start_watching() or ''}
+end
+
+-- Most threads have one namespace, whose ends are those of the thread. Walks over all threads need no more of
+-- most threads, so this comes first, and needs no library.
 if ARGV[1] == '-' then
   local first = redis.call('ZRANGE', KEYS[1], 0, 0)[1] or ''
   local last = redis.call('ZRANGE', KEYS[1], -1, -1)[1] or ''
   local ns, oldest = string.match(first, '^(%Z*)%z(%Z*)%z')
   local last_ns, newest = string.match(last, '^(%Z*)%z(%Z*)%z')
   if ns and ns == last_ns then
-    local count, token = redis.call('ZCARD', KEYS[1]), ''
-    if is_to_watch(newest) then
-      -- include control
-      -- include watch
-      redis.call('HLEN', KEYS[4]) -- raises an error before anything is changed, if it is no hash
-      write_even_if_full()
-      token = watch(ARGV[2])
-    end
-    return {'', {{ns, count, oldest, newest}}, token}
+    local count = redis.call('ZCARD', KEYS[1])
+    return {'', {{ns, count, oldest, newest}}, is_to_watch(newest) and start_watching() or ''}
   end
 end
-
--- include rows
--- include whole
-
-local NAMESPACES, BYTES = 200, 1024 * 1024 -- in a call, and in the rows that it comes by
-
-local from, namespaces, bytes, is_idle = ARGV[1], {}, 0, ARGV[1] == '-'
-while from ~= '' and #namespaces < NAMESPACES and bytes < BYTES do
-  local row = redis.call('ZRANGEBYLEX', TIMELINE, from, '+', 'LIMIT', 0, 1)[1]
-  if row then
-    local ns, oldest = place_of(row)
-    local count = redis.call('ZLEXCOUNT', TIMELINE, '[' .. ns .. '\0', '(' .. ns .. '\1')
-    local latest = latest_row(ns)
-    local newest = id_of(latest)
-    namespaces[#namespaces + 1] = {ns, count, oldest, newest}
-    bytes = bytes + #row + #latest
-    is_idle = is_idle and is_to_watch(newest)
-    from = '[' .. ns .. '\1'
-  else
-    from = ''
-  end
-end
-if not namespaces[1] then
-  check_whole()
-elseif is_idle then
-  -- include control
-  -- include watch
-  redis.call('HLEN', KEYS[4])
-  write_even_if_full()
-  return {from, namespaces, watch(ARGV[2])}
-end
-return {from, namespaces, ''}
+return count_checkpoints()

@@ -9,21 +9,7 @@
 -- Returns  {stage, position, gone}: an empty stage at the end; gone are the runs that have no
 --          checkpoint left in the thread, with the tokens of their entries
 
--- include rows
--- include whole
--- include control
--- include lease
--- include slices
--- include closure
--- include live
--- include runs
--- include walk
--- include ancestors
--- include removals
--- include sweep
--- include remove
--- include cut_off
--- include retain
+-- Needs: ancestors, control, cut_off, lease, removals, remove, retain, rows
 
 write_even_if_full()
 write_for_wait()

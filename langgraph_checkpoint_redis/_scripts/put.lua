@@ -21,13 +21,7 @@
 --          missing, and the unchanged channels whose value is; nor with {2, {}, time, lifetime}: the run has
 --          no checkpoint here and needs a new entry, for so many milliseconds from the server's time
 
--- include rows
--- include whole
--- include runs
--- include runs
--- include guards
--- include chunks
--- include store
+-- Needs: store
 
 local reply = store_checkpoint()
 reply[5] = reply[1] == 1 and {} or nil

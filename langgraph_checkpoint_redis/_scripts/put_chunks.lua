@@ -10,19 +10,15 @@
 -- ARGV[4...] digest and content of each chunk
 -- Returns  1; or 0 if nothing was stored, since the row must come with all of its chunks
 
--- include rows
--- include whole
--- include runs
--- include guards
--- include chunks
+-- Needs: chunks, guards, rows, whole
 
 local guards = care_for(ARGV[1], '0', '')
 local fields = fields_to_write_by()
 if guards then
   guards.check_lease(ARGV[1])
 end
-local was_deleted = redis.call('HEXISTS', KEYS[6], 'deleted') == 1 -- then the row may be refused
-if was_deleted or fields.may_lack or guards and guards.is_being_swept() or absent(ARGV[3]) ~= '' then
+local may_be_refused = redis.call('HEXISTS', KEYS[6], 'deleted') == 1
+if may_be_refused or fields.may_lack or guards and guards.is_being_swept() or absent(ARGV[3]) ~= '' then
   return 0
 end
 store_chunks(4)

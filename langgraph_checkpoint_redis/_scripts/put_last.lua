@@ -22,22 +22,7 @@
 --          missing, and the unchanged channels whose value is; nor with {2, {}, time, lifetime}: the run has
 --          no checkpoint here and needs a new entry, for so many milliseconds from the server's time
 
--- include rows
--- include whole
--- include runs
--- include guards
--- include slices
--- include closure
--- include live
--- include chunks
--- include walk
--- include arrived
--- include sweep
--- include cut_off
--- include retain
--- include namespaces
--- include trim
--- include store
+-- Needs: runs, store, trim
 
 local plan
 local reply = store_checkpoint(function()

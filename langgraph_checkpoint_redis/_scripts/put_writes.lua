@@ -12,18 +12,13 @@
 -- Returns  {1, runs, lifetime}: the runs whose index has to be renewed, and for how many milliseconds. Or {0,
 --          digests} when nothing was written: the digests, in one string, of chunks that are missing
 
--- include rows
--- include whole
--- include runs
--- include guards
--- include chunks
+-- Needs: chunks, guards, rows, trimmed, whole
+-- Within merge_with: merge
 
 local FIRST_CHUNK = 8
 local place, row = ARGV[1], ARGV[2]
 local fields = fields_to_write_by()
 local guards = care_for(ARGV[4], ARGV[5], ARGV[6], fields.ttl)
-
--- include trimmed
 
 if guards then
   guards.check_lease(ARGV[4])
@@ -32,12 +27,16 @@ end
 if ARGV[3] == '1' and was_trimmed(place_of(row)) then
   return {1, {}, 0}
 end
+
+local function merge_with(old_row)
+  return merged_row(place, old_row, row)
+end
+
 local old_row = redis.call(
   'ZRANGEBYLEX', WRITES, '[' .. place .. '\0', '(' .. place .. '\1', 'LIMIT', 0, 1
 )[1]
 if old_row then
-  -- include merge
-  row = merged_row(place, old_row, row)
+  row = merge_with(old_row)
 end
 if fields.may_lack or guards and guards.is_being_swept() or absent(ARGV[7]) ~= '' then
   local missing = lacking(each_write, groups_of(row), FIRST_CHUNK)

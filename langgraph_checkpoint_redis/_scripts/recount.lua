@@ -6,11 +6,7 @@
 -- ARGV[3...] of each run: its id; its number as stored then, or empty; and its number as counted
 -- Returns  1 if all are corrected, or 0
 
--- include rows
--- include state
--- include control
--- include lease
--- include runs
+-- Needs: lease, runs, state
 
 check_lease(ARGV[1])
 if state_of_thread() ~= ARGV[2] then

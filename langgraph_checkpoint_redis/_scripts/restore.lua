@@ -16,13 +16,7 @@
 --          thread that changed; EXISTS if the target has something already; LEASED or LEASELOST if its
 --          lease refuses the caller; LOST and a key, with a blank between them, if this key of the target is gone
 
--- include rows
--- include whole
--- include control
--- include runs
--- include lease
--- include slices
--- include target
+-- Needs: slices, target
 
 local function store_rows(key, first, last)
   each_slice(last - first + 1, function(from, to)

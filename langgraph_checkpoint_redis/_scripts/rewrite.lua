@@ -10,14 +10,7 @@
 -- Returns  1; -1 when the row is gone, and not by this call; 0 when something that the other one
 --          refers to is not in the thread
 
--- include rows
--- include whole
--- include control
--- include lease
--- include slices
--- include closure
--- include live
--- include chunks
+-- Needs: chunks, closure, lease, live, rows, whole
 
 local FIRST_CHUNK = 6
 

@@ -4,8 +4,6 @@
 -- Returns  {here, gone, span, time}: the runs with their tokens; those that have no checkpoint left; the
 --          milliseconds that the thread lives on when it is used, 0 for ever; and the server's time
 
--- include control
--- include runs
--- include life
+-- Needs: life, runs
 
 return {runs_here(true), runs_gone(), span_of('0', ''), server_time()}

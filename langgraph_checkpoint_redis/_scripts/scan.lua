@@ -9,11 +9,7 @@
 --          state.lua, each run followed by its number of checkpoints, and the time; at the end, lost
 --          has the names of keys that are gone though the thread has rows there, as whole.lua has it
 
--- include rows
--- include whole
--- include state
--- include runs
--- include pages
+-- Needs: pages, rows, runs, state, whole
 
 local ROWS, NAMES, BATCH = 200, 500, 1000
 

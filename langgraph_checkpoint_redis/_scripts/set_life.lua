@@ -9,11 +9,7 @@
 --          the entries of these runs may end before the thread; else the runs whose entries have
 --          to be renewed, and for how many milliseconds
 
--- include refuse
--- include control
--- include runs
--- include lease
--- include life
+-- Needs: control, lease, life, runs
 
 local function all_stay()
   local stay = {}

@@ -5,7 +5,7 @@
 -- ARGV[2]  milliseconds
 -- Returns  the tokens of the entries that are older; '.' for an entry without a token
 
--- include entries
+-- Needs: entries
 
 local MOST = 10000 -- entries that one call looks at
 

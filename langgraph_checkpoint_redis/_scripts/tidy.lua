@@ -4,7 +4,7 @@
 -- ARGV     none
 -- Returns  1
 
--- include entries
+-- Needs: entries
 
 expire_with_entries()
 return 1

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from hashlib import sha1
-from importlib.resources import files
 from random import Random
 from types import ModuleType
 from typing import Any
@@ -21,9 +20,6 @@ from langgraph_checkpoint_redis._protocol.requests import Script
 from langgraph_checkpoint_redis._scripts import load, transactions
 from langgraph_checkpoint_redis._storage import chunking, tree
 from langgraph_checkpoint_redis._transport import retry
-
-_LUA = files("langgraph_checkpoint_redis") / "_scripts"
-_INCLUDE = re.compile(r"^ *-- include (\w+)\n", re.MULTILINE)
 
 # Constants of Lua, by the file in `_scripts/` or `_scripts/lib/` that defines them.
 OF_SCRIPTS: Mapping[str, Mapping[str, int]] = {
@@ -80,7 +76,7 @@ def low_thresholds(preamble: str) -> Iterator[None]:
             for name, value in constants.items():
                 stack.enter_context(patch.object(module, name, value))  # fails for unknown names
         for script in _all_scripts():
-            source = preamble + _source(script.name)
+            source = preamble + load.assemble(script.name, _read_lowered)
             sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
             assert script.sha != sha  # it is computed by now, and so can be replaced
             stack.enter_context(patch.dict(vars(script), {"source": source, "sha": sha}))
@@ -91,12 +87,12 @@ def _all_scripts() -> list[Script]:
     return [found for found in vars(load).values() if isinstance(found, Script)]
 
 
-def _source(path: str) -> str:
-    """A script with lower thresholds, and with its includes in place."""
-    text = _LUA.joinpath(f"{path}.lua").read_text(encoding="utf-8")
+def _read_lowered(path: str) -> str:
+    """Read a Lua file with lower thresholds."""
+    text = load.read_file(path)
     for name, value in OF_SCRIPTS.get(path, {}).items():
         text = _lowered(text, name, value)
-    return _INCLUDE.sub(lambda match: _source(f"lib/{match[1]}"), text)
+    return text
 
 
 def _lowered(text: str, name: str, value: int) -> str:

@@ -1,5 +1,8 @@
 -- The ancestors that delta channels of a checkpoint are rebuilt from: for each channel, back to one that has a whole
 -- value, or to the one whose writes were the first.
+--
+-- Needs: rows
+-- Gives: needed_ancestors
 
 -- Whether an earlier walk came by an ancestor in search of all these channels; notes that this one does.
 local function was_walked(walked, id, searched)

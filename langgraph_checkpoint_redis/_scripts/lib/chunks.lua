@@ -4,6 +4,9 @@
 -- node is there, what it refers to is there as well, but for two cases (see whole.lua), and while a sweep is
 -- under way: then a write is looked through down to its last chunk. So it is where one chunk is missing, to say
 -- at once which others are.
+--
+-- Needs: rows
+-- Gives: absent, lacking, store_chunks, settle_chunks, keep_chunks
 
 -- Those of some chunks that are not there, by their digests in one string.
 local function absent(digests)

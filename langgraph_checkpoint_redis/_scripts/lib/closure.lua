@@ -4,6 +4,9 @@
 -- string of 16-byte digests. Digests of level 0 name pieces of a value; those of a higher level
 -- name nodes, whose content is again a string of digests, of one level less. Every chunk begins with
 -- a byte that says how it is stored; nodes are stored as they are.
+--
+-- Needs: rows, slices
+-- Gives: DIGEST, wanted, seen, is_marked, leave_out, want_entry, expand
 
 local DIGEST = 16
 

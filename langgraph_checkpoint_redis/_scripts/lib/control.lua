@@ -13,6 +13,9 @@
 -- All times are milliseconds of Unix time by the server's clock.
 --
 -- CHUNKS has a copy of `ttl`: a server that evicts CONTROL must not let a pinned thread expire.
+--
+-- Gives: CONTROL, control, now, write_even_if_full, write_for_wait, integer, set_control, time_of, set_own_ttl,
+--   forget_life, tell_readers, keep_control
 
 local CONTROL = KEYS[6]
 

@@ -4,6 +4,9 @@
 -- the namespace end before it: see list.lua. ENDS is a flat list of delta channels that the checkpoint is rebuilt from,
 -- each followed by the least id of the ancestors that the channel needs. So no later put walks through these. A channel
 -- that is not in the list is walked for.
+--
+-- Needs: rows
+-- Gives: ends_of, row_with_ends, replace_row, cut_off
 
 local function ends_in(head)
   local ends, list = {}, head[ENDS] or {}

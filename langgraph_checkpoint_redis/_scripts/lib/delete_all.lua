@@ -1,4 +1,7 @@
 -- Deleting a thread. `watch.lua` comes before.
+--
+-- Needs: control, runs, watch
+-- Gives: delete_all
 
 -- Deletes all but the ids of the thread's runs, which stay until the index of runs is cleared. Returns
 -- them, with the tokens of their entries.

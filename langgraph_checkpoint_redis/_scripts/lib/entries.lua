@@ -3,6 +3,8 @@
 --
 -- Expired entries go whenever an index is touched, and the key expires with its last entry. Older
 -- versions stored plain sets of thread ids; they become sorted sets here.
+--
+-- Gives: time, FAR, whole, expire_with_entries
 
 local FAR = 1e15
 

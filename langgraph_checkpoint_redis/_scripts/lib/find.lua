@@ -1,4 +1,7 @@
 -- Finding checkpoints by id, or the latest of a namespace.
+--
+-- Needs: reply, rows, whole
+-- Gives: find
 
 -- Looks for what the arguments from `first` on name: a namespace and a checkpoint id of each. Returns how
 -- many were looked for before the reply was large enough, and the rows.

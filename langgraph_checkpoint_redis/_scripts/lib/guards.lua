@@ -2,16 +2,12 @@
 --
 -- To define a function costs a script about as much as a small command does. So all of this is defined only
 -- where it is needed.
+--
+-- Needs: rows
+-- Within load_guards: closure, late, lease, life, live
+-- Gives: care_for
 
 local function load_guards()
-  -- include control
-  -- include lease
-  -- include life
-  -- include late
-  -- include slices
-  -- include closure
-  -- include live
-
   -- Adds to the marks of a sweep what a new row refers to; `each` calls a function for its entries.
   local function mark(each, row)
     if is_being_swept() then

@@ -1,4 +1,7 @@
 -- Leases: while a thread has one, only who shows its token may change the thread.
+--
+-- Needs: control, refuse
+-- Gives: has_lease, refusal_of, check_lease
 
 local function has_lease()
   return control['until'] and time_of('until') > now()

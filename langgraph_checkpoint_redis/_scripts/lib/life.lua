@@ -5,6 +5,9 @@
 -- -N, the same, but some stay for longer than the thread needs them. A thread never lives longer than
 -- its entries: if it should, they are renewed first, and the thread lives on when that is done
 -- (indexed.lua).
+--
+-- Needs: control, runs
+-- Gives: expire_at, extend_expiry_by, span_of, note_entry, runs_to_renew, extend_expiry
 
 -- It begins with what takes no memory, so that a full server still lets readers do it.
 local function expire_at(deadline)

@@ -3,6 +3,9 @@
 -- is such a set, whoever adds a row adds what the row refers to.
 --
 -- A sweep frees only while its own pass is in LIVE. If LIVE has expired or was evicted, it begins again.
+--
+-- Needs: closure, rows, slices
+-- Gives: EXPIRY, leave_marks, is_being_swept
 
 local EXPIRY = 60000 -- milliseconds; only so that an abandoned sweep leaves nothing behind
 

@@ -1,4 +1,7 @@
 -- Merging the writes of a task with those that it has already.
+--
+-- Needs: rows
+-- Gives: merged_row
 
 -- Old writes with an index of 0 or more stay as they are; special ones (below 0) are replaced.
 local function merge(old, new)

@@ -1,4 +1,7 @@
 -- The namespaces of a thread.
+--
+-- Needs: rows
+-- Gives: each_namespace
 
 -- Calls visit(ns, first_row) for every namespace, in order.
 local function each_namespace(visit)

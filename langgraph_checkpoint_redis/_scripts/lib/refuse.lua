@@ -1,4 +1,6 @@
 -- Refusals: a code, and details that no name can imitate, since they are hexadecimal digits.
+--
+-- Gives: refuse
 
 -- Raises the error LGR:CODE:DETAIL:..., which `_scripts/refusals.py` reads.
 local function refuse(code, ...)

@@ -4,10 +4,11 @@
 -- time of the last one. A call brings the number that the one before it was answered. If the server has another
 -- one, it has lost calls: rows that they removed may be there again. Then the removal begins again with the
 -- newest row. Each removal has a number of its own, so that two at a time do not disturb each other.
+--
+-- Needs: ancestors, arrived, rows, whole
+-- Gives: has_done, note_calls, each_arrived
 
 local ABANDONED = 60 * 60 -- seconds after its last call when a removal is forgotten
-
--- include arrived
 
 -- Whether the server has done so many calls of a removal; or one more, as this one is repeated.
 local function has_done(token, calls)

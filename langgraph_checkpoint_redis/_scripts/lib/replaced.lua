@@ -1,4 +1,8 @@
 -- A checkpoint that is put again takes the place of its row, and stays cut off if it was.
+--
+-- Needs: rows
+-- Within forget_ends: cut_off
+-- Gives: replace_checkpoint
 
 -- Whether two heads lead to the same ancestors.
 local function leads_on_alike(one, other)
@@ -15,8 +19,7 @@ end
 
 -- Takes back the ends that were noted in a namespace, as others are right now. It looks at all rows: nobody but a
 -- caller who puts something else under an old id has need of it.
-local function forget_ends()
-  -- include cut_off
+local function forget_ends(ns)
   local rows = redis.call('ZRANGEBYLEX', TIMELINE, '[' .. ns .. '\0', '(' .. ns .. '\1')
   for _, row in ipairs(rows) do
     if is_cut_off(row) then
@@ -25,12 +28,13 @@ local function forget_ends()
   end
 end
 
-local function replace_checkpoint()
+-- Removes the old row of a checkpoint, and completes the head of its new one.
+local function replace_checkpoint(ns, head, old_row)
   local old_head = head_of(old_row)
   redis.call('ZREM', TIMELINE, old_row)
   head[ENDS] = old_head[ENDS] or head[ENDS]
   if not leads_on_alike(head, old_head) then
     head[ENDS] = head[ENDS] and {}
-    forget_ends()
+    forget_ends(ns)
   end
 end

@@ -4,8 +4,11 @@
 -- ns NUL checkpoint_id NUL task_id NUL groups checksum, all with score 0, so that they are ordered by
 -- their bytes. `head` and `groups` are msgpack; the tail is opaque here. The checksum is a checksum of all
 -- that is before it, so that a damaged row is neither used nor passed on.
-
--- include refuse
+--
+-- Needs: refuse
+-- Gives: TIMELINE, WRITES, CHUNKS, RUNS, LIVE, FORMAT, UNMARKED, PARENT, RUN, ROOT, DELTA, CHANNELS, ENDS, CHECKSUM,
+--   with_checksum, refuse_row, is_before, prefix, row_at, row_exists, latest_row, place_of, id_of, check_format,
+--   unpack_known, head_of, is_cut_off, groups_of, each_value, stored_channels, rebuilt_channels, each_write
 
 local TIMELINE, WRITES, CHUNKS, RUNS, LIVE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 

@@ -4,6 +4,9 @@
 -- A run without checkpoints stays, with a count of 0, until its entries are removed from the index; so a
 -- removal that is repeated finds it again. Older versions stored the count alone, and entries without a
 -- token: the token '.' stands for them.
+--
+-- Gives: FAR, server_time, read_run, write_run, has_token, other_tokens, each_run, with_tokens, split_run, is_good,
+--   judge_registration, runs_gone, expire_runs_with_rows, count_runs, runs_here
 
 local FAR = 1e15 -- the scores of entries that never end begin here
 local FRESH = 12 * 60 * 60 * 1000 -- milliseconds for which a new entry may wait for its first checkpoint

@@ -1,4 +1,6 @@
 -- Long lists as arguments: Lua's stack holds about 8,000, so they go in slices.
+--
+-- Gives: SLICE, each_slice, call_with_all
 
 local SLICE = 1000
 

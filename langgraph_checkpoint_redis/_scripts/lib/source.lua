@@ -1,4 +1,7 @@
 -- The source of a copy. `whole.lua` comes before.
+--
+-- Needs: rows, whole
+-- Gives: lost_of_source
 
 -- Return the key that a thread has lost, or nil: a copy would have less than there was. A thread with rows has
 -- chunks, too, if only for the fields.

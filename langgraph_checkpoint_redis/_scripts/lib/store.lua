@@ -1,4 +1,10 @@
 -- Storing a checkpoint: the arguments of `put`, and what it does with them.
+--
+-- Needs: chunks, guards, refuse, rows, runs, whole
+-- Within check_ancestors: ancestors
+-- Within replace_old_row: replaced
+-- Within tell_removals: arrived
+-- Gives: ns, id, head, old_row, store_checkpoint
 
 local FIRST_CHUNK = 12
 local ns, id, head, tail = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3]), ARGV[4]
@@ -108,19 +114,28 @@ local function check_moved_on()
   end
 end
 
--- Raises an error if delta channels of the checkpoint cannot be rebuilt from its ancestors. Those of the
--- newest checkpoint of a namespace can, unless newer ones were deleted: removals keep what it needs.
-local function check_ancestors()
+-- Return whether delta channels of the checkpoint may lack an ancestor. Those of the newest checkpoint of a
+-- namespace lack none, unless newer ones were deleted: removals keep what it needs.
+local function may_lack_ancestors()
   if not head[DELTA] or old_row or head[PARENT] == '' or head[ENDS] then
-    return
+    return false
   end
-  if not parent_row or parent_row ~= latest_row(ns) or fields.may_lack or is_cut_off(parent_row) then
-    -- include ancestors
-    local _, gone = needed_ancestors(ns, head)
-    if gone then
-      refuse('ANCESTOR', TIMELINE, ns, id, gone)
-    end
+  return not parent_row or parent_row ~= latest_row(ns) or fields.may_lack or is_cut_off(parent_row)
+end
+
+local function check_ancestors()
+  local _, gone = needed_ancestors(ns, head)
+  if gone then
+    refuse('ANCESTOR', TIMELINE, ns, id, gone)
   end
+end
+
+local function replace_old_row()
+  replace_checkpoint(ns, head, old_row)
+end
+
+local function tell_removals()
+  note_arrival(ns, id, head, parent_row)
 end
 
 -- Stores the checkpoint, and calls prepare() before anything is changed. Returns {1, the registration of its run if the thread has no need of it, what `extend_expiry`
@@ -136,7 +151,9 @@ local function store_checkpoint(prepare)
   end
   redis.call('HLEN', RUNS) -- raises an error before anything is changed, if it is no hash
   local filled = fill_in_kept()
-  check_ancestors()
+  if may_lack_ancestors() then
+    check_ancestors()
+  end
   local digests, channels = missing(filled)
   if not may_lack and (digests ~= '' or channels[1]) then -- then more may be, further below
     may_lack = true
@@ -171,12 +188,10 @@ local function store_checkpoint(prepare)
   end
   local unused = registration ~= '' and not is_held and {with_tokens(run, ' ' .. registration:match('%S+'))} or {}
   if old_row then
-    -- include replaced
-    replace_checkpoint()
+    replace_old_row()
   end
   if head[DELTA] and redis.call('HEXISTS', CHUNKS, 'removals') == 1 then
-    -- include arrived
-    note_arrival(ns, id, head, parent_row)
+    tell_removals()
   end
   redis.call('ZADD', TIMELINE, 0, with_checksum(prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail))
   if not fields.timeline then

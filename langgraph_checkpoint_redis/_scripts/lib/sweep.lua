@@ -8,6 +8,9 @@
 --
 -- From the first chunk that a pass of several calls frees to the end of one whole pass, the field `swept` stands
 -- in CHUNKS. So wherever a removal stops, no writer takes a node's being there for that of what it refers to.
+--
+-- Needs: arrived, closure, live, rows, runs, slices, walk
+-- Gives: remove_writes, remove_checkpoint, step, pass_name, sweep, check_formats
 
 local function remove_writes(ns, id)
   local key = prefix(ns, id)

@@ -1,5 +1,8 @@
 -- The target of a copy. Its mark says which copy filled it. ARGV[4] and ARGV[5] are the token and the score of new
 -- entries that lead to it from runs; `whole.lua`, `runs.lua` and `control.lua` come before.
+--
+-- Needs: control, lease, rows, runs, whole
+-- Gives: is_copied, mark_target, refusal_of_copy, are_led_here, hold_entries, begin_life
 
 -- Whether this very copy was made, and its reply was lost. Then the target stays as it is: another run may have
 -- gone on with it.

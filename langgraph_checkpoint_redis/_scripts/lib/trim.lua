@@ -3,6 +3,9 @@
 -- Of a namespace, its newest checkpoints stay, and all from the oldest one on that these are rebuilt from: with the
 -- ends that cut_off.lua notes, a put need not walk through them. What to do is planned before the checkpoint is
 -- stored, so that nothing is stored if something that the plan reads cannot be read.
+--
+-- Needs: cut_off, retain, rows, sweep, trimmed, walk, whole
+-- Gives: trim, plan_trim
 
 -- Removing must not make a put slow: it takes at most this many checkpoints of a namespace, the newest first. Where
 -- there are many, each sweep takes long, so a put takes one of so many, to need fewer sweeps. It frees chunks only in
@@ -15,8 +18,6 @@ local LOOKED = 100
 local function length_of(ns)
   return redis.call('ZLEXCOUNT', TIMELINE, '[' .. ns .. '\0', '(' .. ns .. '\1')
 end
-
--- include trimmed
 
 -- Returns the newest `count` rows before an id; without one, the newest of all.
 local function rows_before(ns, before, count)

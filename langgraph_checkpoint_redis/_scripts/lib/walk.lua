@@ -1,4 +1,6 @@
 -- Looking at the rows of a thread, a bounded number in a call.
+--
+-- Gives: STEPS, steps, position, walk, walk_back
 
 local STEPS = 1000
 

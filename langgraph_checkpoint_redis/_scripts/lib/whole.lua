@@ -12,6 +12,10 @@
 -- A server that evicts takes a key whole. So a key that is gone is noticed by the fields, and the fields go
 -- only together with the chunks they speak of. Then nothing says whether the timeline and the writes had rows,
 -- but that rows of today's format are never without these fields.
+--
+-- Needs: refuse, rows
+-- Gives: exists, has_marked_rows, OWN, lost_keys, FIELDS, fields_of, check_whole, is_unknown, fields_to_write_by,
+--   expire_with_rows, note, note_unknown, note_rows, note_removal, accept_loss
 
 local function exists(key)
   return redis.call('EXISTS', key) == 1
