@@ -27,10 +27,10 @@ from langgraph_checkpoint_redis import MissingAncestorError, RedisSaver
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 from langgraph_checkpoint_redis.moving import export_threads, import_threads, migrate
 
+from .ciphers import NEW, OLD, ring
 from .driving import DirectDriver, Driver, Saver
 from .graphs import Builder, Session, sequence, thread
-from .test_encryption import NEW, OLD, ring
-from .test_sweep import stored
+from .stored import stored
 
 ON_ONE_SERVER = True  # `make test-servers` has all of them
 
