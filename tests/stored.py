@@ -47,6 +47,19 @@ def content_of(client: redis.Redis, key: bytes) -> Any:
     return client.dump(key)
 
 
+def parts_of(client: Any, key: bytes) -> list[bytes]:
+    """All bytes that a key holds, in parts."""
+    match client.type(key):
+        case b"hash":
+            return [part for item in client.hgetall(key).items() for part in item]
+        case b"zset":
+            return list(client.zrange(key, 0, -1))
+        case b"set":
+            return list(client.smembers(key))
+        case _:
+            return [client.get(key)]
+
+
 class Stored(NamedTuple):
     """What a thread holds, as it is in Redis."""
 

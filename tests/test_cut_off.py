@@ -79,13 +79,6 @@ def saver_options(kept: int) -> dict[str, Any]:
     return {"keep_last": kept}
 
 
-@pytest.fixture(params=["sync", "async", "exit"])
-def durability(request: pytest.FixtureRequest) -> Durability:
-    """When a graph stores its checkpoints."""
-    durability: Durability = request.param
-    return durability
-
-
 def in_memory(builder: Builder, **options: Any) -> Session:
     """The same graph with a saver that keeps everything."""
     return Session(DirectDriver(InMemorySaver()), builder, **options)

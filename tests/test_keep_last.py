@@ -38,6 +38,7 @@ from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import DirectDriver, Driver, Saver
 from .graphs import (
+    DURABILITIES,
     Session,
     alike,
     asks,
@@ -54,20 +55,11 @@ from .stored import Stored, stored
 
 Look = Callable[[], Stored]
 
-DURABILITIES: list[Durability] = ["sync", "async", "exit"]
-
 
 @pytest.fixture
 def saver_options() -> dict[str, Any]:
     """Only the newest checkpoint is kept, unless a test says otherwise."""
     return {"keep_last": 1}
-
-
-@pytest.fixture(params=DURABILITIES)
-def durability(request: pytest.FixtureRequest) -> Durability:
-    """When a graph stores its checkpoints."""
-    durability: Durability = request.param
-    return durability
 
 
 @pytest.fixture
