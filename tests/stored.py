@@ -5,7 +5,7 @@ What belongs here: readers of keys, and of all that a thread has stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import redis
@@ -33,6 +33,17 @@ def contents(client: redis.Redis, keys: Iterable[bytes]) -> dict[bytes, object]:
     """
     found = {key: content_of(client, key) for key in keys}
     return {key: content for key, content in found.items() if content is not None}
+
+
+def contents_below(client: redis.Redis, prefix: str) -> dict[bytes, object]:
+    """All that is stored under a prefix, but for what goes by itself in a minute."""
+    read: dict[bytes | str, Callable[[Any], object]] = {
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        b"hash": client.hgetall,
+        b"set": lambda key: set(client.smembers(key)),  # a list, in redis-py 5
+    }
+    keys = [key for key in client.scan_iter(f"{prefix}:*") if client.ttl(key) < 0]
+    return {key: read[client.type(key)](key) for key in keys}
 
 
 def content_of(client: redis.Redis, key: bytes) -> Any:
