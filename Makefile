@@ -16,7 +16,7 @@ OLDEST := 'langgraph==1.0.*' 'langgraph-checkpoint==4.3.0' 'redis==5.1.0'
 PACKAGE ?= langgraph
 CLIENTS ?= 5.1 5.2 5.3 6 7 8
 CLIENT_TESTS := $(addprefix tests/test_,clients.py urls.py errors.py acl.py tls.py cluster.py sentinel.py)
-OLDEST_TESTS := $(addprefix tests/test_,graphs.py messages.py conformance.py errors.py clients.py urls.py cluster.py sentinel.py tls.py)
+OLDEST_TESTS := $(addprefix tests/test_,graphs*.py messages.py conformance.py errors.py clients.py urls.py cluster.py sentinel.py tls.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-long test-faults test-moving test-servers test-clients test-containers

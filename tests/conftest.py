@@ -23,13 +23,16 @@ from uuid import uuid4
 import pytest
 import redis
 from langgraph.checkpoint.base import id as generator
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.types import Durability
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver, cli
 from tests.local_server import available_servers, running_server
 
 from .commanding import Done, Run
-from .driving import AwaitedDriver, AwaitedSaver, DirectDriver, Driver, Saver
+from .driving import AwaitedDriver, AwaitedSaver, DirectDriver, Driver, Open, Restart, Saver, close
+from .graphs import DURABILITIES, with_saver
 from .servers import chosen, is_image
 
 IMAGE = "redis:8"  # where no server is found
@@ -229,6 +232,38 @@ def drive(raw_saver: RedisSaver | AsyncRedisSaver, loop: asyncio.AbstractEventLo
         DirectDriver(raw_saver)
         if isinstance(raw_saver, RedisSaver)
         else AwaitedDriver(raw_saver, loop)
+    )
+
+
+@pytest.fixture(params=DURABILITIES)
+def durability(request: pytest.FixtureRequest) -> Durability:
+    """When a graph stores its checkpoints."""
+    durability: Durability = request.param
+    return durability
+
+
+@pytest.fixture
+def savers(
+    kind: str, prefix: str, serde: SerializerProtocol | None, loop: asyncio.AbstractEventLoop
+) -> Iterator[Open]:
+    """Opens more savers of the same kind, for a URL or a client; they are closed at the end."""
+    opened: list[RedisSaver | AsyncRedisSaver] = []
+
+    def opened_for(redis: Any, **options: Any) -> RedisSaver | AsyncRedisSaver:
+        saver_class = RedisSaver if kind == "sync" else AsyncRedisSaver
+        opened.append(saver_class(redis, prefix=prefix, serde=serde, **options))
+        return opened[-1]
+
+    yield opened_for
+    for saver in opened:
+        close(saver, loop)
+
+
+@pytest.fixture
+def restart(savers: Open, server: str) -> Restart:
+    """Gives a driver whose saver is new, as in another process; `InMemorySaver` stays."""
+    return lambda drive: (
+        drive if isinstance(drive.saver, InMemorySaver) else with_saver(drive, savers(server))
     )
 
 

@@ -6,7 +6,7 @@ The asynchronous saver is driven through its own event loop: every call here awa
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -132,6 +132,14 @@ async def _next(found: AsyncIterator[T]) -> T | None:
 Saver = RedisSaver | AwaitedSaver
 
 
+def close(saver: RedisSaver | AsyncRedisSaver, loop: AbstractEventLoop) -> None:
+    """Close a saver of either kind, as users make it."""
+    if isinstance(saver, RedisSaver):
+        saver.close()
+    else:
+        loop.run_until_complete(saver.aclose())
+
+
 class Driver(Protocol):
     """Runs graphs; `saver` is what they are compiled with."""
 
@@ -152,6 +160,10 @@ class Driver(Protocol):
     def update(
         self, graph: Graph, config: RunnableConfig, values: Any, **options: Any
     ) -> RunnableConfig: ...
+
+
+Open = Callable[..., Any]  # the fixture `savers`
+Restart = Callable[[Driver], Driver]  # the fixture `restart`
 
 
 class DirectDriver:

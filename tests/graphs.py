@@ -1,9 +1,9 @@
 """Graphs to run, and what it means that two runs went alike.
 
 What belongs here: functions that each build a graph anew, so that no two runs share state;
-sessions, which run them; and the comparison of a run on Redis with the same run on LangGraph's own
-`InMemorySaver`. Stored state is full of random ids and times; runs that differ in nothing else are
-alike.
+sessions, which run them, and what is read of a run; and the comparison of a run on Redis with the
+same run on LangGraph's own `InMemorySaver`. Stored state is full of random ids and times; runs that
+differ in nothing else are alike.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from langchain_core.runnables.config import set_config_context
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.types import Send, StateSnapshot, interrupt
+from langgraph.types import Durability, Send, StateSnapshot, interrupt
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from .driving import AwaitedDriver, Driver, Graph
+from .driving import AwaitedDriver, Driver, Graph, Saver
 
 T = TypeVar("T")
 Builder = StateGraph[Any, Any, Any, Any]
 Node = Any  # a function, a graph and more; LangGraph has no name for it
+DURABILITIES: list[Durability] = ["sync", "async", "exit"]  # when a graph stores its checkpoints
 
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b[0-9a-f]{32}\b")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00")
@@ -115,6 +116,17 @@ class Session:
         return self.graph.bulk_update_state(self.config, supersteps)
 
 
+def texts_of(state: StateSnapshot) -> list[str]:
+    """The texts of a chat, in order."""
+    return [message.text for message in state.values["messages"]]
+
+
+def namespaces_of(saver: Saver, thread_id: str = "a") -> set[str]:
+    """The namespaces that a thread has checkpoints in."""
+    found = saver.list(thread(thread_id))
+    return {tuple_.config["configurable"]["checkpoint_ns"] for tuple_ in found}
+
+
 # Building
 
 
@@ -189,6 +201,24 @@ def map_reduce(tasks: int, state: type = Log) -> Builder:
     builder: Builder = StateGraph(state)
     node: Node = work
     return builder.add_node("work", node).add_conditional_edges(START, fan_out, ["work"])
+
+
+def nested(**options: Any) -> Builder:
+    """A subgraph that asks, between two nodes; `options` are those of its compilation."""
+    inner = sequence(ask=asks("deep?"), after=says("inner done"))
+    return sequence(a=says("a"), inner=inner.compile(**options), z=says("z"))
+
+
+def nested_twice() -> Builder:
+    """The same one level deeper."""
+    return sequence(a=says("a"), middle=nested().compile(), z=says("z"))
+
+
+def nested_beside_others() -> Builder:
+    """Subgraphs with and without a memory, at the same time as nodes that ask."""
+    inner = sequence(ask=asks("deep?"), after=says("inner done"))
+    own = sequence(b=says("b")).compile(checkpointer=True)
+    return side_by_side(a=asks("a?"), own=own, inner=inner.compile(), c=says("c"))
 
 
 # Nodes

@@ -105,6 +105,11 @@ def kill(node: redis.Redis) -> None:
     os.kill(int(node.info("server")["process_id"]), signal.SIGKILL)
 
 
+def connections_of(client: redis.Redis, name: str) -> set[str]:
+    """The connections that the server has under a name."""
+    return {found["id"] for found in client.client_list() if found["name"] == name}
+
+
 # Clusters
 
 

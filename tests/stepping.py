@@ -1,13 +1,17 @@
-"""Operations request by request, so that a test can step in between any two of them."""
+"""Operations request by request, so that a test can step in between any two of them.
+
+What belongs here: ways to drive an operation by hand, and scripts that stop after a few steps.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from langgraph_checkpoint_redis import RedisSaver
-from langgraph_checkpoint_redis._protocol.requests import Operation, Request
+from langgraph_checkpoint_redis._protocol.requests import Operation, Request, Script
 
 
 @dataclass
@@ -49,3 +53,10 @@ def steps(saver: RedisSaver, operation: Operation[object], reply: object = None)
             return
         step = Step(step.number + 1, request, saver._reply(request))
         yield step
+
+
+def in_small_steps(script: Script) -> Script:
+    """Make a script look at two rows or chunks in a call, so that a short thread takes many."""
+    source, changes = re.subn(r"(local STEPS =|local SCANNED =) \d+", r"\1 2", script.source)
+    assert changes == 2
+    return Script(script.name, source)

@@ -25,10 +25,10 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from benchmarks.changes import CHANGES, States, appended, edited, log, map_with_one_change, words
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 
+from .counting import moved_bytes, stored_bytes
 from .driving import Saver
 from .servers import own_server
 from .strategies import effort
-from .test_costs import moved_bytes, stored_bytes
 
 server = own_server  # its counts are of nobody else
 

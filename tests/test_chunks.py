@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from redis.crc import key_slot
 
 from langgraph_checkpoint_redis._storage.chunking import (
@@ -46,6 +45,7 @@ from langgraph_checkpoint_redis._storage.versions import (
     shorten_version,
 )
 
+from .packed import a_conversation, packed, packed_list
 from .strategies import (
     effort,
     exact,
@@ -55,8 +55,6 @@ from .strategies import (
     several,
     versions,
 )
-
-SERDE = JsonPlusSerializer()
 
 
 class Store:
@@ -83,15 +81,6 @@ class Store:
         read_tree = join_tree(len(tree.data), tree.inline, tree.levels, self.chunks)
         assert read_tree == tree or not tree.levels
         return read_tree.data
-
-
-def packed(value: Any) -> bytes:
-    return SERDE.dumps_typed(value)[1]
-
-
-def packed_list(items: Sequence[bytes]) -> bytes:
-    """The list of some packed items."""
-    return msgpack.Packer().pack_array_header(len(items)) + b"".join(items)
 
 
 @cache
@@ -426,16 +415,13 @@ def test_cutting_a_large_value_takes_memory_for_a_few_copies_of_it(name: str) ->
 def test_another_process_cuts_alike() -> None:
     """Processes would store the same messages again, each its own way."""
     program = (
-        "from tests.test_chunks import a_conversation, cut_msgpack; "
+        "from langgraph_checkpoint_redis._storage.chunking import cut_msgpack; "
+        "from tests.packed import a_conversation; "
         "print(cut_msgpack(a_conversation(), None, {}).tree)"
     )
     command = [sys.executable, "-W", "error", "-c", program]
     other = subprocess.run(command, check=True, capture_output=True, text=True)
     assert other.stdout.strip() == str(cut_msgpack(a_conversation(), None, {}).tree)
-
-
-def a_conversation() -> bytes:
-    return packed({"messages": [message(number) for number in range(100)], "tags": ["a", "b"]})
 
 
 # Versions.

@@ -24,11 +24,11 @@ from langgraph_checkpoint_redis import (
 )
 from tests.local_server import running_server
 
+from .counting import cost
 from .documented import COMMANDS, WAIT, WAITAOF
 from .driving import Saver
 from .servers import address, any_binary, has_link, running_node, wait_until
 from .story import chat, thread
-from .test_costs import cost
 
 SaverOn = Callable[..., Saver]
 

@@ -34,10 +34,10 @@ from langgraph_checkpoint_redis._transport.shared_lines import SECONDS_TO_FINISH
 from langgraph_checkpoint_redis._transport.sync_own_links import _Wire
 from langgraph_checkpoint_redis._transport.urls import read_url
 
+from .counting import cost
 from .driving import Saver
 from .servers import running_node, wait_until
 from .story import chat, thread, use
-from .test_costs import cost
 
 SaverOn = Callable[..., Saver]
 

@@ -10,7 +10,7 @@ from contextlib import closing
 from random import Random
 from statistics import fmean
 from string import ascii_letters
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -26,6 +26,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from langgraph_checkpoint_redis import RedisSaver
 
+from .counting import cost, stored_bytes
 from .driving import Graph, Saver
 from .servers import own_server
 
@@ -33,60 +34,6 @@ server = own_server  # its counts are of nobody else
 
 MEGABYTE = 1_000_000
 MESSAGE = 500  # characters
-
-
-# Counting
-
-
-class Cost(NamedTuple):
-    """What the server counted, for its commands those that scripts gave, too."""
-
-    round_trips: int
-    sent: int
-    received: int
-    commands: dict[str, int]
-
-
-def cost(client: redis.Redis, act: Callable[[], object]) -> Cost:
-    """What something costs, less what counting itself does."""
-    idle, _ = _counted(client, lambda: None)
-    busy, commands = _counted(client, act)
-    round_trips, sent, received = _less(busy, idle)
-    return Cost(round_trips, sent, received, commands)
-
-
-def _counted(client: redis.Redis, act: Callable[[], object]) -> tuple[list[int], dict[str, int]]:
-    commands, totals = _commands(client), _totals(client)
-    act()
-    totals = _less(_totals(client), totals)
-    now = _commands(client).items()
-    return totals, {name: count - commands.get(name, 0) for name, count in now}
-
-
-def _less(now: list[int], before: list[int]) -> list[int]:
-    return [one - other for one, other in zip(now, before, strict=True)]
-
-
-def _totals(client: redis.Redis) -> list[int]:
-    stats = client.info("stats")
-    names = ("total_reads_processed", "total_net_input_bytes", "total_net_output_bytes")
-    return [stats[name] for name in names]
-
-
-def _commands(client: redis.Redis) -> dict[str, int]:
-    stats = client.info("commandstats")
-    return {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
-
-
-def moved_bytes(client: redis.Redis) -> tuple[int, int]:
-    """Bytes that the server has received and sent so far."""
-    _, received, sent = _totals(client)
-    return received, sent
-
-
-def stored_bytes(client: redis.Redis, prefix: str) -> int:
-    keys = client.scan_iter(f"{prefix}:*", count=1000)
-    return sum(client.memory_usage(key, samples=0) or 0 for key in keys)
 
 
 # Operations

@@ -27,10 +27,10 @@ from langgraph_checkpoint_redis import MissingAncestorError, RedisSaver
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 from langgraph_checkpoint_redis.moving import export_threads, import_threads, migrate
 
+from .ciphers import NEW, OLD, ring
 from .driving import DirectDriver, Driver, Saver
 from .graphs import Builder, Session, sequence, thread
-from .test_encryption import NEW, OLD, ring
-from .test_sweep import stored
+from .stored import stored
 
 ON_ONE_SERVER = True  # `make test-servers` has all of them
 
@@ -77,13 +77,6 @@ def kept(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def saver_options(kept: int) -> dict[str, Any]:
     return {"keep_last": kept}
-
-
-@pytest.fixture(params=["sync", "async", "exit"])
-def durability(request: pytest.FixtureRequest) -> Durability:
-    """When a graph stores its checkpoints."""
-    durability: Durability = request.param
-    return durability
 
 
 def in_memory(builder: Builder, **options: Any) -> Session:

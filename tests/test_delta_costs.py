@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import pytest
 import redis
 from langchain_core.runnables import RunnableConfig
-from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import CheckpointMetadata
 from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
-from langgraph.graph import START, StateGraph
-from typing_extensions import TypedDict
 
 from langgraph_checkpoint_redis import (
     AsyncRedisSaver,
@@ -28,39 +25,15 @@ from langgraph_checkpoint_redis import (
 from langgraph_checkpoint_redis._core import reading
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
-from .deltas import Both
+from .counting import Cost, cost
+from .deltas import FILE, Both, editing
 from .driving import AwaitedDriver, DirectDriver, Driver, Saver
-from .graphs import Builder, Session, says, sequence, shape, thread
+from .graphs import Session, says, sequence, shape, thread
 from .servers import own_server
-from .test_costs import Cost, cost
 
 server = own_server  # its counts are of nobody else
 
 MEGABYTE = 1_000_000
-FILE = 100_000  # characters
-
-
-def _merged(files: dict[str, str], writes: Sequence[dict[str, str]]) -> dict[str, str]:
-    return {name: text for part in (files, *writes) for name, text in part.items()}
-
-
-class Files(TypedDict):
-    """Files by name, with a snapshot at every 20th edit."""
-
-    files: Annotated[dict[str, str], DeltaChannel(_merged, dict, snapshot_frequency=20)]
-
-
-def editing() -> Builder:
-    """An agent that changes a few characters of a large file in each turn."""
-    rng = Random(1)
-    letters = "abcdefghijklmnopqrstuvwxyz \n"
-
-    def edit(state: Files) -> dict[str, dict[str, str]]:
-        text = state["files"].get("a.md") or "".join(rng.choices(letters, k=FILE))
-        at = rng.randrange(len(text) - 10)
-        return {"files": {"a.md": f"{text[:at]}{rng.random():.8f}{text[at + 10 :]}"}}
-
-    return StateGraph(Files).add_node("edit", edit).add_edge(START, "edit")
 
 
 @pytest.fixture

@@ -8,60 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Annotated, Any, TypedDict, cast
+from typing import Annotated, Any, TypedDict
 
 import pytest
 import redis
-from langchain_core.runnables import RunnableConfig
 from langgraph.channels.delta import DeltaChannel
-from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata
-from langgraph.checkpoint.conformance.test_utils import generate_checkpoint, generate_metadata
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 
 from langgraph_checkpoint_redis import MissingAncestorError, RedisSaver, RunNeededError
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
+from .deltas import HERE, Log
 from .driving import Driver, Saver
-
-HERE: RunnableConfig = {"configurable": {"thread_id": "a", "checkpoint_ns": ""}}
-
-
-class Log:
-    """Thread `a` with a delta channel `log`, a line for each checkpoint; one may hold it whole."""
-
-    def __init__(self, saver: Saver, *, whole_at: int = 0) -> None:
-        self.saver, self.whole_at = saver, whole_at
-        self.configs: list[RunnableConfig] = [HERE]
-        self.versions: dict[str, Any] = {}
-
-    def add(
-        self, *, run: str = "run", at: RunnableConfig | None = None, saver: Saver | None = None
-    ) -> RunnableConfig:
-        """Write a line at a checkpoint, the newest by default, and put the checkpoint behind it."""
-        saver, at = saver or self.saver, at or self.configs[-1]
-        number = len(self.configs)
-        if "checkpoint_id" in at["configurable"]:
-            saver.put_writes(at, [("log", [f"line {number}"])], f"task {number}")
-        self.versions["log"] = saver.get_next_version(self.versions.get("log"), None)
-        is_whole = number == self.whole_at
-        checkpoint: Checkpoint = generate_checkpoint(
-            channel_values={"log": ["whole"]} if is_whole else {},
-            channel_versions={**self.versions},
-        )
-        counters = {} if is_whole else {"log": [1, 1]}
-        metadata = {**generate_metadata(run_id=run), "counters_since_delta_snapshot": counters}
-        new = {**self.versions} if is_whole else {}
-        config = saver.put(at, checkpoint, cast("CheckpointMetadata", metadata), new)
-        self.configs.append(config)
-        return config
-
-    def read(self, config: RunnableConfig | None = None) -> list[str]:
-        """What the channel is made of at a checkpoint, the newest by default."""
-        at = config or self.configs[-1]
-        history = self.saver.get_delta_channel_history(config=at, channels=["log"])["log"]
-        writes = [line for _, _, lines in history["writes"] for line in lines]
-        return [*history.get("seed", []), *writes]
 
 
 def lose_second_checkpoint(client: redis.Redis, prefix: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from operator import add
 from pathlib import Path
@@ -36,10 +35,9 @@ from langgraph_checkpoint_redis._storage.checksums import checksum_of, strip_che
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 from tests.local_server import running_server
 
+from .ciphers import NEW, OLD, encrypting, ring
 from .driving import AwaitedDriver, DirectDriver, Driver, Saver
 from .servers import any_binary
-
-OLD, NEW = os.urandom(32), os.urandom(32)
 
 # What is nobody's business,
 SECRETS = [
@@ -49,22 +47,6 @@ SECRETS = [
 ]
 # and what stays readable.
 NAMES = ["readable_channel", "readable_node", "readable-thread", "readable-run"]
-
-
-def encrypting(*keys: bytes) -> EncryptedSerializer:
-    """The serializer of a key, or of a key ring, the newest first, if there are several."""
-    ciphers = [EncryptedSerializer.from_pycryptodome_aes(key=key).cipher for key in keys]
-    return EncryptedSerializer(ciphers[0] if len(ciphers) == 1 else ring(*keys))
-
-
-def ring(*keys: bytes, unnamed: bytes | None = None) -> KeyRing:
-    def cipher(key: bytes) -> Any:
-        return EncryptedSerializer.from_pycryptodome_aes(key=key).cipher
-
-    names = {OLD: "2025", NEW: "2026"}
-    return KeyRing(
-        {names[key]: cipher(key) for key in keys}, unnamed=cipher(unnamed) if unnamed else None
-    )
 
 
 # What is readable

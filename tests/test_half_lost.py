@@ -32,7 +32,7 @@ from langgraph_checkpoint_redis.moving import export_threads, migrate
 
 from .commanding import Run
 from .driving import Saver
-from .test_sharing import put
+from .putting import put
 
 HERE: RunnableConfig = {"configurable": {"thread_id": "a", "checkpoint_ns": ""}}
 SAID = [f"{number:03}" * 200 for number in range(30)]

@@ -38,6 +38,7 @@ from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import DirectDriver, Driver, Saver
 from .graphs import (
+    DURABILITIES,
     Session,
     alike,
     asks,
@@ -48,24 +49,17 @@ from .graphs import (
     side_by_side,
     thread,
 )
-from .test_sweep import Acts, Journal, Stored, indexed_runs, many_acts, stored, whatever_happens
+from .journal import Acts, Journal, many_acts, whatever_happens
+from .run_index import runs_of
+from .stored import Stored, stored
 
 Look = Callable[[], Stored]
-
-DURABILITIES: list[Durability] = ["sync", "async", "exit"]
 
 
 @pytest.fixture
 def saver_options() -> dict[str, Any]:
     """Only the newest checkpoint is kept, unless a test says otherwise."""
     return {"keep_last": 1}
-
-
-@pytest.fixture(params=DURABILITIES)
-def durability(request: pytest.FixtureRequest) -> Durability:
-    """When a graph stores its checkpoints."""
-    durability: Durability = request.param
-    return durability
 
 
 @pytest.fixture
@@ -178,7 +172,7 @@ def test_nothing_is_left_over_after_any_put(client: redis.Redis, prefix: str, ac
             journal.do([act])
             now = stored(client, prefix)
             assert now.garbage() == set()
-            assert indexed_runs(client, prefix) == now.runs_of_checkpoints()
+            assert runs_of(client, prefix, "a") == now.runs_of_checkpoints()
         assert journal.found() >= journal.must_stay("prune")
 
 
@@ -476,7 +470,7 @@ def test_runs_that_have_no_checkpoint_left_are_not_found_any_more(
         run = f"run with {durability}"
         at = thread("a", run_id=run)
         session.run({"messages": [("user", "hi")]}, at, durability=durability)
-        assert indexed_runs(client, prefix) == {run}
+        assert runs_of(client, prefix, "a") == {run}
         assert look().runs.keys() == {run.encode()}
 
 

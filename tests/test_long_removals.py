@@ -25,9 +25,9 @@ from langgraph_checkpoint_redis._scripts import load
 from langgraph_checkpoint_redis._scripts.load import DELETE_RUNS, PRUNE
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
-from .stepping import steps
-from .test_delta_losses import HERE, Log
-from .test_sweep import _in_small_steps, stored
+from .deltas import HERE, Log
+from .stepping import in_small_steps, steps
+from .stored import stored
 
 ON_ONE_SERVER = True  # `make test-servers` has all of them
 
@@ -45,7 +45,7 @@ def deleting(saver: RedisSaver) -> Operation[None]:
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     for script in (PRUNE, DELETE_RUNS):
-        monkeypatch.setattr(load, script.name.upper(), _in_small_steps(script))
+        monkeypatch.setattr(load, script.name.upper(), in_small_steps(script))
 
 
 class Scene:

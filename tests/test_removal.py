@@ -165,14 +165,19 @@ class Removals(Threads):
         return any(run_of(found) == run for found in self.model.list(config(thread_id)))
 
     def teardown(self) -> None:
+        try:
+            self._check_all()
+        finally:
+            super().teardown()
+        assert not self.raw.keys()
+
+    def _check_all(self) -> None:
         thread_ids = getattr(self, "thread_ids", ())
         if thread_ids:
             self.check_runs()
         for thread_id in thread_ids:
             self.check_readable(thread_id)
             assert self.raw.referenced(thread_id) <= self.raw.chunks(thread_id).keys()
-        super().teardown()
-        assert not self.raw.keys()
 
 
 @pytest.fixture

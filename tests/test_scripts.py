@@ -1,7 +1,7 @@
 """The Lua scripts as source code, and as what a server is asked to run.
 
 They are read as text, and run in a story that calls each of them, through a client that looks at
-every call.
+every call (`watching.py`).
 """
 
 from __future__ import annotations
@@ -21,155 +21,55 @@ from uuid import uuid4
 
 import pytest
 import redis
-from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions
 from langgraph.checkpoint.conformance.test_utils import (
     generate_checkpoint,
     generate_config,
     generate_metadata,
 )
-from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
-from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 from redis.crc import key_slot
 
 import langgraph_checkpoint_redis
-from langgraph_checkpoint_redis import RedisSaver, UnknownFormatError
-from langgraph_checkpoint_redis._core import new_chunks, reading, removing, writing
-from langgraph_checkpoint_redis._core.context import Context
+from langgraph_checkpoint_redis import RedisSaver
 from langgraph_checkpoint_redis._protocol.requests import (
     Call,
-    Commands,
     Operation,
     Request,
-    Script,
     Together,
 )
-from langgraph_checkpoint_redis._scripts import calls, load
-from langgraph_checkpoint_redis._scripts.load import INDEX, PUT
-from langgraph_checkpoint_redis._storage.checksums import checksum_of, strip_checksum
+from langgraph_checkpoint_redis._scripts import load
 from langgraph_checkpoint_redis._storage.keys import Keyspace
 
 from .driving import Saver
+from .stored import contents_below
+from .watching import (
+    SCRIPTS,
+    Sent,
+    WatchedCluster,
+    WatchedRedis,
+    conversation,
+    encrypt,
+    live,
+    mend,
+    put_much,
+    saver_over,
+    spread,
+    story,
+    tell,
+)
 
 LUA = Path(langgraph_checkpoint_redis.__file__).parent / "_scripts"
 FILES = sorted(file.stem for file in LUA.glob("*.lua"))
 LIBRARIES = sorted(file.stem for file in (LUA / "lib").glob("*.lua"))
 PARTS = [*FILES, *(f"lib/{name}" for name in LIBRARIES)]
 OF_OWN_CONNECTIONS = {"ahead", "settle"}  # a client that was passed in sends all by one script
-SCRIPTS = {script.name: script for script in vars(load).values() if isinstance(script, Script)}
 
 OF_SERVER = {  # globals that Lua and the server define, as far as scripts use them
     *("redis", "cmsgpack", "struct", "string", "table", "math", "KEYS", "ARGV", "error", "ipairs"),
     *("next", "pairs", "pcall", "tonumber", "tostring", "type", "unpack"),
 }
 
-Contents = dict[bytes, object]
 T = TypeVar("T")
-S = TypeVar("S", bound=RedisSaver)
-
-
-# A story in which every script is called
-
-
-def put(saver: Saver, at: RunnableConfig, *, version: str = "1", **metadata: Any) -> RunnableConfig:
-    """Add a checkpoint with a small value of a version, and a large one that stays the same."""
-    values = {"small": version, "large": [f"{number:400}" for number in range(40)]}
-    versions: ChannelVersions = {"small": version, "large": "1"}
-    checkpoint = generate_checkpoint(channel_values=values, channel_versions=versions)
-    new: ChannelVersions = {"small": version} if "checkpoint_id" in at["configurable"] else versions
-    return saver.put(at, checkpoint, generate_metadata(**metadata), new)
-
-
-def conversation(saver: Saver, thread_id: str) -> RunnableConfig:
-    """Some checkpoints of two runs, and writes of them."""
-    first = put(saver, generate_config(thread_id), run_id="run-1")
-    child = generate_config(thread_id, checkpoint_ns="child:1")
-    put(saver, child, run_id="run-1", parents={"": first["configurable"]["checkpoint_id"]})
-    second = put(saver, first, version="2", run_id="run-1")
-    last = put(saver, second, version="3", run_id="run-2")
-    for text in ("old", "new"):
-        writes = [("small", text), ("large", [f"{text} {number:400}" for number in range(40)])]
-        saver.put_writes(last, writes, "task")
-        saver.put_writes(last, [(ERROR, text), (INTERRUPT, text)], "task")
-    return last
-
-
-def story(saver: Saver) -> Iterator[object]:
-    """A story, yielding between its steps."""
-    yield saver.setup()
-    yield (last := conversation(saver, "a"))
-    yield saver.get_tuple(last)
-    yield (runs := [found.metadata["run_id"] for found in saver.list(thread("a"))])
-    assert runs == ["run-2", "run-1", "run-1", "run-1"]
-    yield (found := [*saver.list(thread("a"), filter={"run_id": "run-2"})])
-    assert [one.config for one in found] == [last]
-    yield saver.get_delta_channel_history(config=last, channels=["large"])
-    yield saver.copy_thread("a", "b")
-    yield saver.delete_for_runs(["run-2"])
-    yield (found := [*saver.list(thread("b"))])
-    assert len(found) == 3
-    yield saver.prune(["a"])
-    yield (found := [*saver.list(thread("a", checkpoint_ns=""))])
-    assert len(found) == 1
-    yield (known := saver.thread_info("b"))
-    assert known
-    assert known.namespaces == {"": 2, "child:1": 1}
-    yield (pruned := saver.prune_threads(keep_last=1, idle=3600))
-    assert pruned == 1
-    yield (pruned := saver.prune_threads(idle=1e-6, prefix="b"))
-    assert pruned == 1
-    yield saver.verify("a")
-    yield saver.repair("a")
-    yield saver.prune(["b"], strategy="delete")
-    yield saver.delete_thread("a")
-
-
-def thread(thread_id: str, **configurable: Any) -> RunnableConfig:
-    return {"configurable": {"thread_id": thread_id, **configurable}}
-
-
-class Sent(NamedTuple):
-    """A call of a script as it was sent."""
-
-    name: str
-    keys: tuple[bytes, ...]
-    args: tuple[Any, ...]
-
-
-class WatchedRedis(redis.Redis):
-    """A client that lets `around` see and send each call of a script."""
-
-    around: Callable[[Sent, Callable[[], Any]], Any]
-
-    def execute_command(self, *args: Any, **options: Any) -> Any:
-        plain: Any = super()
-
-        def send() -> Any:
-            return plain.execute_command(*args, **options)
-
-        return self.around(_sent(*args), send) if args[0] == "EVALSHA" else send()
-
-
-class WatchedCluster(WatchedRedis):
-    """Stands for a cluster, in which copies go from slot to slot."""
-
-
-def saver_over(watched: WatchedRedis, **options: Any) -> RedisSaver:
-    """A saver that copies as on a cluster, if it is to."""
-    return spread(RedisSaver(watched, **options), watched)
-
-
-def spread(saver: S, watched: WatchedRedis) -> S:
-    """Let a saver copy as on a cluster, if it is to."""
-    if isinstance(watched, WatchedCluster):
-        saver._shared = saver._shared._replace(is_cluster=True)
-    return saver
-
-
-def _sent(_: str, sha: bytes, number: bytes, *rest: Any) -> Sent:
-    names = {script.sha.encode(): name for name, script in SCRIPTS.items()}
-    keys = int(number)
-    return Sent(names[sha], rest[:keys], rest[keys:])
 
 
 @pytest.fixture(params=[WatchedRedis, WatchedCluster], ids=["single", "cluster"])
@@ -181,70 +81,6 @@ def watched(
         client.script_load(script.source)
     with request.param.from_url(server) as watched:
         yield watched
-
-
-def tell(watched: WatchedRedis, prefix: str) -> None:
-    """The story, and a conversation that is kept short."""
-    assert [*story(saver_over(watched, prefix=prefix))]
-    conversation(saver_over(watched, prefix=prefix, keep_last=1), "c")
-    live(saver_over(watched, prefix=prefix, ttl=3600, refresh_on_read=True, tombstone=60))
-    mend(watched, saver_over(watched, prefix=prefix))
-    put_much(saver_over(watched, prefix=prefix))
-    encrypt(saver_over, watched, prefix)
-
-
-def put_much(saver: RedisSaver) -> None:
-    """A value whose chunks go ahead."""
-    value = [f"{number:600}" for number in range(new_chunks.MANY)]
-    checkpoint = generate_checkpoint(channel_values={"c": value}, channel_versions={"c": "1"})
-    saver.put(generate_config("i"), checkpoint, generate_metadata(), {"c": "1"})
-
-
-def live(saver: RedisSaver) -> None:
-    """The life of a thread."""
-    with saver.lease("d") as renew:
-        last = conversation(saver, "d")
-        renew()
-        saver.pin("d")
-        assert saver.get_tuple(last)
-        saver.unpin("d")
-        assert saver.get_tuple(last)
-        saver.copy_thread("d", "e")
-        saver.prune(["d"])
-    saver.delete_thread("d")
-
-
-def mend(watched: WatchedRedis, saver: RedisSaver) -> None:
-    """Threads that have lost their chunks, or count their runs wrongly, are repaired."""
-    conversation(saver, "f")
-    watched.unlink(saver._shared.keyspace.thread("f").chunks)
-    assert saver.repair("f")
-    keyspace = saver._shared.keyspace
-    watched.sadd(keyspace.run("old"), "f")  # as older versions stored it
-    watched.zadd(keyspace.run("never-came"), {"f\0token": 10**15})
-    saver.delete_for_runs(["old", "never-came"])
-    assert not watched.exists(keyspace.run("never-came"))
-    conversation(saver, "h")
-    watched.hset(saver._shared.keyspace.thread("h").runs.decode(), "another", "2")
-    assert saver.repair("h")
-
-
-def encrypt(made: Callable[..., RedisSaver], watched: WatchedRedis, prefix: str) -> None:
-    """A thread is encrypted."""
-    conversation(made(watched, prefix=prefix), "g")
-    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"k" * 32)
-    made(watched, prefix=prefix, serde=serde, allow_plaintext=True).reencrypt("g")
-
-
-def contents(client: redis.Redis, prefix: str) -> Contents:
-    """All that is stored under a prefix, but for what goes by itself in a minute."""
-    read: dict[bytes | str, Callable[[Any], object]] = {
-        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
-        b"hash": client.hgetall,
-        b"set": lambda key: set(client.smembers(key)),  # a list, in redis-py 5
-    }
-    keys = [key for key in client.scan_iter(f"{prefix}:*") if client.ttl(key) < 0]
-    return {key: read[client.type(key)](key) for key in keys}
 
 
 # Source code
@@ -585,9 +421,9 @@ def test_a_call_that_is_sent_again_changes_nothing_more(
 
     def around(call: Sent, send: Callable[[], Any]) -> Any:
         reply = send()
-        once = contents(client, prefix)
+        once = contents_below(client, prefix)
         send()
-        assert contents(client, prefix) == once, call.name
+        assert contents_below(client, prefix) == once, call.name
         return reply
 
     watched.around = around
@@ -599,7 +435,7 @@ def test_a_call_that_is_sent_again_changes_nothing_more(
     assert saver.get_tuple(last)
     for thread_id in "ab":
         saver.delete_thread(thread_id)
-    assert contents(client, prefix) == {}
+    assert contents_below(client, prefix) == {}
 
 
 def repeated(_: Sent, send: Callable[[], Any]) -> Any:
@@ -625,7 +461,7 @@ def test_a_deletion_whose_reply_was_lost_leaves_nothing(
     saver = saver_over(watched, prefix=prefix, keep_last=keep_last)
     conversation(saver, "a")
     saver.delete_thread("a")
-    assert contents(client, prefix) == {}
+    assert contents_below(client, prefix) == {}
 
 
 def test_a_server_may_forget_scripts_at_any_time(saver: Saver, client: redis.Redis) -> None:
@@ -673,148 +509,3 @@ def test_a_version_is_stored_as_it_is(saver: Saver, version: str | float) -> Non
     checkpoint = generate_checkpoint(channel_versions=versions, versions_seen={"node": versions})
     saver.put(generate_config("a"), checkpoint, generate_metadata(), versions)
     assert saver.get(generate_config("a")) == checkpoint
-
-
-# Formats of the future
-
-
-OPERATIONS: dict[str, Callable[[Saver, RunnableConfig], object]] = {
-    "get_tuple of the latest": lambda saver, at: saver.get_tuple(thread("a")),
-    "get_tuple by id": lambda saver, at: saver.get_tuple(at),
-    "list": lambda saver, at: [*saver.list(thread("a"))],
-    "filtered list": lambda saver, at: [*saver.list(thread("a"), filter={"run_id": "?"})],
-    "delta history": lambda saver, at: saver.get_delta_channel_history(
-        config=thread("a"), channels=["unknown"]
-    ),
-    "put": put,
-    "thread_info": lambda saver, at: saver.thread_info("a"),
-    "prune": lambda saver, at: saver.prune(["a"]),
-    "delete_for_runs": lambda saver, at: saver.delete_for_runs(["run-1"]),
-}
-
-
-def make_unknown(client: redis.Redis, key: bytes, nuls: int) -> None:
-    """Let the last row of a sorted set be of format 99; its data begin behind so many NULs."""
-    (row,) = client.zrange(key, -1, -1)
-    assert isinstance(row, bytes)
-    *names, data = strip_checksum(row).split(b"\0", nuls)
-    content = b"\0".join([*names, data[:1] + b"\x63" + data[2:]])
-    client.zrem(key, row)
-    client.zadd(key, {content + checksum_of(content): 0})
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_checkpoint_of_an_unknown_format_is_neither_misread_nor_changed(
-    saver: Saver, client: redis.Redis, prefix: str, operation: str
-) -> None:
-    """While versions of this package change, an old process would spoil what a new one wrote."""
-    at = put(saver, put(saver, generate_config("a"), run_id="run-1"), run_id="run-2")
-    make_unknown(client, Keyspace(prefix).thread("a").timeline, 2)
-    before = contents(client, prefix)
-    with pytest.raises(UnknownFormatError, match="99"):
-        OPERATIONS[operation](saver, at)
-    assert contents(client, prefix) == before
-
-
-@pytest.mark.parametrize(
-    "operation", ["get_tuple of the latest", "list", "thread_info", "prune", "delete_for_runs"]
-)
-def test_writes_of_an_unknown_format_are_neither_misread_nor_changed(
-    saver: Saver, client: redis.Redis, prefix: str, operation: str
-) -> None:
-    """While versions of this package change, an old process would spoil what a new one wrote."""
-    at = put(saver, put(saver, generate_config("a"), run_id="run-1"), run_id="run-2")
-    saver.put_writes(at, [("small", "w")], "task")
-    make_unknown(client, Keyspace(prefix).thread("a").writes, 3)
-    before = contents(client, prefix)
-    with pytest.raises(UnknownFormatError, match="99"):
-        OPERATIONS[operation](saver, at)
-    assert contents(client, prefix) == before
-
-
-# Operations, with no server at all
-
-
-KEYS = Keyspace("lg").thread("a")
-
-
-@pytest.fixture
-def context() -> Context:
-    """What the operations of a saver work with that is never connected."""
-    return RedisSaver("redis://nowhere.invalid")._context
-
-
-def finish(operation: Operation[T], reply: object) -> T:
-    """The result of an operation that asks for nothing more."""
-    with pytest.raises(StopIteration) as stop:
-        operation.send(reply)
-    result: T = stop.value.value
-    return result
-
-
-def test_reading_the_latest_checkpoint_is_one_call(context: Context) -> None:
-    """An operation could not be understood, or tested, without a server."""
-    operation = reading.get_tuple(context, thread("a"))
-    nothing_known = b"\x90"
-    assert next(operation) == calls.get(
-        KEYS, [("", "")], known_trees=nothing_known, allow_truncation=True
-    )
-    assert finish(operation, [1, [], 0, [], []]) is None
-
-
-def test_deleting_a_thread_takes_it_out_of_the_index_of_its_runs(context: Context) -> None:
-    """Runs would lead to threads that are gone."""
-    operation = removing.delete_thread(context, "a")
-    run = Keyspace("lg").run("r")
-    assert next(operation) == calls.delete(KEYS, token=b"", tombstone=0, confirm=None)
-    removal = ("ZREM", run, b"a\0token"), ("ZRANGE", run, -1, -1, "WITHSCORES")
-    assert operation.send([b"r\0 token"]) == Commands(removal, may_fail=True)
-    assert operation.send([1, []]) == calls.forget_runs(KEYS, ["r\0 token"])
-    assert finish(operation, 1) is None
-
-
-def test_a_thread_without_runs_is_deleted_by_one_call(context: Context) -> None:
-    """Deleting would take more round trips than it needs."""
-    operation = removing.delete_thread(context, "a")
-    assert next(operation) == calls.delete(KEYS, token=b"", tombstone=0, confirm=None)
-    assert finish(operation, []) is None
-
-
-def test_a_put_is_indexed_before_it_is_stored(context: Context) -> None:
-    """After a crash between the two, `delete_for_runs` would not find the checkpoint."""
-    operation = writing.put(
-        context, thread("a"), generate_checkpoint(), generate_metadata(run_id="r"), {}
-    )
-    run = Keyspace("lg").run("r")
-    entry = next(operation)
-    assert isinstance(entry, Call)
-    assert (entry.script, entry.keys) == (INDEX, (run,))
-    call = operation.send(10**15)
-    assert isinstance(call, Call)
-    assert (call.script, call.keys) == (PUT, KEYS)
-
-
-def test_a_put_that_lacks_something_on_the_server_is_sent_again_with_all_of_it(
-    context: Context,
-) -> None:
-    """A checkpoint could not be stored when another process had pruned its thread."""
-    large = [f"{number:600}" for number in range(3)]
-    checkpoint = generate_checkpoint(channel_values={"old": large}, channel_versions={"old": "1"})
-    operation = writing.put(context, thread("a"), checkpoint, generate_metadata(), {})
-    lean = next(operation)
-    whole = operation.send([0, b"", [b"old"]])
-    assert isinstance(lean, Call)
-    assert isinstance(whole, Call)
-    assert not [arg for arg in lean.args if len(str(arg)) > 600]
-    assert len([arg for arg in whole.args if len(str(arg)) > 600]) == 3
-    assert finish(operation, [1, [], [], 0, []]) == thread(
-        "a", checkpoint_ns="", checkpoint_id=checkpoint["id"]
-    )
-
-
-def test_calls_are_values() -> None:
-    """A test could not compare them, and a call could change between two attempts to send it."""
-    assert calls.forget_runs(KEYS, ["r"]) == calls.forget_runs(KEYS, ("r",))
-    assert len({calls.runs_of(KEYS), calls.runs_of(KEYS), calls.forget_runs(KEYS, [])}) == 2
-    with pytest.raises(AttributeError):
-        calls.runs_of(KEYS).args = ()  # type: ignore[misc]

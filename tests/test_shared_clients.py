@@ -19,10 +19,10 @@ from redis.cache import CacheConfig
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver
 
+from .counting import cost
 from .driving import Saver
 from .servers import Cluster, has_link, running_cluster, running_node, wait_until
 from .story import chat, thread, use
-from .test_costs import cost
 
 SaverOn = Callable[..., Saver]
 

@@ -16,11 +16,8 @@ import pytest
 import redis
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint
 from langgraph.checkpoint.conformance.test_utils import (
-    generate_checkpoint,
     generate_config,
-    generate_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
@@ -33,6 +30,7 @@ from langgraph_checkpoint_redis._storage.tree import DIGEST
 
 from .driving import Driver, Saver
 from .graphs import Session, chat, thread
+from .putting import put
 from .stored import chunks_at
 
 Fresh = Callable[[], RedisSaver]
@@ -54,19 +52,6 @@ def messages(count: int, size: int = 600) -> list[AnyMessage]:
         HumanMessage(text, id=str(number)) if number % 2 else AIMessage(text, id=str(number))
         for number, text in enumerate(texts)
     ]
-
-
-def put(
-    saver: Saver, at: RunnableConfig, /, kept: Checkpoint | None = None, **values: object
-) -> tuple[RunnableConfig, Checkpoint]:
-    """Add a checkpoint with new values, beside those that are kept from its parent."""
-    old = kept or generate_checkpoint()
-    new: ChannelVersions = {name: saver.get_next_version(None, None) for name in values}
-    checkpoint = generate_checkpoint(
-        channel_values={**old["channel_values"], **values},
-        channel_versions={**old["channel_versions"], **new},
-    )
-    return saver.put(at, checkpoint, generate_metadata(), new), checkpoint
 
 
 def grow(saver: Saver, states: Sequence[object], at: RunnableConfig = HERE) -> list[RunnableConfig]:

@@ -7,225 +7,37 @@ is shown at the end.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count, islice, pairwise, product
-from typing import Any, NamedTuple
 
 import pytest
 import redis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, PendingWrite
 from langgraph.checkpoint.conformance.test_utils import (
     generate_checkpoint,
-    generate_config,
     generate_metadata,
 )
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_checkpoint_redis import RedisSaver
 from langgraph_checkpoint_redis._core import removing
-from langgraph_checkpoint_redis._protocol.requests import Call, Operation, Request, Script
+from langgraph_checkpoint_redis._protocol.requests import Call, Operation, Request
 from langgraph_checkpoint_redis._scripts import load
 from langgraph_checkpoint_redis._storage.keys import Keyspace
-from langgraph_checkpoint_redis._storage.records import (
-    CheckpointRow,
-    parse_checkpoint_row,
-    parse_writes_row,
-)
-from langgraph_checkpoint_redis._storage.values import Entry
 
 from .driving import Saver
+from .journal import DROPPED, HERE, KEPT, Act, Acts, Journal, many_acts, some_acts, whatever_happens
 from .run_index import runs_of
-from .stored import chunks_at
+from .stepping import in_small_steps
+from .stored import Stored, stored
 from .strategies import RepeatingSaver
 
-Place = tuple[str, str]  # namespace and id of a checkpoint
-
-HERE: RunnableConfig = {"configurable": {"thread_id": "a"}}
-KEPT, DROPPED = "kept", "dropped"  # runs
 REMOVALS: dict[str, Callable[[RedisSaver], Operation[None]]] = {
     "prune": lambda saver: removing.prune(saver._context, "a", "keep_latest"),
     "delete_runs": lambda saver: removing.delete_runs(saver._context, "a", [DROPPED]),
 }
-
-whatever_happens = settings(
-    deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-
-
-# What is stored
-
-
-class Stored(NamedTuple):
-    """What a thread holds, as it is in Redis."""
-
-    timeline: list[bytes]
-    writes: list[bytes]
-    chunks: dict[bytes, bytes]
-    runs: dict[bytes, bytes]
-    live: set[bytes]
-
-    @property
-    def records(self) -> list[CheckpointRow]:
-        """The checkpoints, each namespace from the oldest to the newest."""
-        return [parse_checkpoint_row(row) for row in self.timeline]
-
-    def garbage(self) -> set[bytes]:
-        """What is there though no checkpoint leads to it."""
-        places = {b"\0".join(row.split(b"\0", 2)[:2]) for row in self.timeline}
-        entries = [entry for record in self.records for _, entry in record.entries()]
-        entries += [write.entry for row in self.writes for write in parse_writes_row(row)]
-        used = {digest for entry in entries for digest in self.digests(entry)}
-        return (
-            (self.chunks.keys() - used)
-            | {row for row in self.writes if b"\0".join(row.split(b"\0", 2)[:2]) not in places}
-            | (self.runs.keys() - {run.encode() for run in self.runs_of_checkpoints()})
-            | self.live
-        )
-
-    def digests(self, entry: Entry) -> Iterator[bytes]:
-        """Those of all chunks that a value is made of."""
-        for height, level in enumerate(entry.levels):
-            digests = _split(level)
-            for _ in range(height):
-                yield from digests
-                digests = [child for node in digests for child in _split(self.chunks[node][1:])]
-            yield from digests
-
-    def runs_of_checkpoints(self) -> set[str]:
-        metadata = [record.metadata(JsonPlusSerializer(), "a") for record in self.records]
-        return {one["run_id"] for one in metadata if "run_id" in one}
-
-
-def _split(digests: bytes) -> list[bytes]:
-    return [digests[start : start + 16] for start in range(0, len(digests), 16)]
-
-
-def stored(client: Any, prefix: str, thread_id: str = "a") -> Stored:
-    """What there is of a thread now."""
-    keys = Keyspace(prefix).thread(thread_id)
-    return Stored(
-        client.zrange(keys.timeline, 0, -1),
-        client.zrange(keys.writes, 0, -1),
-        chunks_at(client, keys.chunks),
-        client.hgetall(keys.runs),
-        set(client.smembers(keys.live)),  # a list, in redis-py 5
-    )
-
-
-def indexed_runs(client: Any, prefix: str) -> set[str]:
-    """The runs by which thread `a` is found."""
-    return runs_of(client, prefix, "a")
-
-
-# What others do meanwhile
-
-
-@dataclass(frozen=True)
-class Act:
-    """A put, a write or a read, at one of the newest checkpoints of a namespace or at none."""
-
-    kind: str
-    namespace: str
-    back: int
-    channel: str
-    run: str
-    texts: str
-
-    @property
-    def value(self) -> list[str]:
-        """Texts that each are a piece of their own, the same in many checkpoints."""
-        return [letter * 600 for letter in self.texts]
-
-
-Acts = list[Act]
-acts = st.builds(
-    Act,
-    st.sampled_from(["put", "put", "write", "read"]),
-    st.sampled_from(["", "child"]),
-    st.integers(0, 3),
-    st.sampled_from("cd"),
-    st.sampled_from([KEPT, DROPPED]),
-    st.text("uvwxyz", min_size=1, max_size=8),
-)
-some_acts = st.lists(acts, max_size=2)
-many_acts = st.lists(acts, min_size=6, max_size=12)
-
-
-class Journal:
-    """What one saver did to thread `a`, and so how the checkpoints there must read."""
-
-    def __init__(self, saver: RedisSaver) -> None:
-        self.saver = saver
-        self.checkpoints: dict[Place, Checkpoint] = {}
-        self.writes: dict[Place, list[PendingWrite]] = {}
-        self.runs: dict[Place, str] = {}
-
-    def do(self, acts: Acts) -> None:
-        for act in acts:
-            {"put": self.put, "write": self.write, "read": self.read}[act.kind](act)
-
-    def put(self, act: Act) -> None:
-        """Put a checkpoint that differs from its parent, if it has one, in one channel."""
-        parent = self._place(act)
-        old = self.checkpoints.get(parent, generate_checkpoint())
-        new: ChannelVersions = {act.channel: self.saver.get_next_version(None, None)}
-        checkpoint = generate_checkpoint(
-            channel_values={**old["channel_values"], act.channel: act.value},
-            channel_versions={**old["channel_versions"], **new},
-        )
-        self.saver.put(_config(parent), checkpoint, generate_metadata(run_id=act.run), new)
-        place = act.namespace, checkpoint["id"]
-        self.checkpoints[place], self.writes[place], self.runs[place] = checkpoint, [], act.run
-
-    def write(self, act: Act) -> None:
-        """Write to a checkpoint, if there is one that is not removed yet."""
-        at = self._place(act)
-        if at in self.checkpoints and self.saver.get_tuple(_config(at)):
-            task_id = f"{len(self.writes[at]):06}"
-            self.saver.put_writes(_config(at), [(act.channel, act.value)], task_id)
-            self.writes[at].append((task_id, act.channel, act.value))
-
-    def read(self, act: Act) -> None:
-        self.saver.get_tuple(_config(self._place(act)))
-
-    def found(self) -> set[Place]:
-        """What is there, after making sure that it reads as it must, by a saver that is new."""
-        places = set()
-        fresh = RedisSaver(
-            self.saver._connections.link.client, prefix=self.saver._shared.keyspace.prefix
-        )
-        for found in fresh.list(HERE):
-            configurable = found.config["configurable"]
-            place = configurable["checkpoint_ns"], configurable["checkpoint_id"]
-            assert found.checkpoint == self.checkpoints[place]
-            assert found.pending_writes == self.writes[place]
-            places.add(place)
-        return places
-
-    def must_stay(self, *removals: str) -> set[Place]:
-        """What these removals together may not touch."""
-        newest = dict(sorted(self.checkpoints))  # a namespace's last id wins
-        return {
-            (namespace, id_)
-            for (namespace, id_), run in self.runs.items()
-            if ("prune" not in removals or id_ == newest[namespace])
-            and ("delete_runs" not in removals or run == KEPT)
-        }
-
-    def _place(self, act: Act) -> Place:
-        """The place that an act is at; one without an id for none."""
-        places = [place for place in self.checkpoints if place[0] == act.namespace]
-        return places[-1 - act.back] if act.back < len(places) else (act.namespace, "")
-
-
-def _config(place: Place) -> RunnableConfig:
-    return generate_config("a", checkpoint_ns=place[0], checkpoint_id=place[1])
 
 
 # Removals, request by request
@@ -272,7 +84,7 @@ class Scene:
         return stored(self.client, self.prefix)
 
     def indexed_runs(self) -> set[str]:
-        return indexed_runs(self.client, self.prefix)
+        return runs_of(self.client, self.prefix, "a")
 
 
 @pytest.fixture
@@ -284,13 +96,7 @@ def scene(client: redis.Redis, prefix: str) -> Scene:
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows or chunks at a time."""
     for name in ("PRUNE", "DELETE_RUNS"):
-        monkeypatch.setattr(load, name, _in_small_steps(getattr(load, name)))
-
-
-def _in_small_steps(script: Script) -> Script:
-    source, changes = re.subn(r"(local STEPS =|local SCANNED =) \d+", r"\1 2", script.source)
-    assert changes == 2
-    return Script(script.name, source)
+        monkeypatch.setattr(load, name, in_small_steps(getattr(load, name)))
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -342,7 +148,7 @@ def test_a_removal_each_of_whose_calls_is_repeated_clears_the_index(
     with RepeatingSaver.from_conn_string(server, prefix=prefix) as saver:
         grow(saver, 12)
         saver._run(REMOVALS[removal](saver))
-    assert indexed_runs(client, prefix) == {KEPT}
+    assert runs_of(client, prefix, "a") == {KEPT}
     assert not stored(client, prefix).garbage()
 
 

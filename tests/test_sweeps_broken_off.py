@@ -28,8 +28,7 @@ from langgraph_checkpoint_redis._storage.keys import Keyspace, ThreadKeys
 from tests.local_server import available_servers, running_server
 
 from .servers import chosen
-from .stepping import Step, steps
-from .test_sweep import _in_small_steps
+from .stepping import Step, in_small_steps, steps
 
 HERE: RunnableConfig = {"configurable": {"thread_id": "a", "checkpoint_ns": ""}}
 OLD = [f"{number:03}" * 200 for number in range(40)]  # pieces of their own, and nodes of two levels
@@ -80,7 +79,7 @@ class Thread:
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows or chunks at a time, so that a sweep of few chunks takes many calls."""
     for script in (PRUNE, DELETE_RUNS):
-        monkeypatch.setattr(load, script.name.upper(), _in_small_steps(script))
+        monkeypatch.setattr(load, script.name.upper(), in_small_steps(script))
 
 
 BREAKS: dict[str, Callable[[Thread], object]] = {
@@ -193,7 +192,7 @@ def test_a_removal_whose_marks_are_always_gone_comes_to_an_end(
     client: redis.Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`prune` would never return on a server that evicts what a sweep needs."""
-    monkeypatch.setattr(load, "PRUNE", _in_small_steps(PRUNE))
+    monkeypatch.setattr(load, "PRUNE", in_small_steps(PRUNE))
     thread = Thread(client, prefix)
     for step in thread.pruning():
         client.unlink(thread.keys.live)
@@ -203,7 +202,7 @@ def test_a_removal_whose_marks_are_always_gone_comes_to_an_end(
 
 def test_scripts_of_removals_are_what_the_tests_change() -> None:
     """The tests above would look at sweeps of one call only."""
-    assert isinstance(_in_small_steps(PRUNE), Script)
+    assert isinstance(in_small_steps(PRUNE), Script)
 
 
 def rows_of(thread: Thread) -> dict[bytes, Any]:

@@ -24,11 +24,11 @@ from typing_extensions import TypedDict
 from benchmarks.changes import words
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
 
+from .counting import moved_bytes
+from .deltas import editing
 from .driving import Driver, Saver
 from .graphs import Builder, Session, thread
 from .servers import own_server
-from .test_costs import moved_bytes
-from .test_delta_costs import editing
 
 server = own_server  # its counts are of nobody else
 
