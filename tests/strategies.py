@@ -208,7 +208,14 @@ def exact(value: Any) -> Any:
 
 
 class Model(InMemorySaver):
-    """`InMemorySaver` with what it lacks, listing in the order of LangGraph's persistent savers."""
+    """`InMemorySaver` with what it lacks, listing in the order of LangGraph's persistent savers.
+
+    Where `prune` keeps a checkpoint only because a newer one is rebuilt from it, listings end.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut_off: set[tuple[str, str, str]] = set()
 
     def ids(self, thread_id: str, namespace: str) -> Sequence[str]:
         return sorted(self.storage[thread_id][namespace])
@@ -247,9 +254,24 @@ class Model(InMemorySaver):
             self._complete(tuple_.config["configurable"], tuple_)
             for tuple_ in super().list(config, filter=filter, before=before)
         ]
+        found = [tuple_ for tuple_ in found if self._is_listed(tuple_)]
         found.sort(key=lambda tuple_: str(tuple_.config["configurable"]["checkpoint_ns"]))
         found.sort(key=lambda tuple_: tuple_.checkpoint["id"], reverse=True)
         yield from found[: None if limit is None else max(limit, 0)]
+
+    def _is_listed(self, found: CheckpointTuple) -> bool:
+        thread_id, namespace, checkpoint_id = place_of(found)
+        *others, latest = self.ids(thread_id, namespace)
+        cut_off = [each for each in others if (thread_id, namespace, each) in self.cut_off]
+        return checkpoint_id == latest or checkpoint_id > max(cut_off, default="")
+
+    def all_of(self, thread_id: str) -> Iterator[CheckpointTuple]:
+        """The checkpoints of a thread, with those that are in no listing."""
+        for namespace in list(self.storage[thread_id]):
+            for checkpoint_id in self.ids(thread_id, namespace):
+                found = self.get_tuple(config(thread_id, namespace, checkpoint_id))
+                assert found
+                yield found
 
     def _complete(self, place: Mapping[str, Any], found: CheckpointTuple) -> CheckpointTuple:
         """With its whole config, and without a parent that does not exist."""
@@ -270,6 +292,8 @@ class Model(InMemorySaver):
                     copied["thread_id"] = target
                 row = (checkpoint, self.serde.dumps_typed(copied), parent_id)
                 self.storage[target][namespace][checkpoint_id] = row
+                if (source, namespace, checkpoint_id) in self.cut_off:
+                    self.cut_off.add((target, namespace, checkpoint_id))
         for thread_id, namespace, checkpoint_id in list(self.writes):
             if thread_id == source:
                 found = self.writes[source, namespace, checkpoint_id]
@@ -281,8 +305,12 @@ class Model(InMemorySaver):
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         for thread_id in list(self.storage):
-            found = self.list(config(thread_id))
+            found = self.all_of(thread_id)
             self._drop(place_of(each) for each in found if run_of(each) in run_ids)
+
+    def delete_thread(self, thread_id: str) -> None:
+        super().delete_thread(thread_id)
+        self.cut_off = {place for place in self.cut_off if place[0] != thread_id}
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         for thread_id in thread_ids:
@@ -293,7 +321,8 @@ class Model(InMemorySaver):
                 for namespace in list(self.storage[thread_id])
                 for checkpoint_id in self._needed(thread_id, namespace)
             }
-            self._drop({place_of(found) for found in self.list(config(thread_id))} - needed)
+            self._drop({place_of(found) for found in self.all_of(thread_id)} - needed)
+            self.cut_off |= {place for place in needed if place[2] != self.ids(*place[:2])[-1]}
 
     def _needed(self, thread_id: str, namespace: str) -> Iterator[str]:
         """The latest checkpoint, and its ancestors back to where its delta channels have values."""
@@ -318,6 +347,7 @@ class Model(InMemorySaver):
         for thread_id, namespace, checkpoint_id in list(places):
             del self.storage[thread_id][namespace][checkpoint_id]
             self.writes.pop((thread_id, namespace, checkpoint_id), None)
+            self.cut_off.discard((thread_id, namespace, checkpoint_id))
 
 
 def place_of(found: CheckpointTuple) -> tuple[str, str, str]:
@@ -327,6 +357,10 @@ def place_of(found: CheckpointTuple) -> tuple[str, str, str]:
 
 def run_of(found: CheckpointTuple) -> str | None:
     return found.metadata.get("run_id")
+
+
+def rebuilt_channels(found: CheckpointTuple) -> set[str]:
+    return {*delta_channels(found)} - {*found.checkpoint["channel_values"]}
 
 
 def delta_channels(found: CheckpointTuple) -> list[str]:
@@ -494,8 +528,12 @@ class Threads(RuleBasedStateMachine):
         place = put.thread_id, at["checkpoint_ns"]
         replaced = self.model.get_tuple(config(*place, checkpoint_id))
         ancestors = self.model.lineage(*place, at.get("checkpoint_id"))
-        if put.metadata.get("counters_since_delta_snapshot"):
-            is_new = replaced is None
+        if counters := put.metadata.get("counters_since_delta_snapshot"):
+            rebuilt = {*counters} - {*put.checkpoint["channel_values"]}
+            is_new = replaced is None or not (
+                rebuilt <= rebuilt_channels(replaced)
+                and at.get("checkpoint_id") == self.model.parent_id(*place, checkpoint_id)
+            )
             if is_new and not {*ancestors} <= {*self.model.ids(*place)}:
                 return False
             if checkpoint_id < max(ancestors, default=""):

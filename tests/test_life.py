@@ -511,7 +511,7 @@ def test_a_fork_is_meant_whatever_else_the_process_does(
     client: redis.Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Among many long threads, who goes back to an earlier answer would be refused now and then."""
-    monkeypatch.setattr("langgraph_checkpoint_redis._core.options.KNOWN_BYTES", 0)
+    monkeypatch.setattr("langgraph_checkpoint_redis._core.state.KNOWN_BYTES", 0)
     saver = RedisSaver(client, prefix=prefix, on_conflict="error")
     first = put(saver)
     put(saver, first)

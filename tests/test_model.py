@@ -24,8 +24,7 @@ from langgraph_checkpoint_redis import (
     RedisSaver,
     ThreadExistsError,
 )
-from langgraph_checkpoint_redis._core import listing, reading
-from langgraph_checkpoint_redis._core import options as _options
+from langgraph_checkpoint_redis._core import listing, reading, state
 from langgraph_checkpoint_redis._scripts.load import GET, HISTORY, LIST
 from tests.local_server import available_servers, running_server
 
@@ -172,7 +171,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "MUCH", 2000)
     monkeypatch.setattr(reading, "KEPT", 20_000)
     monkeypatch.setattr(listing, "TOGETHER", 2)
-    monkeypatch.setattr(_options, "KNOWN_BYTES", 20_000)
+    monkeypatch.setattr(state, "KNOWN_BYTES", 20_000)
     bounds = {GET: ("BUDGET", "1000"), HISTORY: ("BUDGET", "1000"), LIST: ("FEW, BYTES", "2, 1000")}
     for script, (local, small) in bounds.items():
         pattern = rf"(?<=^local {local} = ).*"

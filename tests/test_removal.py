@@ -131,7 +131,7 @@ class Removals(Threads):
             self.check(thread_id)
 
     def _all_of(self, thread_id: str) -> list[CheckpointTuple]:
-        return [*self.model.list(config(thread_id))]
+        return [*self.model.all_of(thread_id)]
 
     def _is_needed(self, found: CheckpointTuple, runs: list[str]) -> bool:
         """Whether a checkpoint that stays may be rebuilt from one of these runs."""
@@ -162,7 +162,7 @@ class Removals(Threads):
         assert found == expected
 
     def _has(self, thread_id: str, run: str) -> bool:
-        return any(run_of(found) == run for found in self.model.list(config(thread_id)))
+        return any(run_of(found) == run for found in self.model.all_of(thread_id))
 
     def teardown(self) -> None:
         try:

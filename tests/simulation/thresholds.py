@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
-from langgraph_checkpoint_redis._core import new_chunks, options, reading
+from langgraph_checkpoint_redis._core import new_chunks, reading, state
 from langgraph_checkpoint_redis._protocol.requests import Script
 from langgraph_checkpoint_redis._scripts import load, transactions
 from langgraph_checkpoint_redis._storage import chunking, tree
@@ -47,7 +47,7 @@ OF_MODULES: Mapping[ModuleType, Mapping[str, Any]] = {
         "RUN_RATE": 8,
     },
     tree: {"SENT": 20},
-    options: {"KNOWN_BYTES": 60_000},
+    state: {"KNOWN_BYTES": 60_000},
     # A client whose connection breaks asks again at once, and never gives up by itself.
     retry: {"FIRST_PAUSE": 0.0, "LONGEST_PAUSE": 0.0, "SECONDS_TO_RECOVER": 1e9},
 }

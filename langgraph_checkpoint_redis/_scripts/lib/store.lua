@@ -114,11 +114,25 @@ local function check_moved_on()
   end
 end
 
--- Return whether delta channels of the checkpoint may lack an ancestor. Those of the newest checkpoint of a
--- namespace lack none, unless newer ones were deleted: removals keep what it needs.
+-- Whether the old row of the checkpoint is rebuilt from the same ancestors: then the same may be put again, whatever
+-- has become of them.
+local function needed_as_much(old_head)
+  local was_rebuilt = rebuilt_channels(old_head) or {}
+  for channel in pairs(rebuilt_channels(head) or {}) do
+    if not was_rebuilt[channel] then
+      return false
+    end
+  end
+  return old_head[PARENT] == head[PARENT]
+end
+
+-- Whether delta channels of the checkpoint may lack an ancestor. Those of the newest checkpoint of a namespace lack
+-- none, unless newer ones were deleted: removals keep what it needs.
 local function may_lack_ancestors()
-  if not head[DELTA] or old_row or head[PARENT] == '' or head[ENDS] then
+  if not head[DELTA] or head[PARENT] == '' or head[ENDS] then
     return false
+  elseif old_row then
+    return not needed_as_much(head_of(old_row))
   end
   return not parent_row or parent_row ~= latest_row(ns) or fields.may_lack or is_cut_off(parent_row)
 end
