@@ -316,5 +316,5 @@ def test_a_call_of_a_removal_handles_some_thousand_things(scene: Scene, removal:
     for before, after in pairwise(seen):
         assert len(before.timeline) - len(after.timeline) <= 1000
         assert len(before.chunks) - len(after.chunks) <= 1000 + 100  # a page of HSCAN more
-        assert len(after.live) - len(before.live) <= 1000 + 1  # the removal's own mark
+        assert len(after.live) - len(before.live) <= 1000 + 2  # whose pass it is, and how far
     assert scene.stored().garbage() == set()

@@ -140,6 +140,12 @@ local function note_rows(name, fields)
   end
 end
 
+local function remove_chunks_if_no_rows_are_noted()
+  if redis.call('HEXISTS', CHUNKS, 'timeline') + redis.call('HEXISTS', CHUNKS, 'writes') == 0 then
+    redis.call('UNLINK', CHUNKS)
+  end
+end
+
 -- Calls remove(), and notes which keys have no rows any more after it. A key that was gone before is not taken for
 -- one that this removal has emptied. Where there are no rows at all, the chunks go, too.
 local function note_removal(remove)
@@ -151,9 +157,8 @@ local function note_removal(remove)
       redis.call('HDEL', CHUNKS, name)
     end
   end
-  local is_empty = are_gone.timeline and are_gone.writes and (had.timeline or had.writes)
-  if is_empty and redis.call('HEXISTS', CHUNKS, 'timeline') + redis.call('HEXISTS', CHUNKS, 'writes') == 0 then
-    redis.call('UNLINK', CHUNKS)
+  if are_gone.timeline and are_gone.writes and (had.timeline or had.writes) then
+    remove_chunks_if_no_rows_are_noted()
   end
   if not done then
     error(failure, 0)
@@ -167,5 +172,8 @@ local function accept_loss(name)
     note_rows_there()
   else
     redis.call('HDEL', CHUNKS, name)
+    if redis.call('EXISTS', TIMELINE, WRITES) == 0 then
+      remove_chunks_if_no_rows_are_noted()
+    end
   end
 end
