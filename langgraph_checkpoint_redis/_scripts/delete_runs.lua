@@ -9,8 +9,9 @@
 -- Returns  {stage, position, gone}: an empty stage at the end; gone are the runs that have no
 --          checkpoint left in the thread, with the tokens of their entries
 
--- Needs: control, lease, refuse, removals, remove, rows, sweep
+-- Needs: control, keys, lease, refuse, removals, remove, rows, sweep
 
+read_control()
 write_even_if_full()
 write_for_wait()
 check_lease(ARGV[4])

@@ -9,7 +9,7 @@
 --          lost key: 3, its name as in whole.lua, and empty
 -- Returns  for each of them 1 if it is so, or 0; if it was to be mended, 1 also if it is so no more
 
--- Needs: arrived, closure, lease, rows, sweep, whole
+-- Needs: arrived, closure, control, keys, lease, rows, sweep, whole
 
 local MISSING = string.rep('-', 40)
 
@@ -71,6 +71,7 @@ local function drop_checkpoint(row, why)
   end
 end
 
+read_control()
 local removes = ARGV[2] == '1'
 if removes then
   check_lease(ARGV[1])

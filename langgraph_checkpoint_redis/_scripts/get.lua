@@ -13,5 +13,5 @@
 
 leave_out(ARGV[1])
 allow_truncation = ARGV[2] == '1'
-local done, rows = find(3)
+local done, rows = find(ARGV, 3)
 return {done, rows, truncated, fetched()}

@@ -9,8 +9,9 @@
 --          not any more; the runs whose entries have to be renewed once more, and for how many
 --          milliseconds
 
--- Needs: control, life, runs
+-- Needs: clock, control, keys, life, runs
 
+read_control()
 local score, token, span = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local is_enough = control.deadline and score >= time_of('deadline')
 local superseded, done = {}, {}

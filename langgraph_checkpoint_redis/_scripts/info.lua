@@ -11,7 +11,7 @@
 --          and the milliseconds until the thread expires and its lease ends; what is not known, or
 --          not there, is -1
 
--- Needs: control, lease, pages, rows, whole
+-- Needs: clock, control, keys, lease, pages, rows, whole
 
 -- How many members of a key the server weighs, the others being estimated: it takes it a millisecond.
 local SAMPLES = 5000
@@ -90,6 +90,7 @@ local function thread()
   return {math.min(exists, 1), redis.call('HLEN', RUNS), bytes, is_pinned, ttl, lease}
 end
 
+read_control()
 if stage == 'timeline' then
   if position ~= '' then
     local _, offset = enter_namespace(position)

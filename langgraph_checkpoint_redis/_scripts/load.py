@@ -14,6 +14,12 @@ therefore define libraries inside a function, for the few calls that come there:
     -- Within load_guards: control, lease
 
 The body of `load_guards` begins with these libraries, except for those that are outside anyway.
+
+One file may be the source of two scripts, of which one does more:
+
+    -- Only in put_last: trim
+
+In the other script, `put`, the names that `trim` gives are nil.
 """
 
 from __future__ import annotations
@@ -29,9 +35,11 @@ from typing import NamedTuple
 from langgraph_checkpoint_redis._protocol.requests import Script
 
 _DECLARATION = re.compile(  # names may go on in further lines, each of which begins with blanks
-    r"^-- (?:(Needs|Gives)|Within (\w+)): (\w+(?:,(?: |\n-- +)\w+)*)\n", re.MULTILINE
+    r"^-- (Needs|Gives|Only in \w+|Within \w+): (\w+(?:,(?: |\n-- +)\w+)*)\n", re.MULTILINE
 )
 _FILES = files(__package__)
+
+SOURCES = {"put_last": "put"}  # the file of a script, if that has another name
 
 Reader = Callable[[str], str]
 
@@ -43,12 +51,14 @@ class Part(NamedTuple):
         text: The whole file.
         needs: Libraries that the file uses.
         gives: Names that it defines for others.
-        within: Libraries that it uses inside one function only, by the name of this function.
+        only: Libraries of one of the scripts that the file is the source of, by this script.
+        within: Libraries that it uses inside one function only, by this function.
     """
 
     text: str
     needs: tuple[str, ...]
     gives: tuple[str, ...]
+    only: Mapping[str, tuple[str, ...]]
     within: Mapping[str, tuple[str, ...]]
 
 
@@ -62,11 +72,18 @@ def parse(path: str, read: Reader = read_file) -> Part:
     """Read a Lua file and its declarations."""
     text = read(path)
     declared = {
-        kind or function: tuple(re.findall(r"\w+", names))
-        for kind, function, names in _DECLARATION.findall(text)
+        kind: tuple(re.findall(r"\w+", names)) for kind, names in _DECLARATION.findall(text)
     }
-    needs, gives = declared.pop("Needs", ()), declared.pop("Gives", ())
-    return Part(text, needs, gives, declared)
+
+    def of_each(kind: str) -> dict[str, tuple[str, ...]]:
+        return {
+            name.removeprefix(kind): names
+            for name, names in declared.items()
+            if name.startswith(kind)
+        }
+
+    needs, gives = declared.get("Needs", ()), declared.get("Gives", ())
+    return Part(text, needs, gives, of_each("Only in "), of_each("Within "))
 
 
 def assemble(name: str, read: Reader = read_file) -> str:
@@ -106,9 +123,15 @@ def assemble(name: str, read: Reader = read_file) -> str:
             text = text[: found.end()] + define(names, visible) + text[found.end() :]
         return text
 
-    script = parse(name, read)
-    visible = reach(script.needs, within=False)
-    return define(script.needs, set()) + complete(script, visible)
+    script = parse(SOURCES.get(name, name), read)
+    needs, absent = [*script.needs], ""
+    for variant, libraries in script.only.items():
+        if variant == name:
+            needs += libraries
+        else:
+            gives = (parse(f"lib/{library}", read).gives for library in libraries)
+            absent += f"local {', '.join(chain(*gives))}\n"
+    return define(needs, set()) + absent + complete(script, reach(needs, within=False))
 
 
 def load(name: str) -> Script:

@@ -11,6 +11,7 @@
 
 -- Needs: ancestors, control, cut_off, lease, removals, remove, retain, rows
 
+read_control()
 write_even_if_full()
 write_for_wait()
 check_lease(ARGV[4])

@@ -12,13 +12,13 @@
 -- Returns  {1, runs, lifetime}: the runs whose index has to be renewed, and for how many milliseconds. Or {0,
 --          digests} when nothing was written: the digests, in one string, of chunks that are missing
 
--- Needs: chunks, guards, rows, trimmed, whole
+-- Needs: chunks, guards, keys, rows, trimmed, whole
 -- Within merge_with: merge
 
 local FIRST_CHUNK = 8
 local place, row = ARGV[1], ARGV[2]
 local fields = fields_to_write_by()
-local guards = care_for(ARGV[4], ARGV[5], ARGV[6], fields.ttl)
+local guards = load_guards_for(ARGV[4], ARGV[5], ARGV[6], fields.ttl)
 
 if guards then
   guards.check_lease(ARGV[4])
@@ -39,13 +39,13 @@ if old_row then
   row = merge_with(old_row)
 end
 if fields.may_lack or guards and guards.is_being_swept() or absent(ARGV[7]) ~= '' then
-  local missing = lacking(each_write, groups_of(row), FIRST_CHUNK)
+  local missing = lacking(each_write, groups_of(row), ARGV, FIRST_CHUNK)
   if missing ~= '' then
     return {0, missing}
   end
 end
 note_rows('writes', fields)
-store_chunks(FIRST_CHUNK)
+store_chunks(ARGV, FIRST_CHUNK)
 keep_chunks(fields)
 if guards then
   guards.mark(each_write, groups_of(row))
@@ -57,7 +57,7 @@ redis.call('ZADD', WRITES, 0, row)
 if not fields.writes then
   expire_with_rows(WRITES)
 end
-settle_chunks()
+settle_chunks(#KEYS > 6)
 if not guards then
   return {1, {}, 0}
 end

@@ -9,7 +9,7 @@
 --          the entries of these runs may end before the thread; else the runs whose entries have
 --          to be renewed, and for how many milliseconds
 
--- Needs: control, lease, life, runs
+-- Needs: control, keys, lease, life, runs
 
 local function all_stay()
   local stay = {}
@@ -24,10 +24,11 @@ local function all_stay()
   return true
 end
 
-if redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then
+read_control()
+if redis.call('EXISTS', TIMELINE, WRITES) == 0 then
   return {0, {}, 0}
 end
-redis.call('HLEN', KEYS[4]) -- raises an error before anything is changed, if it is no hash
+redis.call('HLEN', RUNS) -- raises an error before anything is changed, if it is no hash
 check_lease(ARGV[1])
 local own = ARGV[2] ~= '' and ARGV[2] or nil
 if tonumber(own or ARGV[3]) > 0 then

@@ -2,7 +2,7 @@
 -- the field `arrived` of CHUNKS, a msgpack array of their places. The calls of the removal that follow leave those
 -- ancestors, or refuse. The newest checkpoint of a branch stands for the others, as it needs what they need.
 --
--- Needs: rows
+-- Needs: keys, rows
 -- Gives: arrived, begin_removals_again, forget_arrival, note_arrival
 
 local BRANCHES = 64 -- with more of them, all removals begin again with the newest row

@@ -1,6 +1,6 @@
 -- Leases: while a thread has one, only who shows its token may change the thread.
 --
--- Needs: control, refuse
+-- Needs: clock, control, keys, refuse
 -- Gives: has_lease, refusal_of, check_lease
 
 local function has_lease()
@@ -25,6 +25,6 @@ end
 local function check_lease(token)
   local refusal = refusal_of(token)
   if refusal then
-    refuse(refusal, KEYS[1])
+    refuse(refusal, TIMELINE)
   end
 end

@@ -6,13 +6,13 @@
 -- its entries: if it should, they are renewed first, and the thread lives on when that is done
 -- (indexed.lua).
 --
--- Needs: control, runs
--- Gives: expire_at, extend_expiry_by, span_of, note_entry, runs_to_renew, extend_expiry
+-- Needs: clock, control, keys, runs
+-- Gives: expire_at, span_of, note_entry, runs_to_renew, extend_expiry, extend_expiry_by
 
 -- It begins with what takes no memory, so that a full server still lets readers do it.
 local function expire_at(deadline)
-  for i = 1, 4 do
-    redis.call('PEXPIREAT', KEYS[i], deadline)
+  for _, key in ipairs({TIMELINE, WRITES, CHUNKS, RUNS}) do
+    redis.call('PEXPIREAT', key, deadline)
   end
   if control.deadline ~= deadline then
     set_control('deadline', deadline)
@@ -68,11 +68,11 @@ end
 local function extend_expiry(ttl)
   ttl = tonumber(control.ttl or ttl)
   local is_for_ever = ttl == 0 and not control.deadline or control.ttl == '0'
-  if is_for_ever or redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then -- chunks alone may be ahead of the first row
+  if is_for_ever or redis.call('EXISTS', TIMELINE, WRITES) == 0 then -- chunks alone may be ahead of the first row
     return {}, 0
   end
   local deadline = ttl == 0 and time_of('deadline') or now() + ttl
-  local has_runs, most = redis.call('EXISTS', KEYS[4]) == 1, deadline
+  local has_runs, most = redis.call('EXISTS', RUNS) == 1, deadline
   if has_runs and control.indexed then
     most = math.max(math.abs(tonumber(control.indexed)), time_of('deadline'))
   end
@@ -93,7 +93,7 @@ local function extend_expiry_by(ttl, own)
   if own ~= '' and control.ttl ~= '0' then
     control.ttl = own
   end
-  local noted = control.ttl and {redis.call('HGET', CONTROL, 'ttl'), redis.call('HGET', KEYS[3], 'ttl')}
+  local noted = control.ttl and {redis.call('HGET', CONTROL, 'ttl'), redis.call('HGET', CHUNKS, 'ttl')}
   if noted and not (noted[1] == control.ttl and noted[2] == control.ttl) then
     set_own_ttl(control.ttl)
   end

@@ -1,6 +1,6 @@
 -- The namespaces of a thread.
 --
--- Needs: rows
+-- Needs: keys, rows
 -- Gives: each_namespace
 
 -- Calls visit(ns, first_row) for every namespace, in order.

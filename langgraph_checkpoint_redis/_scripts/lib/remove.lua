@@ -1,7 +1,7 @@
 -- The calls of a removal, from its first stage to its last: see sweep.lua for the stages, removals.lua for what the
 -- server knows of it, and arrived.lua for what comes in between.
 --
--- Needs: removals, rows, runs, sweep, walk, whole
+-- Needs: keys, removals, runs, sweep, walk, whole
 -- Gives: remove
 
 -- Goes on with a pass, or begins a new one where its marks are gone.

@@ -1,6 +1,6 @@
 -- A checkpoint that is put again takes the place of its row, and stays cut off if it was.
 --
--- Needs: rows
+-- Needs: keys, rows
 -- Within forget_ends: cut_off
 -- Gives: replace_checkpoint
 

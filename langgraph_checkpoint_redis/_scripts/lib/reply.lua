@@ -1,7 +1,7 @@
 -- Checkpoints and chunks as readers get them.
 --
--- Needs: closure, rows, whole
--- Gives: bytes, BUDGET, digests, groups, allow_truncation, truncated, fetch, writes_at, whole_row, fetched
+-- Needs: closure, keys, rows, whole
+-- Gives: BUDGET, digests, groups, bytes, allow_truncation, truncated, fetch, writes_at, whole_row, fetched
 
 -- A reply ends early when it holds this many bytes of chunks, so that no script runs for long.
 local BUDGET = 4 * 1024 * 1024

@@ -1,6 +1,6 @@
 -- Which checkpoints of a namespace to keep: the newest ones, and what reading them needs.
 --
--- Needs: rows
+-- Needs: keys, rows
 -- Gives: newest_rows, is_of_past_call, oldest_root_of, has_delta
 
 -- The newest `count` rows of a namespace; with `top`, of those up to this id.

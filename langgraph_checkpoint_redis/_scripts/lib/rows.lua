@@ -5,12 +5,10 @@
 -- their bytes. `head` and `groups` are msgpack; the tail is opaque here. The checksum is a checksum of all
 -- that is before it, so that a damaged row is neither used nor passed on.
 --
--- Needs: refuse
--- Gives: TIMELINE, WRITES, CHUNKS, RUNS, LIVE, FORMAT, UNMARKED, PARENT, RUN, ROOT, DELTA, CHANNELS, ENDS, CHECKSUM,
---   with_checksum, refuse_row, is_before, prefix, row_at, row_exists, latest_row, place_of, id_of, check_format,
---   unpack_known, head_of, is_cut_off, groups_of, each_value, stored_channels, rebuilt_channels, each_write
-
-local TIMELINE, WRITES, CHUNKS, RUNS, LIVE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+-- Needs: keys, refuse
+-- Gives: FORMAT, UNMARKED, PARENT, RUN, ROOT, DELTA, CHANNELS, ENDS, CHECKSUM, with_checksum, refuse_row, is_before,
+--   prefix, row_at, row_exists, latest_row, place_of, id_of, check_format, unpack_known, head_of, is_cut_off,
+--   groups_of, each_value, stored_channels, rebuilt_channels, each_write
 
 -- The format of new rows, and the one before it: its rows may be in a thread without the fields that whole.lua
 -- tells of.

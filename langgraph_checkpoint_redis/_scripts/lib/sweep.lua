@@ -9,7 +9,7 @@
 -- From the first chunk that a pass of several calls frees to the end of one whole pass, the field `swept` stands
 -- in CHUNKS. So wherever a removal stops, no writer takes a node's being there for that of what it refers to.
 --
--- Needs: arrived, closure, live, rows, runs, slices, walk
+-- Needs: arrived, closure, keys, live, rows, runs, slices, walk
 -- Gives: remove_writes, remove_checkpoint, step, pass_name, sweep, check_formats
 
 local function remove_writes(ns, id)
@@ -107,7 +107,7 @@ local function free_by_cursor(run, continued)
 end
 
 local function free_chunks(continued)
-  expand(1)
+  expand(1, nil, continued and is_marked)
   local run = redis.call('HLEN', CHUNKS) > STEPS and process()
   if run then
     return free_by_cursor(run, continued)
@@ -139,7 +139,6 @@ local function sweep(token, stage, pass, calls)
   if not continued then
     local time = redis.call('TIME')
     pass = time[1] .. string.format('%06d', time[2])
-    is_marked = nil -- the marks that there are, if any, are of another pass
   end
   stage = step(stage, 'timeline', 'writes', TIMELINE, mark_checkpoint)
   stage = step(stage, 'writes', 'chunks', WRITES, mark_writes)
@@ -154,7 +153,7 @@ local function sweep(token, stage, pass, calls)
   if not continued then
     redis.call('UNLINK', LIVE)
   end
-  leave_marks('of:' .. token, pass_name(token, pass, calls + 1))
+  leave_marks(continued, 'of:' .. token, pass_name(token, pass, calls + 1))
   redis.call('SREM', LIVE, pass_name(token, pass, calls))
   redis.call('PEXPIRE', LIVE, EXPIRY)
   return {stage, pass .. ' ' .. string.format('%d', calls + 1) .. ' ' .. position, {}}

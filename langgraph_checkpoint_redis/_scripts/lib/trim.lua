@@ -4,8 +4,8 @@
 -- ends that cut_off.lua notes, a put need not walk through them. What to do is planned before the checkpoint is
 -- stored, so that nothing is stored if something that the plan reads cannot be read.
 --
--- Needs: cut_off, retain, rows, sweep, trimmed, walk, whole
--- Gives: trim, plan_trim
+-- Needs: cut_off, keys, retain, rows, sweep, trimmed, walk, whole
+-- Gives: plan_trim, trim
 
 -- Removing must not make a put slow: it takes at most this many checkpoints of a namespace, the newest first. Where
 -- there are many, each sweep takes long, so a put takes one of so many, to need fewer sweeps. It frees chunks only in
