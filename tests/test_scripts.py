@@ -312,7 +312,9 @@ def used_by(path: str) -> set[str]:
 @pytest.mark.parametrize("path", PARTS)
 def test_a_file_needs_what_it_says_it_needs(path: str, client: redis.Redis) -> None:
     """A change of one library would break scripts whose files say nothing of it."""
-    part, names = load.parse(path), {name for _, name in foreign_globals(client, path)}
+    part, found = load.parse(path), foreign_globals(client, path)
+    names = {name for _, name in found}
+    assert {name for how, name in found if how == "SET"} == {*part.sets}
     given = {library: {*load.parse(f"lib/{library}").gives} for library in used_by(path)}
     assert len(part.needs) == len({*part.needs})
     assert names == names & {*chain(*given.values())}

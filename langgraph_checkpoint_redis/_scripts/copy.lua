@@ -45,12 +45,15 @@ if is_copied(KEYS[7], ARGV[1]) then
 end
 local life = redis.call('HMGET', KEYS[12], 'ttl', 'deadline')
 life[1] = life[1] or redis.call('HGET', KEYS[10], 'ttl') -- see control.lua
-local lost = lost_of_source(KEYS[8], KEYS[9], KEYS[10])
+local lost = find_lost_key(KEYS[8], KEYS[9], KEYS[10])
 local is_there = redis.call('EXISTS', KEYS[8], KEYS[9]) > 0 -- chunks alone may be ahead of the first row
-local refusal = refusal_of_copy(ARGV[3]) or lost and 'LOST ' .. lost or not is_there and 'NOTHING' or is_large() and 'LARGE'
+local refusal = find_copy_refusal(ARGV[3])
+  or lost and 'LOST ' .. lost
+  or not is_there and 'NOTHING'
+  or is_large() and 'LARGE'
 if refusal then
   return refusal
-elseif not are_led_here(KEYS[11], ARGV, 6, score, life[2]) then
+elseif not have_entries(KEYS[11], ARGV, 6, score, life[2]) then
   return 'CHANGED'
 end
 for i = 1, 4 do

@@ -36,7 +36,7 @@ local function check(row)
   if is_victim(row) or not rebuilt_channels(head) then
     return
   end
-  local ns = place_of(row)
+  local ns = split_row(row)
   local parent_row = row_at(ns, head[PARENT])
   if parent_row and is_victim(parent_row) then
     refuse_needed(parent_row, row)

@@ -37,7 +37,7 @@ local function lacks(chunks)
 end
 
 local function is_lost(name)
-  for _, lost in ipairs(lost_keys(fields_of(CHUNKS), OWN)) do
+  for _, lost in ipairs(lost_keys(fields_of(CHUNKS), OWN_KEYS)) do
     if lost == name then
       return true
     end
@@ -51,7 +51,7 @@ end
 
 local function is_of_no_use(row, why)
   if why == 'orphan' then
-    return row_exists(place_of(row)) == 0
+    return row_exists(split_row(row)) == 0
   end
   return why == '' or lacks(why)
 end
@@ -65,7 +65,7 @@ local function drop_checkpoint(row, why)
   end
   redis.call('ZREM', TIMELINE, row)
   begin_removals_again()
-  local named, ns, id = pcall(place_of, row)
+  local named, ns, id = pcall(split_row, row)
   if named and row_exists(ns, id) == 0 then
     remove_writes(ns, id)
   end

@@ -19,7 +19,7 @@ local token, stage, position = ARGV[1], ARGV[2], ARGV[3]
 local parts, left = {{}, {}, {}, {}}, BYTES
 
 read_control()
-local lost = lost_of_source(TIMELINE, WRITES, CHUNKS)
+local lost = find_lost_key(TIMELINE, WRITES, CHUNKS)
 if lost or stage ~= '' and not is_watched_by(token) then
   return {'', lost or '', '', {}, {}, {}, {}, {}, '', ''}
 end

@@ -9,6 +9,7 @@
 --          to be renewed, and for how many milliseconds
 
 -- Needs: closure, control, find, life, reply
+-- Sets: allow_truncation
 
 read_control()
 leave_out(ARGV[1])

@@ -37,7 +37,7 @@ for i = 4, #ARGV do
 end
 
 local is_complete = is_enough
-for _, run in ipairs(runs_here(false)) do
+for _, run in ipairs(find_runs_here(false)) do
   is_complete = is_complete and done[run]
 end
 if is_complete then

@@ -5,8 +5,9 @@ The head of a library, a file in `lib/`, names the libraries it uses and what it
     -- Needs: keys, refuse
     -- Gives: row_at, latest_row
 
-A script has a line `Needs`, too. Each file names only what it uses itself. The source of a script
-begins with all libraries that it needs, directly or not: each one once, after those that it needs.
+A script has a line `Needs`, too. A file that assigns to variables of other libraries lists these in a
+line `Sets`. Each file names only what it uses itself. The source of a script begins with all libraries
+that it needs, directly or not: each one once, after the libraries that it needs in turn.
 
 Redis runs all of a script in each call, and each function that it defines takes time. A file may
 therefore define libraries inside a function, for the few calls that come there:
@@ -35,7 +36,7 @@ from typing import NamedTuple
 from langgraph_checkpoint_redis._protocol.requests import Script
 
 _DECLARATION = re.compile(  # names may go on in further lines, each of which begins with blanks
-    r"^-- (Needs|Gives|Only in \w+|Within \w+): (\w+(?:,(?: |\n-- +)\w+)*)\n", re.MULTILINE
+    r"^-- (Needs|Sets|Gives|Only in \w+|Within \w+): (\w+(?:,(?: |\n-- +)\w+)*)\n", re.MULTILINE
 )
 _FILES = files(__package__)
 
@@ -50,6 +51,7 @@ class Part(NamedTuple):
     Attributes:
         text: The whole file.
         needs: Libraries that the file uses.
+        sets: Variables of these libraries that it assigns to.
         gives: Names that it defines for others.
         only: Libraries of one of the scripts that the file is the source of, by this script.
         within: Libraries that it uses inside one function only, by this function.
@@ -57,6 +59,7 @@ class Part(NamedTuple):
 
     text: str
     needs: tuple[str, ...]
+    sets: tuple[str, ...]
     gives: tuple[str, ...]
     only: Mapping[str, tuple[str, ...]]
     within: Mapping[str, tuple[str, ...]]
@@ -82,8 +85,8 @@ def parse(path: str, read: Reader = read_file) -> Part:
             if name.startswith(kind)
         }
 
-    needs, gives = declared.get("Needs", ()), declared.get("Gives", ())
-    return Part(text, needs, gives, of_each("Only in "), of_each("Within "))
+    needs, sets, gives = (declared.get(kind, ()) for kind in ("Needs", "Sets", "Gives"))
+    return Part(text, needs, sets, gives, of_each("Only in "), of_each("Within "))
 
 
 def assemble(name: str, read: Reader = read_file) -> str:

@@ -36,7 +36,7 @@ local function count_checkpoints()
   while from ~= '' and #namespaces < NAMESPACES and bytes < BYTES do
     local row = redis.call('ZRANGEBYLEX', TIMELINE, from, '+', 'LIMIT', 0, 1)[1]
     if row then
-      local ns, oldest = place_of(row)
+      local ns, oldest = split_row(row)
       local count = redis.call('ZLEXCOUNT', TIMELINE, '[' .. ns .. '\0', '(' .. ns .. '\1')
       local latest = latest_row(ns)
       local newest = id_of(latest)

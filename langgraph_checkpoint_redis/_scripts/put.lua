@@ -16,7 +16,7 @@
 -- ARGV[10] a new entry of the run in the index of runs, as its token and its score; or empty
 -- ARGV[11] digests of chunks, in one string, that must be there and do not come along
 -- ARGV[12...] digest and content of each chunk
--- Returns  {1, unneeded, runs, lifetime, gone}: unused is that entry, if the thread has no need of it; runs are
+-- Returns  {1, unneeded, runs, lifetime, gone}: unneeded is that entry, if the thread has no need of it; runs are
 --          those whose entries have to be renewed, and for how many milliseconds; gone are the runs that
 --          have none left, with the tokens of their entries.
 --          Nothing was written with {0, digests, channels}: the digests, in one string, of chunks that are
@@ -27,7 +27,7 @@
 -- Only in put_last: trim
 -- Within check_ancestors: ancestors
 -- Within replace_old_row: replaced
--- Within tell_removals: arrived
+-- Within note_arrival_for_removals: arrived
 
 local FIRST_CHUNK = 12
 local ns, id, head, tail = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3]), ARGV[4]
@@ -44,7 +44,7 @@ local function replace_old_row()
   replace_checkpoint(ns, head, old_row)
 end
 
-local function tell_removals()
+local function note_arrival_for_removals()
   note_arrival(ns, id, head, parent_row)
 end
 
@@ -53,7 +53,7 @@ end
 local function find_missing(filled, may_lack)
   local channels = find_lost_channels(filled, may_lack)
   if not may_lack then
-    return absent(ARGV[11]), channels
+    return find_absent(ARGV[11]), channels
   end
   local function each_changed(_, visit)
     each_value(head, function(entry, channel)
@@ -62,7 +62,7 @@ local function find_missing(filled, may_lack)
       end
     end)
   end
-  return lacking(each_changed, nil, ARGV, FIRST_CHUNK), channels
+  return find_lacking(each_changed, nil, ARGV, FIRST_CHUNK), channels
 end
 
 local fields = fields_to_write_by()
@@ -93,11 +93,11 @@ if digests ~= '' or channels[1] then
 end
 local run, registration = head[RUN], ARGV[10]
 local life = run and guards and guards.span_of(ARGV[7], ARGV[8]) or 0
-local token, is_lacking, score = nil, false, nil
+local token, needs_entry, score = nil, false, nil
 if run then
-  token, is_lacking, score = judge_registration(run, registration, life)
+  token, needs_entry, score = judge_registration(run, registration, life)
 end
-if is_lacking then
+if needs_entry then
   return {2, {}, {now()}, 3 * life}
 end
 local old_run = old_row and head_of(old_row)[RUN]
@@ -120,7 +120,7 @@ if old_row then
   replace_old_row()
 end
 if head[DELTA] and redis.call('HEXISTS', CHUNKS, 'removals') == 1 then
-  tell_removals()
+  note_arrival_for_removals()
 end
 redis.call('ZADD', TIMELINE, 0, with_checksum(prefix(ns, id) .. '\0' .. cmsgpack.pack(head) .. tail))
 if not fields.timeline then
@@ -136,4 +136,4 @@ if not plan then
 end
 local gone = trim(plan)
 -- Where the row was there, perhaps this was done already, and the reply was lost.
-return {1, unneeded, runs, lifetime, old_row and runs_gone() or gone}
+return {1, unneeded, runs, lifetime, old_row and find_runs_gone() or gone}

@@ -18,7 +18,7 @@ if guards then
   guards.check_lease(ARGV[1])
 end
 local may_be_refused = redis.call('HEXISTS', CONTROL, 'deleted') == 1
-if may_be_refused or fields.may_lack or guards and guards.is_being_swept() or absent(ARGV[3]) ~= '' then
+if may_be_refused or fields.may_lack or guards and guards.is_being_swept() or find_absent(ARGV[3]) ~= '' then
   return 0
 end
 store_chunks(ARGV, 4)

@@ -62,7 +62,7 @@ if is_copied(KEYS[7], ARGV[1]) then
   mark_target(KEYS[7], ARGV[1], ARGV[2]) -- a write, which `WAIT` waits for
   return 'COPIED'
 end
-local refusal = refusal_of_copy(ARGV[3])
+local refusal = find_copy_refusal(ARGV[3])
 if refusal then
   redis.call('UNLINK', KEYS[8], KEYS[9], KEYS[10], KEYS[11])
   return refusal
@@ -72,7 +72,7 @@ local ttl, deadline = ARGV[10] ~= '' and ARGV[10], ARGV[11] ~= '' and ARGV[11]
 local first_run = #ARGV - tonumber(ARGV[16]) + 1
 if ARGV[6] == '' then
   return 'MORE'
-elseif not (is_complete() and are_led_here(KEYS[11], ARGV, first_run, score, deadline)) then
+elseif not (is_complete() and have_entries(KEYS[11], ARGV, first_run, score, deadline)) then
   redis.call('UNLINK', KEYS[8], KEYS[9], KEYS[10], KEYS[11])
   return 'CHANGED'
 end

@@ -36,10 +36,10 @@ end
 
 local fields = fields_to_write_by()
 if fields.may_lack or is_being_swept() then
-  if lacking(function(_, visit) each_entry(visit) end, nil, ARGV, FIRST_CHUNK) ~= '' then
+  if find_lacking(function(_, visit) each_entry(visit) end, nil, ARGV, FIRST_CHUNK) ~= '' then
     return 0
   end
-elseif absent(ARGV[5]) ~= '' then
+elseif find_absent(ARGV[5]) ~= '' then
   return 0
 end
 note_rows(key == TIMELINE and 'timeline' or 'writes', fields)

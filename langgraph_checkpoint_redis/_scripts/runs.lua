@@ -7,4 +7,4 @@
 -- Needs: clock, control, life, runs
 
 read_control()
-return {runs_here(true), runs_gone(), span_of('0', ''), now()}
+return {find_runs_here(true), find_runs_gone(), span_of('0', ''), now()}

@@ -10,6 +10,7 @@
 --          has the names of keys that are gone though the thread has rows there, as whole.lua has it
 
 -- Needs: clock, keys, pages, runs, state, whole
+-- Sets: bytes, position, steps
 
 local ROWS, NAMES, BATCH = 200, 500, 1000
 
@@ -61,7 +62,7 @@ elseif stage == 'timeline' then
     stage, position = 'writes', ''
   end
 elseif walk(WRITES, take) then
-  lost = lost_keys(fields_of(CHUNKS), OWN)
+  lost = lost_keys(fields_of(CHUNKS), OWN_KEYS)
   stage, position = '', ''
 end
 return {items, stage, position, facts, lost}

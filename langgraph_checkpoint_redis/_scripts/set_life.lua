@@ -16,7 +16,7 @@ local function all_stay()
   for i = 4, #ARGV do
     stay[ARGV[i]] = true
   end
-  for _, run in ipairs(runs_here(true)) do
+  for _, run in ipairs(find_runs_here(true)) do
     if not stay[run] then
       return false
     end
@@ -35,7 +35,7 @@ if tonumber(own or ARGV[3]) > 0 then
   set_own_ttl(own)
   return {1, extend_expiry(ARGV[3])}
 elseif control.indexed and not all_stay() then
-  return {2, runs_here(true), 0}
+  return {2, find_runs_here(true), 0}
 end
 forget_life()
 for i = 1, 4 do

@@ -7,10 +7,10 @@
 -- at once which others are.
 --
 -- Needs: keys
--- Gives: absent, lacking, store_chunks, settle_chunks, keep_chunks
+-- Gives: find_absent, find_lacking, store_chunks, settle_chunks, keep_chunks
 
--- Those of some chunks that are not there, by their digests in one string.
-local function absent(digests)
+-- Returns the digests of the chunks that are not there, of some chunks. They are one string.
+local function find_absent(digests)
   local found = {}
   for i = 1, #digests, 16 do
     local digest = string.sub(digests, i, i + 15)
@@ -23,7 +23,7 @@ end
 
 -- Returns all chunks that a row lacks, of those that its entries lead to; `each` calls a function for its entries.
 -- Without `args`, nothing comes along.
-local function lacking(each, row, args, first)
+local function find_lacking(each, row, args, first)
   local brought, levels, seen, found = {}, {}, {}, {}
   for i = first or 1, args and #args or 0, 2 do
     brought[args[i]] = args[i + 1]

@@ -15,7 +15,7 @@
 -- CHUNKS has a copy of `ttl`: a server that evicts CONTROL must not let a pinned thread expire.
 --
 -- Needs: clock, keys
--- Gives: control, write_even_if_full, write_for_wait, set_control, time_of, set_own_ttl, forget_life, tell_readers,
+-- Gives: control, write_even_if_full, write_for_wait, set_control, time_of, set_own_ttl, forget_life, notify_readers,
 --   read_control, keep_control
 
 local control = {}
@@ -64,16 +64,16 @@ local function forget_life()
   control.ttl, control.deadline, control.indexed = nil, nil, nil
 end
 
--- Tells those who read the thread in parts that it changes: a script that changes a thread calls this, mostly by
--- `check_lease`. It takes memory, so that it lets no script write although the server's memory is full.
-local function tell_readers()
+-- Notes that the thread changes, for readers that read it in parts: a script that changes a thread calls this, mostly
+-- by `check_lease`. It takes memory, so that it lets no script write although the server's memory is full.
+local function notify_readers()
   if (control.watch or '') ~= '' then
     set_control('watch', '')
   end
 end
 
--- Whether the thread is there, though its deadline has come. A key lasts until its deadline has passed, which is a
--- millisecond later; and by the time at which a script began, while TIME goes on before Redis 7.2.
+-- Returns whether the thread is there, though its deadline has come. A key lasts until its deadline has passed, which
+-- is a millisecond later; and by the time at which a script began, while TIME goes on before Redis 7.2.
 local function is_still_there()
   return redis.call('PTTL', TIMELINE) >= 0 or redis.call('PTTL', WRITES) >= 0
 end

@@ -1,4 +1,4 @@
--- Deleting a thread. `watch.lua` comes before.
+-- Deleting a thread.
 --
 -- Needs: control, keys, runs, watch
 -- Gives: delete_all
@@ -14,5 +14,5 @@ local function delete_all()
   each_run(function(run, _, tokens)
     write_run(run, 0, tokens)
   end)
-  return runs_gone()
+  return find_runs_gone()
 end

@@ -16,7 +16,7 @@ local function find(args, first)
       row = row_at(ns, id)
     end
     if row then
-      rows[#rows + 1] = whole_row(row)
+      rows[#rows + 1] = read_row(row)
     else
       check_whole()
     end

@@ -1,5 +1,5 @@
 -- Expiry: a thread lives on by its use, and all its keys expire together; the entries that lead to it in the
--- index of runs expire later. `runs.lua` comes before.
+-- index of runs expire later.
 --
 -- Of the entries, `indexed` knows: absent, none of them ends; N, all of them stay until then at least;
 -- -N, the same, but some stay for longer than the thread needs them. A thread never lives longer than
@@ -55,9 +55,9 @@ end
 local function runs_to_renew(span, is_used)
   local indexed = control.indexed and tonumber(control.indexed)
   if not indexed or indexed < 0 then
-    return runs_here(false), 3 * span
+    return find_runs_here(false), 3 * span
   elseif is_used and indexed < now() + 2 * span then
-    return runs_here(true), 3 * span
+    return find_runs_here(true), 3 * span
   end
   return {}, 3 * span
 end
@@ -76,7 +76,7 @@ local function extend_expiry(ttl)
   if has_runs and control.indexed then
     most = math.max(math.abs(tonumber(control.indexed)), time_of('deadline'))
   end
-  if deadline > most and not runs_here(false)[1] then
+  if deadline > most and not find_runs_here(false)[1] then
     most = deadline
   elseif deadline > most then
     set_control('wanted', integer(deadline))
@@ -88,7 +88,7 @@ local function extend_expiry(ttl)
   return runs_to_renew(ttl == 0 and math.max(deadline - now(), 1) or ttl, ttl ~= 0)
 end
 
--- The same for a writer who may say how long this thread lives from now on: `own`, or empty.
+-- Does the same for a writer that may give the thread a time to live of its own: `own`, or empty.
 local function extend_expiry_by(ttl, own)
   if own ~= '' and control.ttl ~= '0' then
     control.ttl = own

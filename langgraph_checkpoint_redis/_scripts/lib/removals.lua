@@ -10,7 +10,7 @@
 
 local ABANDONED = 60 * 60 -- seconds after its last call when a removal is forgotten
 
--- Whether the server has done so many calls of a removal; or one more, as this one is repeated.
+-- Returns whether the server has done that many calls of a removal, or one more where this one is repeated.
 local function has_done(token, calls)
   local noted = string.match(redis.call('HGET', CHUNKS, 'removals') or '', ' ' .. token .. ':(%d+):')
   return noted and (tonumber(noted) == calls or tonumber(noted) == calls + 1)
@@ -37,8 +37,8 @@ end
 
 -- Calls visit(row, ancestors) for each checkpoint that arrived: the ancestors are those that it is rebuilt from.
 local function each_arrived(visit)
-  for _, place in ipairs(arrived()) do
-    local ns, id = string.match(place, '^(%Z*)%z(%Z*)$')
+  for _, arrival in ipairs(read_arrivals()) do
+    local ns, id = string.match(arrival, '^(%Z*)%z(%Z*)$')
     local row = row_at(ns, id)
     if row then
       local ancestors = {}

@@ -7,7 +7,7 @@
 --
 -- Needs: clock, keys
 -- Gives: read_run, write_run, has_token, other_tokens, each_run, with_tokens, split_run, is_good, judge_registration,
---   expire_runs_with_rows, count_runs, runs_gone, runs_here
+--   expire_runs_with_rows, count_runs, find_runs_gone, find_runs_here
 
 local FRESH = 12 * 60 * 60 * 1000 -- milliseconds for which a new entry may wait for its first checkpoint
 local MOST_TOKENS = 4
@@ -30,7 +30,7 @@ local function has_token(tokens, token)
   return string.find(tokens .. ' ', ' ' .. token .. ' ', 1, true)
 end
 
--- Those of some tokens that are not among others.
+-- Returns the tokens, of some, that are not among others.
 local function other_tokens(tokens, others)
   return (string.gsub(tokens, ' (%S+)', function(token)
     return has_token(others, token) and '' or nil
@@ -57,7 +57,7 @@ local function split_run(text)
   return text, nil
 end
 
--- Whether a registration, 'token score', is good for a thread that lives `life` milliseconds; 0 is for ever.
+-- Returns whether a registration, 'token score', is good for a thread that lives `life` milliseconds; 0 is for ever.
 -- One that waited for too long is not: its entry may be gone.
 local function is_good(score, life)
   local time = now()
@@ -79,7 +79,7 @@ local function judge_registration(run, registration, life)
 end
 
 -- Lets the key, where it has just begun to count, live as long as the rows do: CONTROL, which has the deadline as
--- well, may be evicted. `runs_gone` gives it another time.
+-- well, may be evicted. `find_runs_gone` gives it another time.
 local function expire_runs_with_rows()
   local left = math.max(redis.call('PTTL', TIMELINE), redis.call('PTTL', WRITES))
   if left > 0 then
@@ -119,8 +119,8 @@ local function count_runs(from, to, token)
   return is_held
 end
 
--- The runs that have no checkpoint here, with their tokens. They do not outlive the thread by more than a day.
-local function runs_gone()
+-- Returns the runs that have no checkpoint here, with their tokens. They do not outlive the thread by more than a day.
+local function find_runs_gone()
   local gone = {}
   each_run(function(run, count, tokens)
     if count <= 0 then
@@ -133,8 +133,8 @@ local function runs_gone()
   return gone
 end
 
--- The runs that have checkpoints here: with their tokens, or alone.
-local function runs_here(with)
+-- Returns the runs that have checkpoints here: with their tokens, or alone.
+local function find_runs_here(with)
   local here = {}
   each_run(function(run, count, tokens)
     if count > 0 then

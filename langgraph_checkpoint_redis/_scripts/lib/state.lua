@@ -6,6 +6,6 @@
 
 local function state_of_thread()
   local row = redis.call('ZRANGEBYLEX', TIMELINE, '-', '+', 'LIMIT', 0, 1)[1]
-  local newest = row and id_of(latest_row((place_of(row)))) or ''
+  local newest = row and id_of(latest_row((split_row(row)))) or ''
   return redis.call('ZCARD', TIMELINE) .. ' ' .. redis.call('ZCARD', WRITES) .. ' ' .. newest
 end

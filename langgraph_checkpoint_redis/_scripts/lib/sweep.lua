@@ -10,6 +10,7 @@
 -- in CHUNKS. So wherever a removal stops, no writer takes a node's being there for that of what it refers to.
 --
 -- Needs: arrived, closure, keys, live, rows, runs, slices, walk
+-- Sets: position, steps
 -- Gives: remove_writes, remove_checkpoint, step, pass_name, sweep, check_formats
 
 local function remove_writes(ns, id)
@@ -20,7 +21,7 @@ end
 local function remove_checkpoint(row)
   count_runs(head_of(row)[RUN], nil)
   redis.call('ZREM', TIMELINE, row)
-  remove_writes(place_of(row))
+  remove_writes(split_row(row))
   forget_arrival(row)
 end
 
@@ -32,8 +33,8 @@ local function mark_writes(row)
   each_write(groups_of(row), want_entry)
 end
 
--- Those of some fields of CHUNKS that are chunks in use by nothing, as far as this call knows, and, where a pass is
--- continued, its marks.
+-- Returns those of some fields of CHUNKS that are chunks which nothing uses, as far as this call knows, and, where a
+-- pass is continued, its marks.
 local function unused(names, continued)
   local found = {}
   for _, name in ipairs(names) do
@@ -71,7 +72,7 @@ local function free(names)
   steps = steps - #names
 end
 
--- Which process the server is: a cursor means nothing to another one. Nil where the user may not ask.
+-- Returns which process the server is: a cursor means nothing to another one. Nil where the user may not ask.
 local function process()
   local text = redis.pcall('INFO', 'server')
   return type(text) == 'string' and string.match(text, 'run_id:(%x+)') or nil
@@ -146,7 +147,7 @@ local function sweep(token, stage, pass, calls)
     if free_chunks(continued) then
       redis.call('UNLINK', LIVE)
       redis.call('HDEL', CHUNKS, 'swept')
-      return {'', '', runs_gone()}
+      return {'', '', find_runs_gone()}
     end
     redis.call('HSET', CHUNKS, 'swept', '1')
   end

@@ -1,9 +1,9 @@
 -- The target of a copy. Its mark has the token of the copy that filled it.
 --
 -- Needs: clock, control, keys, lease, runs, whole
--- Gives: is_copied, mark_target, refusal_of_copy, are_led_here, hold_entries, begin_life
+-- Gives: is_copied, mark_target, find_copy_refusal, have_entries, hold_entries, begin_life
 
--- Whether this very copy was made, and its reply was lost. Then the target stays as it is: another run may have
+-- Returns whether this very copy was made, and its reply was lost. The target stays the same then: another run may have
 -- gone on with it.
 local function is_copied(mark, token)
   return redis.call('GET', mark) == token
@@ -13,11 +13,12 @@ local function mark_target(mark, token, milliseconds)
   redis.call('SET', mark, token, 'PX', milliseconds)
 end
 
--- Why nothing may be copied to the target, or nil. A copy would cover up that the target has lost its checkpoints.
-local function refusal_of_copy(lease_token)
-  local refusal = refusal_of(lease_token) or redis.call('EXISTS', TIMELINE, WRITES) > 0 and 'EXISTS'
-  local lost = not refusal and lost_keys(fields_of(CHUNKS), OWN)[1]
-  return refusal or lost and 'LOST ' .. OWN[lost] or nil
+-- Returns why nothing may be copied to the target, or nil. A copy would hide that the target has lost its
+-- checkpoints.
+local function find_copy_refusal(lease_token)
+  local refusal = find_refusal(lease_token) or redis.call('EXISTS', TIMELINE, WRITES) > 0 and 'EXISTS'
+  local lost = not refusal and lost_keys(fields_of(CHUNKS), OWN_KEYS)[1]
+  return refusal or lost and 'LOST ' .. OWN_KEYS[lost] or nil
 end
 
 -- Calls visit(run, count) for the runs in a hash.
@@ -30,7 +31,7 @@ end
 
 -- Returns whether new entries lead from each run in a hash to the target, and stay for as long as it lives. They
 -- have this score, and lead from the runs that `args` name from `first` on.
-local function are_led_here(key, args, first, score, deadline)
+local function have_entries(key, args, first, score, deadline)
   local led = {}
   for i = first, #args do
     led[args[i]] = true

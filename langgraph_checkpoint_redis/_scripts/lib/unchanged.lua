@@ -41,7 +41,7 @@ local function has_chunks(entry, may_lack)
   if not entry then
     return false
   elseif may_lack then
-    return lacking(function(_, visit) visit(entry) end) == ''
+    return find_lacking(function(_, visit) visit(entry) end) == ''
   end
   local top = #entry
   while top > 4 and entry[top] == '' do
