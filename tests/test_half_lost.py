@@ -241,6 +241,21 @@ def test_what_is_left_of_a_thread_can_be_repaired(
     assert found.checkpoint == checkpoint
 
 
+@pytest.mark.parametrize("saver_options", [{"keep_last": 1}], ids=str)
+def test_repair_leaves_nothing_of_a_thread_without_rows(
+    saver: Saver, client: redis.Redis, prefix: str
+) -> None:
+    """Threads that nobody finds would take memory for ever."""
+    at = HERE
+    for _ in range(3):
+        at, _ = put(saver, at, said=SAID)
+    saver.put_writes(at, [("said", "written")], "task")
+    keys = Keyspace(prefix).thread("a")
+    client.unlink(keys.timeline, keys.writes)
+    assert saver.repair("a")
+    assert not client.exists(*keys)
+
+
 # Walks over all threads
 
 

@@ -62,6 +62,7 @@ LUA = Path(langgraph_checkpoint_redis.__file__).parent / "_scripts"
 FILES = sorted(file.stem for file in LUA.glob("*.lua"))
 LIBRARIES = sorted(file.stem for file in (LUA / "lib").glob("*.lua"))
 PARTS = [*FILES, *(f"lib/{name}" for name in LIBRARIES)]
+NAMES = sorted([*FILES, *load.SOURCES])
 OF_OWN_CONNECTIONS = {"ahead", "settle"}  # a client that was passed in sends all by one script
 
 OF_SERVER = {  # globals that Lua and the server define, as far as scripts use them
@@ -102,7 +103,8 @@ class Header(NamedTuple):
 
 
 def header(name: str) -> Header:
-    lines = re.match(r"(?:--.*\n)+", (LUA / f"{name}.lua").read_text())
+    file = load.SOURCES.get(name, name)
+    lines = re.match(r"(?:--.*\n)+", (LUA / f"{file}.lua").read_text())
     assert lines
     title, *sections = re.split(r"\n-- (?=KEYS|ARGV|Returns)", lines[0].replace("\n--\n", "\n"))
     keys, *args, returns = sections
@@ -133,20 +135,22 @@ def used(name: str, table: str) -> set[int]:
 
 def test_every_file_is_a_script_and_every_library_is_used() -> None:
     """A script would be missing where it is called, or dead code would be kept up."""
-    assert sorted(SCRIPTS) == FILES
+    assert sorted({load.SOURCES.get(name, name) for name in SCRIPTS}) == FILES
     assert sorted({name for path in PARTS for name in used_by(path)}) == LIBRARIES
 
 
 def used_by(path: str) -> set[str]:
     """The libraries that a file says it uses, anywhere or within a function."""
     part = load.parse(path)
-    return {*part.needs, *chain(*part.within.values())}
+    return {*part.needs, *chain(*part.only.values(), *part.within.values())}
 
 
 @pytest.mark.parametrize("path", PARTS)
 def test_a_file_needs_what_it_says_it_needs(path: str, client: redis.Redis) -> None:
     """A change of one library would break scripts whose files say nothing of it."""
-    part, names = load.parse(path), {name for _, name in foreign_globals(client, path)}
+    part, found = load.parse(path), foreign_globals(client, path)
+    names = {name for _, name in found}
+    assert {name for how, name in found if how == "SET"} == {*part.sets}
     given = {library: {*load.parse(f"lib/{library}").gives} for library in used_by(path)}
     assert len(part.needs) == len({*part.needs})
     assert names == names & {*chain(*given.values())}
@@ -164,7 +168,7 @@ def test_a_library_gives_what_other_files_use(name: str, client: redis.Redis) ->
     assert len(part.gives) == len({*part.gives})
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_put_into_a_script_twice(name: str) -> None:
     """Two copies of a library would each have a state of their own, and take time in each call."""
     source = SCRIPTS[name].source
@@ -173,7 +177,7 @@ def test_nothing_is_put_into_a_script_twice(name: str) -> None:
     assert [library for library, head in heads.items() if source.count(head) > 1] == []
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", NAMES)
 def test_no_name_of_a_script_hides_another(name: str) -> None:
     """What a library defines would mean one thing above a line and another one below."""
     names = [*defined_in(SCRIPTS[name].source)]
@@ -242,6 +246,29 @@ def defined_in(text: str) -> Iterator[str]:
         yield from [function] if function else names.split(", ")
 
 
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_library_only_defines_something(name: str, client: redis.Redis) -> None:
+    """To need a library would do something, at a moment that no script says."""
+    itself, *_ = functions_of(compiled(client, load.parse(f"lib/{name}").text))
+    assert {how for how, _ in itself} <= {"GET"}
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_library_works_on_what_it_is_given(name: str, client: redis.Redis) -> None:
+    """Two scripts with other arguments or keys could not use the same library."""
+    found = globals_of(compiled(client, load.parse(f"lib/{name}").text))
+    assert ("GET", "ARGV") not in found
+    assert (("GET", "KEYS") in found) == (name == "keys")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_script_that_has_the_control_of_a_thread_reads_it_once(name: str) -> None:
+    """A lease, a time to live or a deletion would not be seen, or be read from the server twice."""
+    text = re.sub(r"--.*", "", SCRIPTS[name].source)
+    defines = text.count("local function read_control()")
+    assert text.count("read_control()") == 2 * defines <= 2
+
+
 def foreign_globals(client: redis.Redis, path: str) -> set[tuple[str, str]]:
     """What a file gets and sets that neither the file nor the server defines."""
     found = globals_of(compiled(client, load.parse(path).text))
@@ -254,7 +281,7 @@ def compiled(client: redis.Redis, text: str) -> bytes:
     return dump
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_header_says_what_a_script_takes(name: str) -> None:
     """Whoever reads or changes a script would be told of keys and arguments that are not so."""
     described = header(name)
@@ -286,10 +313,10 @@ def test_scripts_are_called_with_what_their_headers_say(watched: WatchedRedis, p
         assert len(keys) == described.keys, name
         assert described.takes(len(args)), name
     others = {"copy"} if isinstance(watched, WatchedCluster) else {"dump", "restore"}
-    assert {call.name for call in calls} == {*FILES} - others - OF_OWN_CONNECTIONS
+    assert {call.name for call in calls} == {*NAMES} - others - OF_OWN_CONNECTIONS
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_script_has_no_globals_of_its_own(name: str, client: redis.Redis) -> None:
     """A forgotten `local` would make a script fail, where nobody looks on the day of a failure."""
     found = globals_of(compiled(client, SCRIPTS[name].source))
@@ -298,11 +325,16 @@ def test_a_script_has_no_globals_of_its_own(name: str, client: redis.Redis) -> N
 
 def globals_of(dump: bytes) -> set[tuple[str, str]]:
     """The globals that a dumped Lua 5.1 chunk gets and sets, those of its functions included."""
+    return {(how, name) for how, name in chain(*functions_of(dump)) if how != "CALL"}
+
+
+def functions_of(dump: bytes) -> list[set[tuple[str, str]]]:
+    """What the functions of a dumped Lua 5.1 chunk get, set and call; the chunk itself is first."""
     assert dump.startswith(b"\x1bLuaQ\0\1\4\x08\4\x08\0"), "another Lua, or another machine"
-    return {*_function(BytesIO(dump[12:]))}
+    return [*_function(BytesIO(dump[12:]))]
 
 
-def _function(dump: BytesIO) -> Iterator[tuple[str, str]]:
+def _function(dump: BytesIO) -> Iterator[set[tuple[str, str]]]:
     def read(kind: str) -> Any:
         return unpack(f"={kind}", dump.read(calcsize(f"={kind}")))[0]
 
@@ -313,9 +345,12 @@ def _function(dump: BytesIO) -> Iterator[tuple[str, str]]:
     code = [read("I") for _ in range(read("I"))]
     of_type = {0: lambda: None, 1: lambda: read("?"), 3: lambda: read("d"), 4: text}
     constants = [of_type[read("B")]() for _ in range(read("I"))]
-    for instruction in code:
-        if opcode := {5: "GET", 7: "SET"}.get(instruction & 63):
-            yield opcode, str(constants[instruction >> 14])
+    used = {5: "GET", 7: "SET", 28: "CALL", 29: "CALL"}
+    yield {
+        (used[opcode], "" if used[opcode] == "CALL" else str(constants[instruction >> 14]))
+        for instruction in code
+        if (opcode := instruction & 63) in used
+    }
     for _ in range(read("I")):
         yield from _function(dump)
     dump.read(4 * read("I"))  # what follows is for debuggers
@@ -325,7 +360,7 @@ def _function(dump: BytesIO) -> Iterator[tuple[str, str]]:
         text()
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_script_never_unpacks_a_list_of_any_length(name: str) -> None:
     """Beyond some thousand items, Lua's stack overflows and a large thread cannot be used."""
     calls = re.findall(r"(?<![.\w])unpack\(([^()]*(?:\([^()]*\))?)\)", SCRIPTS[name].source)
@@ -410,7 +445,7 @@ def test_no_request_has_keys_in_two_slots(watched: WatchedRedis, prefix: str) ->
     across = {name for name, slots in saver.requests if len(slots) > 1}
     # On a single server, a copy is one call with the keys of both threads.
     assert across == (set() if isinstance(watched, WatchedCluster) else {"copy"})
-    assert within >= {*FILES} - {"copy", "dump", "restore"} - OF_OWN_CONNECTIONS
+    assert within >= {*NAMES} - {"copy", "dump", "restore"} - OF_OWN_CONNECTIONS
 
 
 @pytest.mark.parametrize("keep_last", [None, 1, 2])

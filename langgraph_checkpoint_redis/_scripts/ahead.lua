@@ -7,13 +7,13 @@
 -- The note is the field `ahead` of CHUNKS. The script removes it when it has stored its row; otherwise settle.lua
 -- does, with the fields that it names.
 
--- Needs: rows, whole
+-- Needs: keys, whole
 
 local new, before = {}, fields_of(CHUNKS)
 
 -- The script cannot tell any more whether there were chunks. It refuses a thread that has lost another key, or a
 -- row of which cannot be read: nothing is noted of that.
-local was_read, lost = pcall(lost_keys, before, OWN)
+local was_read, lost = pcall(lost_keys, before, OWN_KEYS)
 if was_read and not lost[1] and is_unknown(before) then
   note_unknown()
 end

@@ -12,7 +12,7 @@
 --          already; LEASED or LEASELOST if its lease refuses the caller; LOST and a key, with a blank between them,
 --          if this key of the source or of the target is gone
 
--- Needs: source, target
+-- Needs: control, source, target
 
 -- What takes some milliseconds; 100 MB would take up to a second. Where the server does not say how many bytes
 -- there are, fewer members are small enough.
@@ -37,18 +37,23 @@ local function is_large()
   return count > MEMBERS or bytes > BYTES
 end
 
-if is_copied(KEYS[7]) then
-  mark_target(KEYS[7]) -- a write, which `WAIT` waits for
+read_control()
+local score = tonumber(ARGV[5])
+if is_copied(KEYS[7], ARGV[1]) then
+  mark_target(KEYS[7], ARGV[1], ARGV[2]) -- a write, which `WAIT` waits for
   return 'COPIED'
 end
 local life = redis.call('HMGET', KEYS[12], 'ttl', 'deadline')
 life[1] = life[1] or redis.call('HGET', KEYS[10], 'ttl') -- see control.lua
-local lost = lost_of_source(KEYS[8], KEYS[9], KEYS[10])
+local lost = find_lost_key(KEYS[8], KEYS[9], KEYS[10])
 local is_there = redis.call('EXISTS', KEYS[8], KEYS[9]) > 0 -- chunks alone may be ahead of the first row
-local refusal = refusal_of_copy() or lost and 'LOST ' .. lost or not is_there and 'NOTHING' or is_large() and 'LARGE'
+local refusal = find_copy_refusal(ARGV[3])
+  or lost and 'LOST ' .. lost
+  or not is_there and 'NOTHING'
+  or is_large() and 'LARGE'
 if refusal then
   return refusal
-elseif not are_led_here(KEYS[11], 6, #ARGV, life[2]) then
+elseif not have_entries(KEYS[11], ARGV, 6, score, life[2]) then
   return 'CHANGED'
 end
 for i = 1, 4 do
@@ -56,7 +61,7 @@ for i = 1, 4 do
     redis.call('COPY', KEYS[i + 7], KEYS[i], 'REPLACE')
   end
 end
-begin_life(life[1], life[2])
-hold_entries(KEYS[4])
-mark_target(KEYS[7])
+begin_life(life[1], life[2], score)
+hold_entries(ARGV[4])
+mark_target(KEYS[7], ARGV[1], ARGV[2])
 return 'COPIED'

@@ -5,7 +5,7 @@
 -- ARGV[2]  for how many milliseconds late writers are refused
 -- Returns  the runs that the thread had checkpoints of, with the tokens of their entries
 
--- Needs: control, delete_all, lease, namespaces, rows
+-- Needs: clock, control, delete_all, lease, namespaces, rows
 
 local function newest_checkpoint()
   local newest = control.newest or ''
@@ -18,6 +18,7 @@ local function newest_checkpoint()
   return newest
 end
 
+read_control()
 write_even_if_full()
 write_for_wait()
 check_lease(ARGV[1])

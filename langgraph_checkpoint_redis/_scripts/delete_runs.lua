@@ -9,8 +9,9 @@
 -- Returns  {stage, position, gone}: an empty stage at the end; gone are the runs that have no
 --          checkpoint left in the thread, with the tokens of their entries
 
--- Needs: control, lease, refuse, removals, remove, rows, sweep
+-- Needs: control, keys, lease, refuse, removals, remove, rows, sweep
 
+read_control()
 write_even_if_full()
 write_for_wait()
 check_lease(ARGV[4])
@@ -35,7 +36,7 @@ local function check(row)
   if is_victim(row) or not rebuilt_channels(head) then
     return
   end
-  local ns = place_of(row)
+  local ns = split_row(row)
   local parent_row = row_at(ns, head[PARENT])
   if parent_row and is_victim(parent_row) then
     refuse_needed(parent_row, row)

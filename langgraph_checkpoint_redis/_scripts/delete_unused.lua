@@ -5,12 +5,13 @@
 -- Returns  {deleted, runs}: deleted is 1 also when there was no thread any more; runs are those
 --          that the thread had checkpoints of, with the tokens of their entries
 
--- Needs: control, delete_all, lease, watch
+-- Needs: control, delete_all, keys, lease, watch
 
+read_control()
 write_even_if_full()
 local is_pinned = control.ttl == '0'
 local is_used = is_pinned or has_lease() or not is_watched_by(ARGV[1])
-if is_used and redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then
+if is_used and redis.call('EXISTS', TIMELINE, WRITES) > 0 then
   return {0, {}}
 end
 return {1, delete_all()}

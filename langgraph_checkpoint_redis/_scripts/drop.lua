@@ -9,7 +9,7 @@
 --          lost key: 3, its name as in whole.lua, and empty
 -- Returns  for each of them 1 if it is so, or 0; if it was to be mended, 1 also if it is so no more
 
--- Needs: arrived, closure, lease, rows, sweep, whole
+-- Needs: arrived, closure, control, keys, lease, rows, sweep, whole
 
 local MISSING = string.rep('-', 40)
 
@@ -37,7 +37,7 @@ local function lacks(chunks)
 end
 
 local function is_lost(name)
-  for _, lost in ipairs(lost_keys(fields_of(CHUNKS), OWN)) do
+  for _, lost in ipairs(lost_keys(fields_of(CHUNKS), OWN_KEYS)) do
     if lost == name then
       return true
     end
@@ -51,7 +51,7 @@ end
 
 local function is_of_no_use(row, why)
   if why == 'orphan' then
-    return row_exists(place_of(row)) == 0
+    return row_exists(split_row(row)) == 0
   end
   return why == '' or lacks(why)
 end
@@ -65,12 +65,13 @@ local function drop_checkpoint(row, why)
   end
   redis.call('ZREM', TIMELINE, row)
   begin_removals_again()
-  local named, ns, id = pcall(place_of, row)
+  local named, ns, id = pcall(split_row, row)
   if named and row_exists(ns, id) == 0 then
     remove_writes(ns, id)
   end
 end
 
+read_control()
 local removes = ARGV[2] == '1'
 if removes then
   check_lease(ARGV[1])

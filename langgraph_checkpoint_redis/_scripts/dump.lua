@@ -9,7 +9,7 @@
 --          the number of members of each key, and how long the thread lives, as control.lua says; empty is what
 --          there is not
 
--- Needs: control, rows, source, watch
+-- Needs: control, keys, source, watch
 
 -- Roughly the bytes of a part, and the members that are read at a time. More than one part is of one moment only
 -- while the thread is watched, and each key can be lost between two of them.
@@ -18,7 +18,8 @@ local BYTES, MEMBERS = 256 * 1024, 20
 local token, stage, position = ARGV[1], ARGV[2], ARGV[3]
 local parts, left = {{}, {}, {}, {}}, BYTES
 
-local lost = lost_of_source(TIMELINE, WRITES, CHUNKS)
+read_control()
+local lost = find_lost_key(TIMELINE, WRITES, CHUNKS)
 if lost or stage ~= '' and not is_watched_by(token) then
   return {'', lost or '', '', {}, {}, {}, {}, {}, '', ''}
 end
@@ -59,7 +60,7 @@ if key <= 4 then
   return {watch(token), tostring(key), position, parts[1], parts[2], parts[3], parts[4], {}, '', ''}
 end
 local sizes = {
-  redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2]), redis.call('HLEN', KEYS[3]), redis.call('HLEN', KEYS[4])
+  redis.call('ZCARD', TIMELINE), redis.call('ZCARD', WRITES), redis.call('HLEN', CHUNKS), redis.call('HLEN', RUNS)
 }
 return {
   token, '', '', parts[1], parts[2], parts[3], parts[4], sizes, control.ttl or '', control.deadline or ''

@@ -4,14 +4,14 @@
 -- ARGV[1...] runs with tokens
 -- Returns  1
 
--- Needs: runs
+-- Needs: keys, runs
 
 for _, text in ipairs(ARGV) do
   local run, gone = split_run(text)
   local count, tokens = read_run(run)
   local left = tokens and other_tokens(tokens, gone)
   if tokens and left == '' and count <= 0 then
-    redis.call('HDEL', KEYS[4], run)
+    redis.call('HDEL', RUNS, run)
   elseif tokens and left ~= '' and left ~= tokens then
     write_run(run, count, left)
   end

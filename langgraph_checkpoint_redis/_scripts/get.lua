@@ -10,8 +10,9 @@
 --          rows are made of, digests a string for each
 
 -- Needs: closure, find, reply
+-- Sets: allow_truncation
 
 leave_out(ARGV[1])
 allow_truncation = ARGV[2] == '1'
-local done, rows = find(3)
-return {done, rows, truncated, fetched()}
+local done, rows = find(ARGV, 3)
+return {done, rows, truncated, get_fetched()}

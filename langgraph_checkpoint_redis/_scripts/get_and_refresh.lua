@@ -8,10 +8,12 @@
 -- Returns  {done, rows, truncated, digests, groups, runs, lifetime}: as get.lua; then the runs whose index has
 --          to be renewed, and for how many milliseconds
 
--- Needs: closure, find, life, reply
+-- Needs: closure, control, find, life, reply
+-- Sets: allow_truncation
 
+read_control()
 leave_out(ARGV[1])
 allow_truncation = ARGV[2] == '1'
-local done, rows = find(4)
+local done, rows = find(ARGV, 4)
 local runs, lifetime = extend_expiry(ARGV[3])
 return {done, rows, truncated, digests, groups, runs, lifetime}

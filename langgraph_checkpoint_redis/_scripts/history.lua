@@ -113,4 +113,4 @@ while row and left > 0 and #ancestors < tonumber(ARGV[4]) and bytes < BUDGET do
   end
 end
 
-return {ancestors, row and left > 0 and id_of(row) or '', gone, delta, begun, fetched()}
+return {ancestors, row and left > 0 and id_of(row) or '', gone, delta, begun, get_fetched()}

@@ -5,14 +5,16 @@
 -- ARGV[2...] entries: the thread id, NUL, a token
 -- Returns  the score that they have at least
 
--- Needs: entries
+-- Needs: clock, entries
 
+local INDEX, time = KEYS[1], now()
+purge_entries(INDEX, time)
 local score = ARGV[1] == '0' and FAR + time or time + ARGV[1]
 for i = 2, #ARGV do
-  local before = redis.call('ZSCORE', KEYS[1], ARGV[i])
+  local before = redis.call('ZSCORE', INDEX, ARGV[i])
   if not before or tonumber(before) < math.min(score, FAR) then
-    redis.call('ZADD', KEYS[1], whole(score), ARGV[i])
+    redis.call('ZADD', INDEX, integer(score), ARGV[i])
   end
 end
-expire_with_entries()
+expire_with_entries(INDEX)
 return score

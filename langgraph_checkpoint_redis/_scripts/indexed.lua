@@ -9,8 +9,9 @@
 --          not any more; the runs whose entries have to be renewed once more, and for how many
 --          milliseconds
 
--- Needs: control, life, runs
+-- Needs: clock, control, keys, life, runs
 
+read_control()
 local score, token, span = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local is_enough = control.deadline and score >= time_of('deadline')
 local superseded, done = {}, {}
@@ -36,7 +37,7 @@ for i = 4, #ARGV do
 end
 
 local is_complete = is_enough
-for _, run in ipairs(runs_here(false)) do
+for _, run in ipairs(find_runs_here(false)) do
   is_complete = is_complete and done[run]
 end
 if is_complete then

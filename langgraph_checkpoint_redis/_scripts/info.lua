@@ -3,7 +3,7 @@
 -- KEYS     timeline, writes, chunks, runs, live, control of the thread
 -- ARGV[1], ARGV[2]  stage and position: 'timeline' and empty at first, then as returned
 -- ARGV[3]  how many rows this call may visit
--- Returns  {stage, position, namespaces, writes, whole, thread}: an empty stage at the end; of each
+-- Returns  {stage, position, namespaces, writes, value_bytes, thread}: an empty stage at the end; of each
 --          namespace that this call came by, {namespace, checkpoints, oldest id, newest id}; how many
 --          writes it came by; how many bytes of chunks the values that it came by would take, were each
 --          version of each stored by itself; thread is empty but for the end, then
@@ -11,23 +11,24 @@
 --          and the milliseconds until the thread expires and its lease ends; what is not known, or
 --          not there, is -1
 
--- Needs: control, lease, pages, rows, whole
+-- Needs: clock, control, keys, lease, pages, rows, whole
+-- Sets: position, steps
 
 -- How many members of a key the server weighs, the others being estimated: it takes it a millisecond.
 local SAMPLES = 5000
 
-local stage, namespaces, writes, whole = ARGV[1], {}, 0, 0
+local stage, namespaces, writes, value_bytes = ARGV[1], {}, 0, 0
 position, steps = ARGV[2], tonumber(ARGV[3])
 
 local function count_value(entry)
-  whole = whole + (entry[3] and entry[3] - #entry[2] or 0)
+  value_bytes = value_bytes + (entry[3] and entry[3] - #entry[2] or 0)
 end
 
 -- The values of the namespace that were counted; the row before names those that stay the same.
 local namespace, counted
 
 local function each_version(row, offset, visit)
-  local channels = unpack_known(TIMELINE, row, offset)[CHANNELS]
+  local channels = unpack_row(TIMELINE, row, offset)[CHANNELS]
   for i = 1, #channels, 3 do
     if channels[i + 2] then
       visit(channels[i + 1] .. channels[i], channels[i + 2])
@@ -37,7 +38,7 @@ end
 
 -- Returns the checkpoint id of a row, and the offset behind it.
 local function enter_namespace(row)
-  local ns, id, offset = place_of(row)
+  local ns, id, offset = split_row(row)
   if ns ~= namespace then
     namespace, counted = ns, {}
   end
@@ -75,7 +76,7 @@ local function bytes_of(key)
   return bytes or 0
 end
 
-local function thread()
+local function describe_thread()
   local bytes = {}
   for i, key in ipairs(KEYS) do
     bytes[i] = bytes_of(key)
@@ -90,6 +91,7 @@ local function thread()
   return {math.min(exists, 1), redis.call('HLEN', RUNS), bytes, is_pinned, ttl, lease}
 end
 
+read_control()
 if stage == 'timeline' then
   if position ~= '' then
     local _, offset = enter_namespace(position)
@@ -102,6 +104,6 @@ if stage == 'timeline' then
   end
 end
 if stage == 'writes' and walk(WRITES, count_writes) then
-  return {'', '', namespaces, writes, whole, thread()}
+  return {'', '', namespaces, writes, value_bytes, describe_thread()}
 end
-return {stage, position, namespaces, writes, whole, {}}
+return {stage, position, namespaces, writes, value_bytes, {}}

@@ -6,8 +6,9 @@
 -- ARGV[3]  1 to take it, 0 to renew only what is held
 -- Returns  1, or 0 when another has the lease, or when there is none to renew
 
--- Needs: control, lease
+-- Needs: clock, control, keys, lease
 
+read_control()
 local is_mine = has_lease() and control.lease == ARGV[1]
 if ARGV[2] == '0' then
   if is_mine then

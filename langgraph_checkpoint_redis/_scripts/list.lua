@@ -11,16 +11,16 @@
 --          there are too many namespaces to find them here; a row is {row, has_parent, writes}, or
 --          {row, 0, {}}; heads has the namespaces that go on, each followed by the id of its next row
 
--- Needs: rows, whole
+-- Needs: keys, rows, whole
 
 -- Namespaces that are looked for here, and bytes of rows that end a page.
 local FEW, BYTES = 50, 1024 * 1024
 
 check_whole()
 local after_id, after_ns, until_id, until_ns = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local page, whole, takes_all, bytes = tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8] == '1', 0
+local page, with_writes, takes_all, bytes = tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8] == '1', 0
 
--- The namespaces of the thread, or nil if there are more than few.
+-- Returns the namespaces of the thread, or nil if there are more than FEW.
 local function find_namespaces()
   local found = {}
   local row = redis.call('ZRANGEBYLEX', TIMELINE, '-', '+', 'LIMIT', 0, 1)[1]
@@ -28,7 +28,7 @@ local function find_namespaces()
     if #found == FEW then
       return nil
     end
-    local ns = place_of(row)
+    local ns = split_row(row)
     found[#found + 1] = ns
     row = redis.call('ZRANGEBYLEX', TIMELINE, '[' .. ns .. '\1', '+', 'LIMIT', 0, 1)[1]
   end
@@ -45,8 +45,8 @@ else
   namespaces = cmsgpack.unpack(ARGV[1])
 end
 
--- Whether a row is kept for newer ones only. The newest of its namespace is listed nevertheless: where newer ones were
--- deleted, it is the latest.
+-- Returns whether a row is kept for newer ones only. The newest of its namespace is listed nevertheless: where newer
+-- ones were deleted, it is the latest.
 local function is_hidden(ns, row)
   return not takes_all and is_cut_off(row) and row ~= latest_row(ns)
 end
@@ -84,7 +84,7 @@ local function comes_before(id, ns, other_id, other_ns)
   return is_before(other_id, id) or (id == other_id and is_before(ns, other_ns))
 end
 
--- The source with the newest row; nil if there is none, or if other namespaces come first.
+-- Returns the source with the newest row; nil if there is none, or if other namespaces come first.
 local function newest_source()
   local newest
   for _, source in ipairs(sources) do
@@ -103,7 +103,7 @@ local function writes_at(ns, id)
   return redis.call('ZRANGEBYLEX', WRITES, '[' .. key .. '\0', '(' .. key .. '\1')
 end
 
-local function whole_row(source)
+local function read_row(source)
   local parent = head_of(source.row)[PARENT]
   local has_parent = parent ~= '' and row_exists(source.ns, parent) or 0
   local writes = writes_at(source.ns, source.id)
@@ -116,7 +116,7 @@ end
 local rows = {}
 local source = newest_source()
 while source and #rows < page and bytes < BYTES do
-  rows[#rows + 1] = whole and whole_row(source) or {source.row, 0, {}}
+  rows[#rows + 1] = with_writes and read_row(source) or {source.row, 0, {}}
   bytes = bytes + #source.row
   source.row = source.advance()
   source.id = source.row and id_of(source.row)

@@ -5,8 +5,9 @@ The head of a library, a file in `lib/`, names the libraries it uses and what it
     -- Needs: keys, refuse
     -- Gives: row_at, latest_row
 
-A script has a line `Needs`, too. Each file names only what it uses itself. The source of a script
-begins with all libraries that it needs, directly or not: each one once, after those that it needs.
+A script has a line `Needs`, too. A file that assigns to variables of other libraries lists these in a
+line `Sets`. Each file names only what it uses itself. The source of a script begins with all libraries
+that it needs, directly or not: each one once, after the libraries that it needs in turn.
 
 Redis runs all of a script in each call, and each function that it defines takes time. A file may
 therefore define libraries inside a function, for the few calls that come there:
@@ -14,6 +15,12 @@ therefore define libraries inside a function, for the few calls that come there:
     -- Within load_guards: control, lease
 
 The body of `load_guards` begins with these libraries, except for those that are outside anyway.
+
+One file may be the source of two scripts, of which one does more:
+
+    -- Only in put_last: trim
+
+In the other script, `put`, the names that `trim` gives are nil.
 """
 
 from __future__ import annotations
@@ -29,9 +36,11 @@ from typing import NamedTuple
 from langgraph_checkpoint_redis._protocol.requests import Script
 
 _DECLARATION = re.compile(  # names may go on in further lines, each of which begins with blanks
-    r"^-- (?:(Needs|Gives)|Within (\w+)): (\w+(?:,(?: |\n-- +)\w+)*)\n", re.MULTILINE
+    r"^-- (Needs|Sets|Gives|Only in \w+|Within \w+): (\w+(?:,(?: |\n-- +)\w+)*)\n", re.MULTILINE
 )
 _FILES = files(__package__)
+
+SOURCES = {"put_last": "put"}  # the file of a script, if that has another name
 
 Reader = Callable[[str], str]
 
@@ -42,13 +51,17 @@ class Part(NamedTuple):
     Attributes:
         text: The whole file.
         needs: Libraries that the file uses.
+        sets: Variables of these libraries that it assigns to.
         gives: Names that it defines for others.
-        within: Libraries that it uses inside one function only, by the name of this function.
+        only: Libraries of one of the scripts that the file is the source of, by this script.
+        within: Libraries that it uses inside one function only, by this function.
     """
 
     text: str
     needs: tuple[str, ...]
+    sets: tuple[str, ...]
     gives: tuple[str, ...]
+    only: Mapping[str, tuple[str, ...]]
     within: Mapping[str, tuple[str, ...]]
 
 
@@ -62,11 +75,18 @@ def parse(path: str, read: Reader = read_file) -> Part:
     """Read a Lua file and its declarations."""
     text = read(path)
     declared = {
-        kind or function: tuple(re.findall(r"\w+", names))
-        for kind, function, names in _DECLARATION.findall(text)
+        kind: tuple(re.findall(r"\w+", names)) for kind, names in _DECLARATION.findall(text)
     }
-    needs, gives = declared.pop("Needs", ()), declared.pop("Gives", ())
-    return Part(text, needs, gives, declared)
+
+    def of_each(kind: str) -> dict[str, tuple[str, ...]]:
+        return {
+            name.removeprefix(kind): names
+            for name, names in declared.items()
+            if name.startswith(kind)
+        }
+
+    needs, sets, gives = (declared.get(kind, ()) for kind in ("Needs", "Sets", "Gives"))
+    return Part(text, needs, sets, gives, of_each("Only in "), of_each("Within "))
 
 
 def assemble(name: str, read: Reader = read_file) -> str:
@@ -106,9 +126,15 @@ def assemble(name: str, read: Reader = read_file) -> str:
             text = text[: found.end()] + define(names, visible) + text[found.end() :]
         return text
 
-    script = parse(name, read)
-    visible = reach(script.needs, within=False)
-    return define(script.needs, set()) + complete(script, visible)
+    script = parse(SOURCES.get(name, name), read)
+    needs, absent = [*script.needs], ""
+    for variant, libraries in script.only.items():
+        if variant == name:
+            needs += libraries
+        else:
+            gives = (parse(f"lib/{library}", read).gives for library in libraries)
+            absent += f"local {', '.join(chain(*gives))}\n"
+    return define(needs, set()) + absent + complete(script, reach(needs, within=False))
 
 
 def load(name: str) -> Script:

@@ -9,6 +9,7 @@
 -- Returns  {from, namespaces, token}: from is empty at the end; a namespace is {namespace, checkpoints, oldest id,
 --          newest id}; token is what delete_unused.lua asks for, or empty
 
+-- Needs: keys
 -- Within start_watching: control, watch
 -- Within count_checkpoints: rows, whole
 
@@ -22,7 +23,8 @@ local function is_to_watch(newest)
 end
 
 local function start_watching()
-  redis.call('HLEN', KEYS[4]) -- raises an error before anything is changed, if it is no hash
+  read_control()
+  redis.call('HLEN', RUNS) -- raises an error before anything is changed, if it is no hash
   write_even_if_full()
   return watch(ARGV[2])
 end
@@ -34,7 +36,7 @@ local function count_checkpoints()
   while from ~= '' and #namespaces < NAMESPACES and bytes < BYTES do
     local row = redis.call('ZRANGEBYLEX', TIMELINE, from, '+', 'LIMIT', 0, 1)[1]
     if row then
-      local ns, oldest = place_of(row)
+      local ns, oldest = split_row(row)
       local count = redis.call('ZLEXCOUNT', TIMELINE, '[' .. ns .. '\0', '(' .. ns .. '\1')
       local latest = latest_row(ns)
       local newest = id_of(latest)
@@ -55,12 +57,12 @@ end
 -- Most threads have one namespace, whose ends are those of the thread. Walks over all threads need no more of
 -- most threads, so this comes first, and needs no library.
 if ARGV[1] == '-' then
-  local first = redis.call('ZRANGE', KEYS[1], 0, 0)[1] or ''
-  local last = redis.call('ZRANGE', KEYS[1], -1, -1)[1] or ''
+  local first = redis.call('ZRANGE', TIMELINE, 0, 0)[1] or ''
+  local last = redis.call('ZRANGE', TIMELINE, -1, -1)[1] or ''
   local ns, oldest = string.match(first, '^(%Z*)%z(%Z*)%z')
   local last_ns, newest = string.match(last, '^(%Z*)%z(%Z*)%z')
   if ns and ns == last_ns then
-    local count = redis.call('ZCARD', KEYS[1])
+    local count = redis.call('ZCARD', TIMELINE)
     return {'', {{ns, count, oldest, newest}}, is_to_watch(newest) and start_watching() or ''}
   end
 end

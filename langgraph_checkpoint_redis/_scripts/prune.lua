@@ -11,6 +11,7 @@
 
 -- Needs: ancestors, control, cut_off, lease, removals, remove, retain, rows
 
+read_control()
 write_even_if_full()
 write_for_wait()
 check_lease(ARGV[4])
@@ -32,7 +33,7 @@ end
 
 -- Returns the rows of a namespace to keep, without those that are newer than the id `top`.
 local function rows_to_keep(ns, oldest_root, top)
-  local rows, walked, newest = {}, {}, newest_rows(ns, count, top)
+  local rows, walked, newest = {}, {}, find_newest_rows(ns, count, top)
   if newest[1] and is_of_past_call(ns, head_of(newest[1]), oldest_root) then
     return rows
   end
@@ -44,25 +45,25 @@ end
 
 -- Returns why a row is kept, or nil. What a call keeps, the next one keeps as well: so the newest root checkpoints are
 -- those of the first call, and the newest of the namespace that it is in are those of the call that began with it.
-local function why_kept(row, place)
-  local ns, id = place_of(row)
-  if not place.oldest_root then
-    place.oldest_root = oldest_root_of(count) or ''
+local function why_kept(row, progress)
+  local ns, id = split_row(row)
+  if not progress.oldest_root then
+    progress.oldest_root = find_oldest_root(count) or ''
   end
-  if place.ns ~= ns then
-    place.ns, place.top, place.is_cut_off = ns, id, false
+  if progress.ns ~= ns then
+    progress.ns, progress.top, progress.is_cut_off = ns, id, false
   end
-  local oldest_root = place.oldest_root ~= '' and place.oldest_root or nil
-  kept[ns] = kept[ns] or rows_to_keep(ns, oldest_root, place.top)
+  local oldest_root = progress.oldest_root ~= '' and progress.oldest_root or nil
+  kept[ns] = kept[ns] or rows_to_keep(ns, oldest_root, progress.top)
   return kept[ns][row] or arrived_rows[row]
 end
 
 -- Cuts off a row that is kept as an ancestor only, before older ones go.
-local function is_victim(row, place)
-  local why = why_kept(row, place)
+local function is_victim(row, progress)
+  local why = why_kept(row, progress)
   if why == AS_ANCESTOR and not is_cut_off(row) then
-    cut_off(row, not place.is_cut_off and {} or nil)
-    place.is_cut_off = true
+    cut_off(row, not progress.is_cut_off and {} or nil)
+    progress.is_cut_off = true
   end
   return not why
 end

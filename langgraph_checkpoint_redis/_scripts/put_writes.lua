@@ -12,40 +12,40 @@
 -- Returns  {1, runs, lifetime}: the runs whose index has to be renewed, and for how many milliseconds. Or {0,
 --          digests} when nothing was written: the digests, in one string, of chunks that are missing
 
--- Needs: chunks, guards, rows, trimmed, whole
+-- Needs: chunks, guards, keys, rows, trimmed, whole
 -- Within merge_with: merge
 
 local FIRST_CHUNK = 8
-local place, row = ARGV[1], ARGV[2]
+local name, row = ARGV[1], ARGV[2]
 local fields = fields_to_write_by()
-local guards = care_for(ARGV[4], ARGV[5], ARGV[6], fields.ttl)
+local guards = load_guards_for(ARGV[4], ARGV[5], ARGV[6], fields.ttl)
 
 if guards then
   guards.check_lease(ARGV[4])
-  guards.check_writes(place_of(row))
+  guards.check_writes(split_row(row))
 end
-if ARGV[3] == '1' and was_trimmed(place_of(row)) then
+if ARGV[3] == '1' and was_trimmed(split_row(row)) then
   return {1, {}, 0}
 end
 
 local function merge_with(old_row)
-  return merged_row(place, old_row, row)
+  return merge_rows(name, old_row, row)
 end
 
 local old_row = redis.call(
-  'ZRANGEBYLEX', WRITES, '[' .. place .. '\0', '(' .. place .. '\1', 'LIMIT', 0, 1
+  'ZRANGEBYLEX', WRITES, '[' .. name .. '\0', '(' .. name .. '\1', 'LIMIT', 0, 1
 )[1]
 if old_row then
   row = merge_with(old_row)
 end
-if fields.may_lack or guards and guards.is_being_swept() or absent(ARGV[7]) ~= '' then
-  local missing = lacking(each_write, groups_of(row), FIRST_CHUNK)
+if fields.may_lack or guards and guards.is_being_swept() or find_absent(ARGV[7]) ~= '' then
+  local missing = find_lacking(each_write, groups_of(row), ARGV, FIRST_CHUNK)
   if missing ~= '' then
     return {0, missing}
   end
 end
 note_rows('writes', fields)
-store_chunks(FIRST_CHUNK)
+store_chunks(ARGV, FIRST_CHUNK)
 keep_chunks(fields)
 if guards then
   guards.mark(each_write, groups_of(row))
@@ -57,7 +57,7 @@ redis.call('ZADD', WRITES, 0, row)
 if not fields.writes then
   expire_with_rows(WRITES)
 end
-settle_chunks()
+settle_chunks(#KEYS > 6)
 if not guards then
   return {1, {}, 0}
 end

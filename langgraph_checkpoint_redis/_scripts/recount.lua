@@ -6,8 +6,9 @@
 -- ARGV[3...] of each run: its id; its number as stored then, or empty; and its number as counted
 -- Returns  1 if all are corrected, or 0
 
--- Needs: lease, runs, state
+-- Needs: clock, control, keys, lease, runs, state
 
+read_control()
 check_lease(ARGV[1])
 if state_of_thread() ~= ARGV[2] then
   return 0
@@ -15,7 +16,7 @@ end
 
 local function stored_number(run)
   local count, tokens = read_run(run)
-  return tokens and string.format('%.0f', count) or ''
+  return tokens and integer(count) or ''
 end
 
 for i = 3, #ARGV, 3 do
@@ -24,7 +25,7 @@ for i = 3, #ARGV, 3 do
     return 0
   end
 end
-local is_new = redis.call('EXISTS', KEYS[4]) == 0 -- it was lost
+local is_new = redis.call('EXISTS', RUNS) == 0 -- it was lost
 for i = 3, #ARGV, 3 do
   local _, tokens = read_run(ARGV[i])
   write_run(ARGV[i], tonumber(ARGV[i + 2]), tokens or '')

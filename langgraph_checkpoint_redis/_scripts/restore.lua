@@ -16,7 +16,7 @@
 --          thread that changed; EXISTS if the target has something already; LEASED or LEASELOST if its
 --          lease refuses the caller; LOST and a key, with a blank between them, if this key of the target is gone
 
--- Needs: slices, target
+-- Needs: control, slices, target
 
 local function store_rows(key, first, last)
   each_slice(last - first + 1, function(from, to)
@@ -56,11 +56,13 @@ local function is_complete()
   return true
 end
 
-if is_copied(KEYS[7]) then
-  mark_target(KEYS[7]) -- a write, which `WAIT` waits for
+read_control()
+local score = tonumber(ARGV[5])
+if is_copied(KEYS[7], ARGV[1]) then
+  mark_target(KEYS[7], ARGV[1], ARGV[2]) -- a write, which `WAIT` waits for
   return 'COPIED'
 end
-local refusal = refusal_of_copy()
+local refusal = find_copy_refusal(ARGV[3])
 if refusal then
   redis.call('UNLINK', KEYS[8], KEYS[9], KEYS[10], KEYS[11])
   return refusal
@@ -70,7 +72,7 @@ local ttl, deadline = ARGV[10] ~= '' and ARGV[10], ARGV[11] ~= '' and ARGV[11]
 local first_run = #ARGV - tonumber(ARGV[16]) + 1
 if ARGV[6] == '' then
   return 'MORE'
-elseif not (is_complete() and are_led_here(KEYS[11], first_run, #ARGV, deadline)) then
+elseif not (is_complete() and have_entries(KEYS[11], ARGV, first_run, score, deadline)) then
   redis.call('UNLINK', KEYS[8], KEYS[9], KEYS[10], KEYS[11])
   return 'CHANGED'
 end
@@ -80,7 +82,7 @@ for i = 1, 4 do
     redis.call('RENAME', KEYS[i + 7], KEYS[i])
   end
 end
-begin_life(ttl, deadline)
-hold_entries(KEYS[4])
-mark_target(KEYS[7])
+begin_life(ttl, deadline, score)
+hold_entries(ARGV[4])
+mark_target(KEYS[7], ARGV[1], ARGV[2])
 return 'COPIED'

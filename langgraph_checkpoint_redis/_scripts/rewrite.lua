@@ -10,10 +10,11 @@
 -- Returns  1; -1 when the row is gone, and not by this call; 0 when something that the other one
 --          refers to is not in the thread
 
--- Needs: chunks, closure, lease, live, rows, whole
+-- Needs: chunks, closure, control, keys, lease, live, rows, whole
 
 local FIRST_CHUNK = 6
 
+read_control()
 check_lease(ARGV[1])
 local key, row, new_row = KEYS[tonumber(ARGV[2])], ARGV[3], with_checksum(ARGV[4])
 
@@ -35,22 +36,21 @@ end
 
 local fields = fields_to_write_by()
 if fields.may_lack or is_being_swept() then
-  if lacking(function(_, visit) each_entry(visit) end, nil, FIRST_CHUNK) ~= '' then
+  if find_lacking(function(_, visit) each_entry(visit) end, nil, ARGV, FIRST_CHUNK) ~= '' then
     return 0
   end
-elseif absent(ARGV[5]) ~= '' then
+elseif find_absent(ARGV[5]) ~= '' then
   return 0
 end
 note_rows(key == TIMELINE and 'timeline' or 'writes', fields)
-store_chunks(FIRST_CHUNK)
+store_chunks(ARGV, FIRST_CHUNK)
 if new_row ~= row then
   redis.call('ZADD', key, 0, new_row) -- first, so that the key is never empty and stays with its expiry
   redis.call('ZREM', key, row)
 end
 if is_being_swept() then
-  is_marked = nil -- a node may be marked that is there only now
   each_entry(want_entry)
-  leave_marks()
+  leave_marks(false)
 end
 -- What is new in the thread expires with it.
 local left = redis.call('PTTL', TIMELINE)

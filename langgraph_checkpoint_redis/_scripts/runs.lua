@@ -4,6 +4,7 @@
 -- Returns  {here, gone, span, time}: the runs with their tokens; those that have no checkpoint left; the
 --          milliseconds that the thread lives on when it is used, 0 for ever; and the server's time
 
--- Needs: life, runs
+-- Needs: clock, control, life, runs
 
-return {runs_here(true), runs_gone(), span_of('0', ''), server_time()}
+read_control()
+return {find_runs_here(true), find_runs_gone(), span_of('0', ''), now()}

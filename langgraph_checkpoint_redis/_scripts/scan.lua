@@ -9,7 +9,8 @@
 --          state.lua, each run followed by its number of checkpoints, and the time; at the end, lost
 --          has the names of keys that are gone though the thread has rows there, as whole.lua has it
 
--- Needs: pages, rows, runs, state, whole
+-- Needs: clock, keys, pages, runs, state, whole
+-- Sets: bytes, position, steps
 
 local ROWS, NAMES, BATCH = 200, 500, 1000
 
@@ -42,7 +43,7 @@ local function read_facts()
   local runs = {}
   each_run(function(run, count)
     runs[#runs + 1] = run
-    runs[#runs + 1] = string.format('%.0f', count)
+    runs[#runs + 1] = integer(count)
   end)
   facts = {state_of_thread(), runs, redis.call('TIME')[1]}
 end
@@ -61,7 +62,7 @@ elseif stage == 'timeline' then
     stage, position = 'writes', ''
   end
 elseif walk(WRITES, take) then
-  lost = lost_keys(fields_of(CHUNKS), OWN)
+  lost = lost_keys(fields_of(CHUNKS), OWN_KEYS)
   stage, position = '', ''
 end
 return {items, stage, position, facts, lost}

@@ -9,14 +9,14 @@
 --          the entries of these runs may end before the thread; else the runs whose entries have
 --          to be renewed, and for how many milliseconds
 
--- Needs: control, lease, life, runs
+-- Needs: control, keys, lease, life, runs
 
 local function all_stay()
   local stay = {}
   for i = 4, #ARGV do
     stay[ARGV[i]] = true
   end
-  for _, run in ipairs(runs_here(true)) do
+  for _, run in ipairs(find_runs_here(true)) do
     if not stay[run] then
       return false
     end
@@ -24,17 +24,18 @@ local function all_stay()
   return true
 end
 
-if redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then
+read_control()
+if redis.call('EXISTS', TIMELINE, WRITES) == 0 then
   return {0, {}, 0}
 end
-redis.call('HLEN', KEYS[4]) -- raises an error before anything is changed, if it is no hash
+redis.call('HLEN', RUNS) -- raises an error before anything is changed, if it is no hash
 check_lease(ARGV[1])
 local own = ARGV[2] ~= '' and ARGV[2] or nil
 if tonumber(own or ARGV[3]) > 0 then
   set_own_ttl(own)
   return {1, extend_expiry(ARGV[3])}
 elseif control.indexed and not all_stay() then
-  return {2, runs_here(true), 0}
+  return {2, find_runs_here(true), 0}
 end
 forget_life()
 for i = 1, 4 do

@@ -5,13 +5,15 @@
 -- ARGV[2]  milliseconds
 -- Returns  the tokens of the entries that are older; '.' for an entry without a token
 
--- Needs: entries
+-- Needs: clock, entries
 
 local MOST = 10000 -- entries that one call looks at
 
+local INDEX, time = KEYS[1], now()
+purge_entries(INDEX, time)
 local tokens = {}
 local oldest = redis.call(
-  'ZRANGE', KEYS[1], whole(FAR), whole(FAR + time - ARGV[2]), 'BYSCORE', 'LIMIT', 0, MOST
+  'ZRANGE', INDEX, integer(FAR), integer(FAR + time - ARGV[2]), 'BYSCORE', 'LIMIT', 0, MOST
 )
 for _, entry in ipairs(oldest) do
   if entry == ARGV[1] then

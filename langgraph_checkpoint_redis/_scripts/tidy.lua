@@ -4,7 +4,9 @@
 -- ARGV     none
 -- Returns  1
 
--- Needs: entries
+-- Needs: clock, entries
 
-expire_with_entries()
+local INDEX = KEYS[1]
+purge_entries(INDEX, now())
+expire_with_entries(INDEX)
 return 1

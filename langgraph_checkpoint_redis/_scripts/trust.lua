@@ -7,10 +7,11 @@
 -- Returns  before the look, a token, or empty if there is no such mark; behind it, 1 if the mark was taken back, or 0
 --          if the thread may have changed
 
--- Needs: lease, rows, watch
+-- Needs: control, keys, lease, watch
 
 local LOOK = 600000 -- milliseconds that a look may take
 
+read_control()
 if ARGV[2] == '0' then
   return redis.call('HEXISTS', CHUNKS, 'lost') == 1 and watch(ARGV[3], LOOK) or ''
 end

@@ -64,8 +64,8 @@ MUTATIONS = (
     ),
     Mutation(
         "a put needs no ancestors",
-        "_scripts/lib/store.lua",
-        "  if not head[DELTA] or old_row or head[PARENT] == '' or head[ENDS] then\n",
+        "_scripts/lib/parents.lua",
+        "  if not head[DELTA] or head[PARENT] == '' or head[ENDS] then\n",
         "  if true then\n",
         "cut_deltas",
     ),

@@ -4,7 +4,7 @@
 -- Needs: rows
 -- Gives: needed_ancestors
 
--- Whether an earlier walk came by an ancestor in search of all these channels; notes that this one does.
+-- Returns whether an earlier walk came by an ancestor in search of all these channels. Notes that this one does.
 local function was_walked(walked, id, searched)
   local before, is_all = walked[id] or {}, walked[id] ~= nil
   for channel in pairs(searched) do

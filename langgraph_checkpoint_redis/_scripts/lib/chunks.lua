@@ -1,15 +1,16 @@
--- Chunks that a write brings along, as pairs (digest, content) from ARGV[first]; and those that must be there.
+-- Chunks that a write brings along, and chunks that it relies on. The former are pairs of arguments, a digest and a
+-- content: from `args[first]` on, where `args` are the arguments of the script.
 --
 -- A write names all chunks that the new row, or the nodes with it, refer to and that do not come along. Where a
 -- node is there, what it refers to is there as well, but for two cases (see whole.lua), and while a sweep is
 -- under way: then a write is looked through down to its last chunk. So it is where one chunk is missing, to say
 -- at once which others are.
 --
--- Needs: rows
--- Gives: absent, lacking, store_chunks, settle_chunks, keep_chunks
+-- Needs: keys
+-- Gives: find_absent, find_lacking, store_chunks, settle_chunks, keep_chunks
 
--- Those of some chunks that are not there, by their digests in one string.
-local function absent(digests)
+-- Returns the digests of the chunks that are not there, of some chunks. They are one string.
+local function find_absent(digests)
   local found = {}
   for i = 1, #digests, 16 do
     local digest = string.sub(digests, i, i + 15)
@@ -20,11 +21,12 @@ local function absent(digests)
   return table.concat(found)
 end
 
--- All chunks that a row lacks, of those that its entries lead to; `each` calls a function for its entries.
-local function lacking(each, row, first)
+-- Returns all chunks that a row lacks, of those that its entries lead to; `each` calls a function for its entries.
+-- Without `args`, nothing comes along.
+local function find_lacking(each, row, args, first)
   local brought, levels, seen, found = {}, {}, {}, {}
-  for i = first, #ARGV, 2 do
-    brought[ARGV[i]] = ARGV[i + 1]
+  for i = first or 1, args and #args or 0, 2 do
+    brought[args[i]] = args[i + 1]
   end
   local function add(level, digests, start)
     levels[level], seen[level] = levels[level] or {}, seen[level] or {}
@@ -61,16 +63,15 @@ local function lacking(each, row, first)
   return table.concat(found)
 end
 
-local function store_chunks(first)
-  for i = first, #ARGV, 1000 do -- an even number, so that no pair is cut
-    redis.call('HSET', CHUNKS, unpack(ARGV, i, math.min(i + 999, #ARGV)))
+local function store_chunks(args, first)
+  for i = first, #args, 1000 do -- an even number, so that no pair is cut
+    redis.call('HSET', CHUNKS, unpack(args, i, math.min(i + 999, #args)))
   end
 end
 
--- Lets chunks stay that came ahead in this transaction (see ahead.lua), now that the row is stored; there is one
--- more key then.
-local function settle_chunks()
-  if #KEYS > 6 then
+-- Lets chunks stay that came ahead in this transaction (see ahead.lua), now that the row is stored.
+local function settle_chunks(came_ahead)
+  if came_ahead then
     redis.call('HDEL', CHUNKS, 'ahead')
   end
 end

@@ -5,14 +5,12 @@
 -- name nodes, whose content is again a string of digests, of one level less. Every chunk begins with
 -- a byte that says how it is stored; nodes are stored as they are.
 --
--- Needs: rows, slices
--- Gives: DIGEST, wanted, seen, is_marked, leave_out, want_entry, expand
+-- Needs: keys, slices
+-- Gives: DIGEST, wanted, seen, leave_out, want_entry, expand
 
 local DIGEST = 16
 
 local wanted, seen = {}, {}
-
-local is_marked -- whether all that a node refers to is marked already; see live.lua
 
 local known_trees = {} -- those that the caller knows, as their levels
 
@@ -121,8 +119,8 @@ end
 
 -- Takes what is wanted of the levels down to `lowest`, and what nodes refer to. Calls
 -- visit(digests, chunks) for slices of it, with the digests as one string; a chunk that is missing
--- is false.
-local function expand(lowest, visit)
+-- is false. What a node refers to is left out if is_marked(digest) returns true; see live.lua.
+local function expand(lowest, visit, is_marked)
   local top = -1
   for level in pairs(wanted) do
     top = math.max(top, level)

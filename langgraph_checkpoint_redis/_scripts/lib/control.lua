@@ -14,17 +14,11 @@
 --
 -- CHUNKS has a copy of `ttl`: a server that evicts CONTROL must not let a pinned thread expire.
 --
--- Gives: CONTROL, control, now, write_even_if_full, write_for_wait, integer, set_control, time_of, set_own_ttl,
---   forget_life, tell_readers, keep_control
-
-local CONTROL = KEYS[6]
+-- Needs: clock, keys
+-- Gives: control, write_even_if_full, write_for_wait, set_control, time_of, set_own_ttl, forget_life, notify_readers,
+--   read_control, keep_control
 
 local control = {}
-
-local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
 
 -- Lets this script write although the server's memory is full. Such a server refuses a command that may
 -- take memory where it is the first write of a script, but not after another: a script is done completely
@@ -40,10 +34,6 @@ local function write_for_wait()
   redis.call('HDEL', CONTROL, '')
 end
 
-local function integer(number)
-  return string.format('%.0f', number)
-end
-
 local function set_control(field, value)
   control[field] = value
   redis.call('HSET', CONTROL, field, value)
@@ -57,11 +47,11 @@ end
 -- Gives the thread its own time to live, or takes it back with nil. Chunks that are gone are not begun with it: who
 -- writes next would not notice that they are.
 local function set_own_ttl(ttl)
-  redis.call('HDEL', KEYS[3], 'ttl')
+  redis.call('HDEL', CHUNKS, 'ttl')
   if ttl then
     set_control('ttl', ttl)
-    if redis.call('EXISTS', KEYS[3]) == 1 then
-      redis.call('HSET', KEYS[3], 'ttl', ttl)
+    if redis.call('EXISTS', CHUNKS) == 1 then
+      redis.call('HSET', CHUNKS, 'ttl', ttl)
     end
   else
     redis.call('HDEL', CONTROL, 'ttl')
@@ -74,21 +64,22 @@ local function forget_life()
   control.ttl, control.deadline, control.indexed = nil, nil, nil
 end
 
--- Tells those who read the thread in parts that it changes: a script that changes a thread calls this, mostly by
--- `check_lease`. It takes memory, so that it lets no script write although the server's memory is full.
-local function tell_readers()
+-- Notes that the thread changes, for readers that read it in parts: a script that changes a thread calls this, mostly
+-- by `check_lease`. It takes memory, so that it lets no script write although the server's memory is full.
+local function notify_readers()
   if (control.watch or '') ~= '' then
     set_control('watch', '')
   end
 end
 
--- Whether the thread is there, though its deadline has come. A key lasts until its deadline has passed, which is a
--- millisecond later; and by the time at which a script began, while TIME goes on before Redis 7.2.
+-- Returns whether the thread is there, though its deadline has come. A key lasts until its deadline has passed, which
+-- is a millisecond later; and by the time at which a script began, while TIME goes on before Redis 7.2.
 local function is_still_there()
-  return redis.call('PTTL', KEYS[1]) >= 0 or redis.call('PTTL', KEYS[2]) >= 0
+  return redis.call('PTTL', TIMELINE) >= 0 or redis.call('PTTL', WRITES) >= 0
 end
 
--- What was said of a thread that has expired does not hold for the next one of its id.
+-- Reads the hash: a script that needs it calls this once, before anything else that does. What was said of a thread
+-- that has expired does not hold for the next one of its id.
 local function read_control()
   local fields = redis.call('HGETALL', CONTROL)
   for i = 1, #fields, 2 do
@@ -97,11 +88,10 @@ local function read_control()
   if control.deadline and time_of('deadline') <= now() and not is_still_there() then
     forget_life()
   elseif not control.ttl then
-    local copy = redis.pcall('HGET', KEYS[3], 'ttl')
+    local copy = redis.pcall('HGET', CHUNKS, 'ttl')
     control.ttl = type(copy) == 'string' and copy or nil
   end
 end
-read_control()
 
 -- CONTROL stays as long as anything in it has a meaning. A time to live of its own has one as long as
 -- the thread is there, for which there is a deadline.

@@ -5,7 +5,7 @@
 -- each followed by the least id of the ancestors that the channel needs. So no later put walks through these. A channel
 -- that is not in the list is walked for.
 --
--- Needs: rows
+-- Needs: keys, rows
 -- Gives: ends_of, row_with_ends, replace_row, cut_off
 
 local function ends_in(head)
@@ -52,7 +52,7 @@ end
 
 -- Returns a row with other ENDS.
 local function row_with_ends(row, ends)
-  local ns, id, offset = place_of(row)
+  local ns, id, offset = split_row(row)
   local last, head = cmsgpack.unpack_one(row, offset)
   local list = {}
   for _, channel in ipairs(head[DELTA] or {}) do
@@ -76,7 +76,7 @@ end
 -- Cuts off a row, and notes its ends if there is a table `known`. That takes a walk, so it is for the newest row that
 -- is cut off, which newer ones go on from.
 local function cut_off(row, known)
-  local ns = place_of(row)
+  local ns = split_row(row)
   local ends = {}
   if known then
     local _, sure = ends_of(ns, head_of(row), known)

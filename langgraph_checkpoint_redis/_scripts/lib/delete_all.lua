@@ -1,18 +1,18 @@
--- Deleting a thread. `watch.lua` comes before.
+-- Deleting a thread.
 --
--- Needs: control, runs, watch
+-- Needs: control, keys, runs, watch
 -- Gives: delete_all
 
 -- Deletes all but the ids of the thread's runs, which stay until the index of runs is cleared. Returns
 -- them, with the tokens of their entries.
 local function delete_all()
-  redis.call('HLEN', KEYS[4]) -- raises an error before anything is changed, if it is no hash
-  redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+  redis.call('HLEN', RUNS) -- raises an error before anything is changed, if it is no hash
+  redis.call('UNLINK', TIMELINE, WRITES, CHUNKS, LIVE)
   forget_life()
   end_watch()
   keep_control()
   each_run(function(run, _, tokens)
     write_run(run, 0, tokens)
   end)
-  return runs_gone()
+  return find_runs_gone()
 end

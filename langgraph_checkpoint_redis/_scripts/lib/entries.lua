@@ -4,41 +4,32 @@
 -- Expired entries go whenever an index is touched, and the key expires with its last entry. Older
 -- versions stored plain sets of thread ids; they become sorted sets here.
 --
--- Gives: time, FAR, whole, expire_with_entries
+-- Needs: clock
+-- Gives: purge_entries, expire_with_entries
 
-local FAR = 1e15
-
-local function server_time()
-  local now = redis.call('TIME')
-  return now[1] * 1000 + math.floor(now[2] / 1000)
-end
-
-local function whole(number)
-  return string.format('%.0f', number)
-end
-
-local time = server_time()
-
-local function convert()
-  local left = redis.call('PTTL', KEYS[1])
+local function convert_set(index, time)
+  local left = redis.call('PTTL', index)
   local score = left > 0 and time + left or FAR + time
-  redis.call('ZUNIONSTORE', KEYS[1], 1, KEYS[1], 'WEIGHTS', whole(score))
+  redis.call('ZUNIONSTORE', index, 1, index, 'WEIGHTS', integer(score))
 end
 
--- Purging is the first write, as it takes no memory: a full server then lets readers renew an index.
-local purged = redis.pcall('ZREMRANGEBYSCORE', KEYS[1], '-inf', whole(time))
-if type(purged) == 'table' then
-  if not string.find(purged.err, 'WRONGTYPE', 1, true) then
-    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', whole(time)) -- raises the error as the server does
+-- Removes expired entries, and converts the set of an older version. A script calls this before its other writes:
+-- it takes no memory, so a full server then lets readers renew an index.
+local function purge_entries(index, time)
+  local purged = redis.pcall('ZREMRANGEBYSCORE', index, '-inf', integer(time))
+  if type(purged) == 'table' then
+    if not string.find(purged.err, 'WRONGTYPE', 1, true) then
+      redis.call('ZREMRANGEBYSCORE', index, '-inf', integer(time)) -- raises the error as the server does
+    end
+    convert_set(index, time)
   end
-  convert()
 end
 
-local function expire_with_entries()
-  local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
+local function expire_with_entries(index)
+  local last = redis.call('ZRANGE', index, -1, -1, 'WITHSCORES')[2]
   if last and tonumber(last) < FAR then
-    redis.call('PEXPIREAT', KEYS[1], whole(tonumber(last)))
+    redis.call('PEXPIREAT', index, integer(tonumber(last)))
   elseif last then
-    redis.call('PERSIST', KEYS[1])
+    redis.call('PERSIST', index)
   end
 end

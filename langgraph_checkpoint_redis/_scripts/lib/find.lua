@@ -3,12 +3,12 @@
 -- Needs: reply, rows, whole
 -- Gives: find
 
--- Looks for what the arguments from `first` on name: a namespace and a checkpoint id of each. Returns how
--- many were looked for before the reply was large enough, and the rows.
-local function find(first)
+-- Looks for the checkpoints that `args` name from `first` on, by namespace and checkpoint id. Returns how many it
+-- looked for before the reply was large enough, and the rows.
+local function find(args, first)
   local rows, done = {}, 0
-  while first + 2 * done < #ARGV and bytes < BUDGET do
-    local ns, id = ARGV[first + 2 * done], ARGV[first + 2 * done + 1]
+  while first + 2 * done < #args and bytes < BUDGET do
+    local ns, id = args[first + 2 * done], args[first + 2 * done + 1]
     local row
     if id == '' then
       row = latest_row(ns)
@@ -16,7 +16,7 @@ local function find(first)
       row = row_at(ns, id)
     end
     if row then
-      rows[#rows + 1] = whole_row(row)
+      rows[#rows + 1] = read_row(row)
     else
       check_whole()
     end

@@ -1,19 +1,20 @@
--- Care for what few threads have: a lease, a time to live, late writers, a sweep that is under way.
+-- What guards a thread that has a lease, a time to live, late writers, or a sweep under way. Few threads do.
 --
--- To define a function costs a script about as much as a small command does. So all of this is defined only
--- where it is needed.
+-- To define a function costs a script about as much as a small command. So a script defines the guards only for the
+-- threads that need them.
 --
--- Needs: rows
--- Within load_guards: closure, late, lease, life, live
--- Gives: care_for
+-- Needs: keys
+-- Within load_guards: closure, control, late, lease, life, live
+-- Gives: load_guards_for
 
 local function load_guards()
+  read_control()
+
   -- Adds to the marks of a sweep what a new row refers to; `each` calls a function for its entries.
   local function mark(each, row)
     if is_being_swept() then
-      is_marked = nil -- a node may be marked that is there only now
       each(row, want_entry)
-      leave_marks()
+      leave_marks(false)
     end
   end
 
@@ -29,10 +30,10 @@ local function load_guards()
   }
 end
 
--- Nil if nothing is special about the thread, nor asked for by the caller: the token of its lease, and what
--- `extend_expiry_by` takes. `noted_ttl` is what CHUNKS has of the control.
-local function care_for(token, ttl, own, noted_ttl)
+-- Returns the guards, or nil if neither the thread nor the caller needs them. The caller has the token of its lease,
+-- and what `extend_expiry_by` takes. `noted_ttl` is the copy of the time to live that CHUNKS has.
+local function load_guards_for(token, ttl, own, noted_ttl)
   local is_asked = token ~= '' or ttl ~= '0' or own ~= ''
-  local is_plain = not is_asked and not noted_ttl and redis.call('EXISTS', LIVE, KEYS[6]) == 0
+  local is_plain = not is_asked and not noted_ttl and redis.call('EXISTS', LIVE, CONTROL) == 0
   return not is_plain and load_guards() or nil
 end

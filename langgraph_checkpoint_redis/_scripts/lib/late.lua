@@ -1,7 +1,7 @@
 -- Late writers: runs that began before their thread was deleted, and do not know it. For a while after
 -- the deletion they are refused, so that nothing of the thread comes back.
 --
--- Needs: control, refuse, rows, whole
+-- Needs: clock, control, keys, refuse, rows, whole
 -- Gives: check_writes, check_checkpoint
 
 local function was_deleted()
@@ -21,9 +21,9 @@ local function check_writes(ns, id)
   end
 end
 
--- Whether a checkpoint that others name belonged to the deleted thread, or was refused. One that is newer may
+-- Returns whether a checkpoint that others name belonged to the deleted thread, or was refused. One that is newer may
 -- merely not be there yet.
-local function was_of_deleted(ns, id)
+local function belonged_to_deleted(ns, id)
   return row_exists(ns, id) == 0 and (control['late ' .. id] or not is_before(control.newest, id))
 end
 
@@ -33,8 +33,8 @@ local function check_checkpoint(ns, id, head)
   if not was_deleted() or row_exists(ns, id) == 1 then
     return
   end
-  local from_parent = head[PARENT] ~= '' and was_of_deleted(ns, head[PARENT])
-  local from_root = ns ~= '' and head[ROOT] and was_of_deleted('', head[ROOT])
+  local from_parent = head[PARENT] ~= '' and belonged_to_deleted(ns, head[PARENT])
+  local from_root = ns ~= '' and head[ROOT] and belonged_to_deleted('', head[ROOT])
   if from_parent or from_root then
     local key = prefix(ns, id)
     note_removal(function()

@@ -1,14 +1,14 @@
 -- Leases: while a thread has one, only who shows its token may change the thread.
 --
--- Needs: control, refuse
--- Gives: has_lease, refusal_of, check_lease
+-- Needs: clock, control, keys, refuse
+-- Gives: has_lease, find_refusal, check_lease
 
 local function has_lease()
   return control['until'] and time_of('until') > now()
 end
 
--- Why a writer with this token (empty for none) may not write, or nil. Each write of its holder renews a lease.
-local function refusal_of(token)
+-- Returns why a writer with this token (empty for none) may not write, or nil. Each write of its holder renews a lease.
+local function find_refusal(token)
   local leased = has_lease()
   if leased and control.lease == token then
     set_control('until', integer(now() + control.span))
@@ -18,13 +18,13 @@ local function refusal_of(token)
   elseif leased then
     return 'LEASED'
   end
-  tell_readers()
+  notify_readers()
 end
 
 -- Raises an error unless a writer with this token may write.
 local function check_lease(token)
-  local refusal = refusal_of(token)
+  local refusal = find_refusal(token)
   if refusal then
-    refuse(refusal, KEYS[1])
+    refuse(refusal, TIMELINE)
   end
 end

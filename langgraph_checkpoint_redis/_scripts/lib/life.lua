@@ -1,18 +1,18 @@
 -- Expiry: a thread lives on by its use, and all its keys expire together; the entries that lead to it in the
--- index of runs expire later. `runs.lua` comes before.
+-- index of runs expire later.
 --
 -- Of the entries, `indexed` knows: absent, none of them ends; N, all of them stay until then at least;
 -- -N, the same, but some stay for longer than the thread needs them. A thread never lives longer than
 -- its entries: if it should, they are renewed first, and the thread lives on when that is done
 -- (indexed.lua).
 --
--- Needs: control, runs
--- Gives: expire_at, extend_expiry_by, span_of, note_entry, runs_to_renew, extend_expiry
+-- Needs: clock, control, keys, runs
+-- Gives: expire_at, span_of, note_entry, runs_to_renew, extend_expiry, extend_expiry_by
 
 -- It begins with what takes no memory, so that a full server still lets readers do it.
 local function expire_at(deadline)
-  for i = 1, 4 do
-    redis.call('PEXPIREAT', KEYS[i], deadline)
+  for _, key in ipairs({TIMELINE, WRITES, CHUNKS, RUNS}) do
+    redis.call('PEXPIREAT', key, deadline)
   end
   if control.deadline ~= deadline then
     set_control('deadline', deadline)
@@ -55,9 +55,9 @@ end
 local function runs_to_renew(span, is_used)
   local indexed = control.indexed and tonumber(control.indexed)
   if not indexed or indexed < 0 then
-    return runs_here(false), 3 * span
+    return find_runs_here(false), 3 * span
   elseif is_used and indexed < now() + 2 * span then
-    return runs_here(true), 3 * span
+    return find_runs_here(true), 3 * span
   end
   return {}, 3 * span
 end
@@ -68,15 +68,15 @@ end
 local function extend_expiry(ttl)
   ttl = tonumber(control.ttl or ttl)
   local is_for_ever = ttl == 0 and not control.deadline or control.ttl == '0'
-  if is_for_ever or redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then -- chunks alone may be ahead of the first row
+  if is_for_ever or redis.call('EXISTS', TIMELINE, WRITES) == 0 then -- chunks alone may be ahead of the first row
     return {}, 0
   end
   local deadline = ttl == 0 and time_of('deadline') or now() + ttl
-  local has_runs, most = redis.call('EXISTS', KEYS[4]) == 1, deadline
+  local has_runs, most = redis.call('EXISTS', RUNS) == 1, deadline
   if has_runs and control.indexed then
     most = math.max(math.abs(tonumber(control.indexed)), time_of('deadline'))
   end
-  if deadline > most and not runs_here(false)[1] then
+  if deadline > most and not find_runs_here(false)[1] then
     most = deadline
   elseif deadline > most then
     set_control('wanted', integer(deadline))
@@ -88,12 +88,12 @@ local function extend_expiry(ttl)
   return runs_to_renew(ttl == 0 and math.max(deadline - now(), 1) or ttl, ttl ~= 0)
 end
 
--- The same for a writer who may say how long this thread lives from now on: `own`, or empty.
+-- Does the same for a writer that may give the thread a time to live of its own: `own`, or empty.
 local function extend_expiry_by(ttl, own)
   if own ~= '' and control.ttl ~= '0' then
     control.ttl = own
   end
-  local noted = control.ttl and {redis.call('HGET', CONTROL, 'ttl'), redis.call('HGET', KEYS[3], 'ttl')}
+  local noted = control.ttl and {redis.call('HGET', CONTROL, 'ttl'), redis.call('HGET', CHUNKS, 'ttl')}
   if noted and not (noted[1] == control.ttl and noted[2] == control.ttl) then
     set_own_ttl(control.ttl)
   end

@@ -1,7 +1,7 @@
 -- Merging the writes of a task with those that it has already.
 --
 -- Needs: rows
--- Gives: merged_row
+-- Gives: merge_rows
 
 -- Old writes with an index of 0 or more stay as they are; special ones (below 0) are replaced.
 local function merge(old, new)
@@ -39,9 +39,9 @@ local function merge(old, new)
   return merged
 end
 
--- The row that has both. A call that is repeated leaves the very bytes that it has left.
-local function merged_row(place, old_row, row)
+-- Returns the row that has the writes of both. A call that is repeated leaves the very bytes that it has left.
+local function merge_rows(name, old_row, row)
   local old = groups_of(old_row)
   local merged = cmsgpack.pack(merge(old, groups_of(row)[2]))
-  return merged == cmsgpack.pack(old) and old_row or with_checksum(place .. '\0' .. merged)
+  return merged == cmsgpack.pack(old) and old_row or with_checksum(name .. '\0' .. merged)
 end

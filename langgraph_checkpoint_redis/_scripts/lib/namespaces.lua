@@ -1,13 +1,13 @@
 -- The namespaces of a thread.
 --
--- Needs: rows
+-- Needs: keys, rows
 -- Gives: each_namespace
 
 -- Calls visit(ns, first_row) for every namespace, in order.
 local function each_namespace(visit)
   local row = redis.call('ZRANGEBYLEX', TIMELINE, '-', '+', 'LIMIT', 0, 1)[1]
   while row do
-    local ns = place_of(row)
+    local ns = split_row(row)
     visit(ns, row)
     row = redis.call('ZRANGEBYLEX', TIMELINE, '[' .. ns .. '\1', '+', 'LIMIT', 0, 1)[1]
   end

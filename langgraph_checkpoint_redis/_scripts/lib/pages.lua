@@ -1,6 +1,6 @@
 -- Looking at the rows of a thread, a bounded number and a bounded size in a call.
 --
--- Gives: bytes, BYTES, steps, position, walk
+-- Gives: BYTES, steps, position, bytes, walk
 
 -- A call ends with the row that brings it to this many bytes.
 local BYTES = 1024 * 1024

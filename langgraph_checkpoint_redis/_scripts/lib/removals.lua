@@ -5,12 +5,12 @@
 -- one, it has lost calls: rows that they removed may be there again. Then the removal begins again with the
 -- newest row. Each removal has a number of its own, so that two at a time do not disturb each other.
 --
--- Needs: ancestors, arrived, rows, whole
+-- Needs: ancestors, arrived, keys, rows, whole
 -- Gives: has_done, note_calls, each_arrived
 
 local ABANDONED = 60 * 60 -- seconds after its last call when a removal is forgotten
 
--- Whether the server has done so many calls of a removal; or one more, as this one is repeated.
+-- Returns whether the server has done that many calls of a removal, or one more where this one is repeated.
 local function has_done(token, calls)
   local noted = string.match(redis.call('HGET', CHUNKS, 'removals') or '', ' ' .. token .. ':(%d+):')
   return noted and (tonumber(noted) == calls or tonumber(noted) == calls + 1)
@@ -37,8 +37,8 @@ end
 
 -- Calls visit(row, ancestors) for each checkpoint that arrived: the ancestors are those that it is rebuilt from.
 local function each_arrived(visit)
-  for _, place in ipairs(arrived()) do
-    local ns, id = string.match(place, '^(%Z*)%z(%Z*)$')
+  for _, arrival in ipairs(read_arrivals()) do
+    local ns, id = string.match(arrival, '^(%Z*)%z(%Z*)$')
     local row = row_at(ns, id)
     if row then
       local ancestors = {}

@@ -1,7 +1,8 @@
 -- The calls of a removal, from its first stage to its last: see sweep.lua for the stages, removals.lua for what the
 -- server knows of it, and arrived.lua for what comes in between.
 --
--- Needs: removals, rows, runs, sweep, walk, whole
+-- Needs: keys, removals, runs, sweep, walk, whole
+-- Sets: position, steps
 -- Gives: remove
 
 -- Goes on with a pass, or begins a new one where its marks are gone.
@@ -12,15 +13,15 @@ local function go_on(token, stage, at)
   if is_next or redis.call('SISMEMBER', LIVE, pass_name(token, pass, calls + 1)) == 1 then -- or it is repeated
     return sweep(token, stage, pass, calls)
   elseif redis.call('EXISTS', LIVE) == 1 and redis.call('SISMEMBER', LIVE, 'of:' .. token) == 0 then
-    return {'', '', runs_gone()}
+    return {'', '', find_runs_gone()}
   end
   position = ''
   return sweep(token, 'timeline')
 end
 
--- Looks at rows, or removes some, and goes on to sweep. `place` is where it is, as the last call has left it.
-local function remove_rows(token, stage, place, choice)
-  position = place.row or ''
+-- Looks at rows, or removes some, and goes on to sweep. `progress` is how far the last call came.
+local function remove_rows(token, stage, progress, choice)
+  position = progress.row or ''
   if position == '' and stage == 'rows' then
     check_whole()
     check_formats()
@@ -38,10 +39,10 @@ local function remove_rows(token, stage, place, choice)
     end
     local is_changed = false
     note_removal(function()
-      is_changed = choice.heed_arrived(place.is_begun)
-      place.is_begun = true
+      is_changed = choice.heed_arrived(progress.is_begun)
+      progress.is_begun = true
       stage = is_changed and stage or step(stage, 'rows', 'timeline', TIMELINE, function(row)
-        if choice.is_victim(row, place) then
+        if choice.is_victim(row, progress) then
           remove_checkpoint(row)
         end
       end, walk_back)
@@ -53,34 +54,34 @@ local function remove_rows(token, stage, place, choice)
   if stage == 'timeline' then
     return sweep(token, stage)
   end
-  place.row = position
-  return {stage, cmsgpack.pack(place), {}}
+  progress.row = position
+  return {stage, cmsgpack.pack(progress), {}}
 end
 
 -- Removes checkpoints, and sweeps. Returns {stage, position, gone}: where to go on, with an empty stage at the end
 -- and an empty position to begin again; and at the end the runs that have no checkpoint left in the thread.
 --
--- choice.is_victim(row, place) says which to remove; what it puts into `place`, it finds there in the next call.
+-- choice.is_victim(row, progress) says which to remove; what it puts into `progress`, it finds there in the next call.
 -- choice.check(row), if there is such a function, is called for each row before anything is removed, and may refuse.
 -- choice.heed_arrived(is_begun) looks at what has arrived since, where rows were removed already or not; it returns
 -- whether it has removed any of that.
 local function remove(token, stage, from, choice)
-  local calls, place = 0, {}
+  local calls, progress = 0, {}
   local reply
   if from ~= '' then
     local start
     calls, start = string.match(from, '^(%d+) ()')
-    calls, place = tonumber(calls), string.sub(from, start)
+    calls, progress = tonumber(calls), string.sub(from, start)
     if redis.call('HGET', CHUNKS, 'freed') == token then -- the last call is repeated, as its reply was lost
-      return {'', '', runs_gone()}
+      return {'', '', find_runs_gone()}
     elseif not has_done(token, calls) then
       return {'rows', '', {}}
     end
   end
   if stage == 'rows' or stage == 'check' then
-    reply = remove_rows(token, stage, from == '' and place or cmsgpack.unpack(place), choice)
+    reply = remove_rows(token, stage, from == '' and progress or cmsgpack.unpack(progress), choice)
   else
-    reply = go_on(token, stage, place)
+    reply = go_on(token, stage, progress)
   end
   if reply[1] == '' then
     note_calls(token, nil)

@@ -1,11 +1,11 @@
 -- A checkpoint that is put again takes the place of its row, and stays cut off if it was.
 --
--- Needs: rows
+-- Needs: keys, rows
 -- Within forget_ends: cut_off
 -- Gives: replace_checkpoint
 
--- Whether two heads lead to the same ancestors.
-local function leads_on_alike(one, other)
+-- Returns whether two heads lead to the same ancestors.
+local function have_same_ancestors(one, other)
   local is_stored, was_stored = stored_channels(one), stored_channels(other)
   for _, stored in ipairs({is_stored, was_stored}) do
     for channel in pairs(stored) do
@@ -33,7 +33,7 @@ local function replace_checkpoint(ns, head, old_row)
   local old_head = head_of(old_row)
   redis.call('ZREM', TIMELINE, old_row)
   head[ENDS] = old_head[ENDS] or head[ENDS]
-  if not leads_on_alike(head, old_head) then
+  if not have_same_ancestors(head, old_head) then
     head[ENDS] = head[ENDS] and {}
     forget_ends(ns)
   end

@@ -1,7 +1,8 @@
 -- Checkpoints and chunks as readers get them.
 --
--- Needs: closure, rows, whole
--- Gives: bytes, BUDGET, digests, groups, allow_truncation, truncated, fetch, writes_at, whole_row, fetched
+-- Needs: closure, keys, rows, whole
+-- Sets: wanted
+-- Gives: BUDGET, digests, groups, bytes, allow_truncation, truncated, fetch, writes_at, read_row, get_fetched
 
 -- A reply ends early when it holds this many bytes of chunks, so that no script runs for long.
 local BUDGET = 4 * 1024 * 1024
@@ -64,9 +65,9 @@ local function writes_at(ns, id)
 end
 
 -- {row, has_parent, writes}, and fetches what it is made of.
-local function whole_row(row)
-  local ns, id, offset = place_of(row)
-  local head = unpack_known(TIMELINE, row, offset)
+local function read_row(row)
+  local ns, id, offset = split_row(row)
+  local head = unpack_row(TIMELINE, row, offset)
   local writes = writes_at(ns, id)
   if not writes[1] and redis.call('EXISTS', WRITES) == 0 then
     check_whole()
@@ -80,8 +81,8 @@ local function whole_row(row)
   return {row, has_parent, writes}
 end
 
--- All chunks in groups: the digests of each group as one string, and its chunks in the same order.
+-- Returns all chunks in groups: the digests of each group as one string, and its chunks in the same order.
 -- A chunk that is missing is nil there: whoever needs it says so, knowing what for.
-local function fetched()
+local function get_fetched()
   return digests, groups
 end

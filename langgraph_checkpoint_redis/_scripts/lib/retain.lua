@@ -1,10 +1,10 @@
 -- Which checkpoints of a namespace to keep: the newest ones, and what reading them needs.
 --
--- Needs: rows
--- Gives: newest_rows, is_of_past_call, oldest_root_of, has_delta
+-- Needs: keys, rows
+-- Gives: find_newest_rows, is_of_past_call, find_oldest_root, has_delta
 
--- The newest `count` rows of a namespace; with `top`, of those up to this id.
-local function newest_rows(ns, count, top)
+-- Returns the newest `count` rows of a namespace; with `top`, of those up to this id.
+local function find_newest_rows(ns, count, top)
   local bound = top and prefix(ns, top) or ns
   return redis.call('ZREVRANGEBYLEX', TIMELINE, '(' .. bound .. '\1', '[' .. ns .. '\0', 'LIMIT', 0, count)
 end
@@ -16,16 +16,16 @@ local function is_of_past_call(ns, newest_head, oldest_root)
   return root and is_before(root, oldest_root)
 end
 
--- The oldest root checkpoint among the newest `count`, or nil.
-local function oldest_root_of(count)
+-- Returns the oldest root checkpoint among the newest `count`, or nil.
+local function find_oldest_root(count)
   local row = redis.call('ZREVRANGEBYLEX', TIMELINE, '(\1', '[\0', 'LIMIT', count - 1, 1)[1]
     or redis.call('ZRANGEBYLEX', TIMELINE, '[\0', '(\1', 'LIMIT', 0, 1)[1]
   return row and id_of(row)
 end
 
--- Whether a row has delta channels, without reading the rest of it.
+-- Returns whether a row has delta channels, without reading the rest of it.
 local function has_delta(row)
-  local _, _, offset = place_of(row)
+  local _, _, offset = split_row(row)
   local read, _, format, _, _, _, delta = pcall(cmsgpack.unpack_limit, row, DELTA, offset + 1)
   if not read then
     refuse_row(TIMELINE, row)

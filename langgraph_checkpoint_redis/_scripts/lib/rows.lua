@@ -2,15 +2,13 @@
 --
 -- A row of the timeline is  ns NUL checkpoint_id NUL head tail checksum  and a row of the writes is
 -- ns NUL checkpoint_id NUL task_id NUL groups checksum, all with score 0, so that they are ordered by
--- their bytes. `head` and `groups` are msgpack; the tail is opaque here. The checksum is a checksum of all
--- that is before it, so that a damaged row is neither used nor passed on.
+-- their bytes. `head` and `groups` are msgpack; the tail is opaque here. The checksum is that of all
+-- bytes before it, so that a damaged row is neither used nor passed on.
 --
--- Needs: refuse
--- Gives: TIMELINE, WRITES, CHUNKS, RUNS, LIVE, FORMAT, UNMARKED, PARENT, RUN, ROOT, DELTA, CHANNELS, ENDS, CHECKSUM,
---   with_checksum, refuse_row, is_before, prefix, row_at, row_exists, latest_row, place_of, id_of, check_format,
---   unpack_known, head_of, is_cut_off, groups_of, each_value, stored_channels, rebuilt_channels, each_write
-
-local TIMELINE, WRITES, CHUNKS, RUNS, LIVE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+-- Needs: keys, refuse
+-- Gives: FORMAT, UNMARKED, PARENT, RUN, ROOT, DELTA, CHANNELS, ENDS, CHECKSUM, with_checksum, refuse_row, is_before,
+--   prefix, row_at, row_exists, latest_row, split_row, id_of, check_format, unpack_row, head_of, is_cut_off,
+--   groups_of, each_value, stored_channels, rebuilt_channels, each_write
 
 -- The format of new rows, and the one before it: its rows may be in a thread without the fields that whole.lua
 -- tells of.
@@ -29,7 +27,7 @@ local function with_checksum(bytes)
   return bytes .. struct.pack('>I4', checksum(bytes))
 end
 
-local function is_sealed(row)
+local function is_intact(row)
   local size = #row - CHECKSUM
   return size >= 0 and struct.unpack('>I4', row, size + 1) == checksum(string.sub(row, 1, size))
 end
@@ -39,7 +37,7 @@ local function refuse_row(key, row)
   refuse('CORRUPT', key, string.sub(row, 1, 1000))
 end
 
--- Whether one id or namespace sorts before another, by their bytes as in the sorted sets. Lua's own <
+-- Returns whether one id or namespace sorts before another, by their bytes as in the sorted sets. Lua's own <
 -- goes by the language that the server was started with.
 local function is_before(one, other)
   for i = 1, math.min(#one, #other) do
@@ -51,6 +49,7 @@ local function is_before(one, other)
   return #one < #other
 end
 
+-- Returns the beginning of all rows of a checkpoint, which a NUL follows.
 local function prefix(ns, id)
   return ns .. '\0' .. id
 end
@@ -69,8 +68,8 @@ local function latest_row(ns)
   return redis.call('ZREVRANGEBYLEX', TIMELINE, '(' .. ns .. '\1', '[' .. ns .. '\0', 'LIMIT', 0, 1)[1]
 end
 
--- The namespace and checkpoint id that a row of either set starts with, and the offset behind them.
-local function place_of(row)
+-- Returns the namespace and the checkpoint id that a row of either set starts with, and the offset behind them.
+local function split_row(row)
   local first = string.find(row, '\0', 1, true)
   local second = first and string.find(row, '\0', first + 1, true)
   if not second then
@@ -80,7 +79,7 @@ local function place_of(row)
 end
 
 local function id_of(row)
-  local _, id = place_of(row)
+  local _, id = split_row(row)
   return id
 end
 
@@ -92,12 +91,12 @@ local function check_format(format)
   end
 end
 
--- The msgpack at an offset of a row, if the row is as it was stored.
-local function unpack_known(key, row, offset)
+-- Returns the msgpack at an offset of a row. Raises an error if the row is not as it was stored.
+local function unpack_row(key, row, offset)
   if unpacked[row] then
     return unpacked[row]
   end
-  if not offset or not is_sealed(row) then
+  if not offset or not is_intact(row) then
     refuse_row(key, row)
   end
   local read, _, value = pcall(cmsgpack.unpack_one, row, offset)
@@ -110,8 +109,8 @@ local function unpack_known(key, row, offset)
 end
 
 local function head_of(row)
-  local _, _, offset = place_of(row)
-  return unpack_known(TIMELINE, row, offset)
+  local _, _, offset = split_row(row)
+  return unpack_row(TIMELINE, row, offset)
 end
 
 -- The first byte of a head that has the field ENDS.
@@ -119,13 +118,13 @@ local SEVEN_FIELDS = 0x97
 
 -- Returns whether a row was cut off: trimming keeps it only because newer checkpoints are rebuilt from it.
 local function is_cut_off(row)
-  local _, _, offset = place_of(row)
+  local _, _, offset = split_row(row)
   return string.byte(row, offset + 1) == SEVEN_FIELDS and head_of(row)[ENDS] ~= nil
 end
 
 local function groups_of(row)
-  local _, _, offset = place_of(row)
-  return unpack_known(WRITES, row, string.find(row, '\0', offset + 1, true))
+  local _, _, offset = split_row(row)
+  return unpack_row(WRITES, row, string.find(row, '\0', offset + 1, true))
 end
 
 -- Calls visit(entry, channel) for every value of a checkpoint's head.
@@ -147,7 +146,7 @@ local function stored_channels(head)
   return is_stored
 end
 
--- The channels of a checkpoint that are rebuilt from ancestors, as a set; or nil if there is none.
+-- Returns the channels of a checkpoint that are rebuilt from ancestors, as a set; or nil if there is none.
 local function rebuilt_channels(head)
   local rebuilt = {}
   if head[DELTA] then

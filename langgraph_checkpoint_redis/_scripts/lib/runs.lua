@@ -5,21 +5,16 @@
 -- removal that is repeated finds it again. Older versions stored the count alone, and entries without a
 -- token: the token '.' stands for them.
 --
--- Gives: FAR, server_time, read_run, write_run, has_token, other_tokens, each_run, with_tokens, split_run, is_good,
---   judge_registration, runs_gone, expire_runs_with_rows, count_runs, runs_here
+-- Needs: clock, keys
+-- Gives: read_run, write_run, has_token, other_tokens, each_run, with_tokens, split_run, is_good, judge_registration,
+--   expire_runs_with_rows, count_runs, find_runs_gone, find_runs_here
 
-local FAR = 1e15 -- the scores of entries that never end begin here
 local FRESH = 12 * 60 * 60 * 1000 -- milliseconds for which a new entry may wait for its first checkpoint
 local MOST_TOKENS = 4
 
-local function server_time()
-  local now = redis.call('TIME')
-  return now[1] * 1000 + math.floor(now[2] / 1000)
-end
-
 -- Returns the count and the tokens, each with a space before it; 0 and nil for a run that is not here.
 local function read_run(run)
-  local value = redis.call('HGET', KEYS[4], run)
+  local value = redis.call('HGET', RUNS, run)
   if not value then
     return 0, nil
   end
@@ -28,14 +23,14 @@ local function read_run(run)
 end
 
 local function write_run(run, count, tokens)
-  redis.call('HSET', KEYS[4], run, string.format('%.0f', count) .. tokens)
+  redis.call('HSET', RUNS, run, integer(count) .. tokens)
 end
 
 local function has_token(tokens, token)
   return string.find(tokens .. ' ', ' ' .. token .. ' ', 1, true)
 end
 
--- Those of some tokens that are not among others.
+-- Returns the tokens, of some, that are not among others.
 local function other_tokens(tokens, others)
   return (string.gsub(tokens, ' (%S+)', function(token)
     return has_token(others, token) and '' or nil
@@ -44,7 +39,7 @@ end
 
 -- Calls visit(run, count, tokens) for every run.
 local function each_run(visit)
-  for _, run in ipairs(redis.call('HKEYS', KEYS[4])) do
+  for _, run in ipairs(redis.call('HKEYS', RUNS)) do
     visit(run, read_run(run))
   end
 end
@@ -62,10 +57,10 @@ local function split_run(text)
   return text, nil
 end
 
--- Whether a registration, 'token score', is good for a thread that lives `life` milliseconds; 0 is for ever.
+-- Returns whether a registration, 'token score', is good for a thread that lives `life` milliseconds; 0 is for ever.
 -- One that waited for too long is not: its entry may be gone.
 local function is_good(score, life)
-  local time = server_time()
+  local time = now()
   if score >= FAR then
     return math.abs(time - (score - FAR)) < FRESH
   end
@@ -84,13 +79,13 @@ local function judge_registration(run, registration, life)
 end
 
 -- Lets the key, where it has just begun to count, live as long as the rows do: CONTROL, which has the deadline as
--- well, may be evicted. `runs_gone` gives it another time.
+-- well, may be evicted. `find_runs_gone` gives it another time.
 local function expire_runs_with_rows()
-  local left = math.max(redis.call('PTTL', KEYS[1]), redis.call('PTTL', KEYS[2]))
+  local left = math.max(redis.call('PTTL', TIMELINE), redis.call('PTTL', WRITES))
   if left > 0 then
-    redis.call('PEXPIRE', KEYS[4], left)
+    redis.call('PEXPIRE', RUNS, left)
   else
-    redis.call('PERSIST', KEYS[4])
+    redis.call('PERSIST', RUNS)
   end
 end
 
@@ -124,22 +119,22 @@ local function count_runs(from, to, token)
   return is_held
 end
 
--- The runs that have no checkpoint here, with their tokens. They do not outlive the thread by more than a day.
-local function runs_gone()
+-- Returns the runs that have no checkpoint here, with their tokens. They do not outlive the thread by more than a day.
+local function find_runs_gone()
   local gone = {}
   each_run(function(run, count, tokens)
     if count <= 0 then
       gone[#gone + 1] = with_tokens(run, tokens)
     end
   end)
-  if gone[1] and redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3]) == 0 then
-    redis.call('PEXPIRE', KEYS[4], 2 * FRESH)
+  if gone[1] and redis.call('EXISTS', TIMELINE, WRITES, CHUNKS) == 0 then
+    redis.call('PEXPIRE', RUNS, 2 * FRESH)
   end
   return gone
 end
 
--- The runs that have checkpoints here: with their tokens, or alone.
-local function runs_here(with)
+-- Returns the runs that have checkpoints here: with their tokens, or alone.
+local function find_runs_here(with)
   local here = {}
   each_run(function(run, count, tokens)
     if count > 0 then

@@ -1,11 +1,11 @@
 -- The source of a copy. `whole.lua` comes before.
 --
 -- Needs: rows, whole
--- Gives: lost_of_source
+-- Gives: find_lost_key
 
 -- Return the key that a thread has lost, or nil: a copy would have less than there was. A thread with rows has
 -- chunks, too, if only for the fields.
-local function lost_of_source(timeline, writes, chunks)
+local function find_lost_key(timeline, writes, chunks)
   local keys = {timeline = timeline, writes = writes, chunks = chunks}
   local name = lost_keys(fields_of(chunks), keys)[1]
   local has_marked = has_marked_rows(timeline, head_of) or has_marked_rows(writes, groups_of)

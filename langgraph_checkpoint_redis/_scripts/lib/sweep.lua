@@ -9,7 +9,8 @@
 -- From the first chunk that a pass of several calls frees to the end of one whole pass, the field `swept` stands
 -- in CHUNKS. So wherever a removal stops, no writer takes a node's being there for that of what it refers to.
 --
--- Needs: arrived, closure, live, rows, runs, slices, walk
+-- Needs: arrived, closure, keys, live, rows, runs, slices, walk
+-- Sets: position, steps
 -- Gives: remove_writes, remove_checkpoint, step, pass_name, sweep, check_formats
 
 local function remove_writes(ns, id)
@@ -20,7 +21,7 @@ end
 local function remove_checkpoint(row)
   count_runs(head_of(row)[RUN], nil)
   redis.call('ZREM', TIMELINE, row)
-  remove_writes(place_of(row))
+  remove_writes(split_row(row))
   forget_arrival(row)
 end
 
@@ -32,8 +33,8 @@ local function mark_writes(row)
   each_write(groups_of(row), want_entry)
 end
 
--- Those of some fields of CHUNKS that are chunks in use by nothing, as far as this call knows, and, where a pass is
--- continued, its marks.
+-- Returns those of some fields of CHUNKS that are chunks which nothing uses, as far as this call knows, and, where a
+-- pass is continued, its marks.
 local function unused(names, continued)
   local found = {}
   for _, name in ipairs(names) do
@@ -71,7 +72,7 @@ local function free(names)
   steps = steps - #names
 end
 
--- Which process the server is: a cursor means nothing to another one. Nil where the user may not ask.
+-- Returns which process the server is: a cursor means nothing to another one. Nil where the user may not ask.
 local function process()
   local text = redis.pcall('INFO', 'server')
   return type(text) == 'string' and string.match(text, 'run_id:(%x+)') or nil
@@ -107,7 +108,7 @@ local function free_by_cursor(run, continued)
 end
 
 local function free_chunks(continued)
-  expand(1)
+  expand(1, nil, continued and is_marked)
   local run = redis.call('HLEN', CHUNKS) > STEPS and process()
   if run then
     return free_by_cursor(run, continued)
@@ -139,7 +140,6 @@ local function sweep(token, stage, pass, calls)
   if not continued then
     local time = redis.call('TIME')
     pass = time[1] .. string.format('%06d', time[2])
-    is_marked = nil -- the marks that there are, if any, are of another pass
   end
   stage = step(stage, 'timeline', 'writes', TIMELINE, mark_checkpoint)
   stage = step(stage, 'writes', 'chunks', WRITES, mark_writes)
@@ -147,14 +147,14 @@ local function sweep(token, stage, pass, calls)
     if free_chunks(continued) then
       redis.call('UNLINK', LIVE)
       redis.call('HDEL', CHUNKS, 'swept')
-      return {'', '', runs_gone()}
+      return {'', '', find_runs_gone()}
     end
     redis.call('HSET', CHUNKS, 'swept', '1')
   end
   if not continued then
     redis.call('UNLINK', LIVE)
   end
-  leave_marks('of:' .. token, pass_name(token, pass, calls + 1))
+  leave_marks(continued, 'of:' .. token, pass_name(token, pass, calls + 1))
   redis.call('SREM', LIVE, pass_name(token, pass, calls))
   redis.call('PEXPIRE', LIVE, EXPIRY)
   return {stage, pass .. ' ' .. string.format('%d', calls + 1) .. ' ' .. position, {}}

@@ -1,24 +1,24 @@
--- The target of a copy. Its mark says which copy filled it. ARGV[4] and ARGV[5] are the token and the score of new
--- entries that lead to it from runs; `whole.lua`, `runs.lua` and `control.lua` come before.
+-- The target of a copy. Its mark has the token of the copy that filled it.
 --
--- Needs: control, lease, rows, runs, whole
--- Gives: is_copied, mark_target, refusal_of_copy, are_led_here, hold_entries, begin_life
+-- Needs: clock, control, keys, lease, runs, whole
+-- Gives: is_copied, mark_target, find_copy_refusal, have_entries, hold_entries, begin_life
 
--- Whether this very copy was made, and its reply was lost. Then the target stays as it is: another run may have
+-- Returns whether this very copy was made, and its reply was lost. The target stays the same then: another run may have
 -- gone on with it.
-local function is_copied(mark)
-  return redis.call('GET', mark) == ARGV[1]
+local function is_copied(mark, token)
+  return redis.call('GET', mark) == token
 end
 
-local function mark_target(mark)
-  redis.call('SET', mark, ARGV[1], 'PX', ARGV[2])
+local function mark_target(mark, token, milliseconds)
+  redis.call('SET', mark, token, 'PX', milliseconds)
 end
 
--- Why nothing may be copied to the target, or nil. A copy would cover up that the target has lost its checkpoints.
-local function refusal_of_copy()
-  local refusal = refusal_of(ARGV[3]) or redis.call('EXISTS', TIMELINE, WRITES) > 0 and 'EXISTS'
-  local lost = not refusal and lost_keys(fields_of(CHUNKS), OWN)[1]
-  return refusal or lost and 'LOST ' .. OWN[lost] or nil
+-- Returns why nothing may be copied to the target, or nil. A copy would hide that the target has lost its
+-- checkpoints.
+local function find_copy_refusal(lease_token)
+  local refusal = find_refusal(lease_token) or redis.call('EXISTS', TIMELINE, WRITES) > 0 and 'EXISTS'
+  local lost = not refusal and lost_keys(fields_of(CHUNKS), OWN_KEYS)[1]
+  return refusal or lost and 'LOST ' .. OWN_KEYS[lost] or nil
 end
 
 -- Calls visit(run, count) for the runs in a hash.
@@ -29,12 +29,12 @@ local function each_run_in(key, visit)
   end
 end
 
--- Whether there is an entry for each run in a hash, by the names from ARGV[first] to ARGV[last], that stays for
--- as long as the target lives.
-local function are_led_here(key, first, last, deadline)
-  local led, score = {}, tonumber(ARGV[5])
-  for i = first, last do
-    led[ARGV[i]] = true
+-- Returns whether new entries lead from each run in a hash to the target, and stay for as long as it lives. They
+-- have this score, and lead from the runs that `args` name from `first` on.
+local function have_entries(key, args, first, score, deadline)
+  local led = {}
+  for i = first, #args do
+    led[args[i]] = true
   end
   local all = true
   each_run_in(key, function(run, count)
@@ -47,33 +47,33 @@ local function are_led_here(key, first, last, deadline)
 end
 
 -- Notes that these entries, and no others, lead to the target.
-local function hold_entries(target_runs)
-  each_run_in(target_runs, function(run, count)
+local function hold_entries(token)
+  each_run_in(RUNS, function(run, count)
     if count > 0 then
-      redis.call('HSET', target_runs, run, string.format('%.0f', count) .. ' ' .. ARGV[4])
+      redis.call('HSET', RUNS, run, integer(count) .. ' ' .. token)
     else
-      redis.call('HDEL', target_runs, run)
+      redis.call('HDEL', RUNS, run)
     end
   end)
 end
 
 -- Ends a sweep of what was there before, which would free what is there now. Lets the thread live as long as the
--- source does; its lease stays, and so do the marks of its deletion.
-local function begin_life(ttl, deadline)
-  redis.call('UNLINK', KEYS[5])
+-- source does; its lease stays, and so do the marks of its deletion. `score` is that of the new entries.
+local function begin_life(ttl, deadline, score)
+  redis.call('UNLINK', LIVE)
   forget_life()
   set_own_ttl(ttl)
   if deadline then
     set_control('deadline', deadline)
-    if tonumber(ARGV[5]) < FAR then
-      set_control('indexed', ARGV[5])
+    if score < FAR then
+      set_control('indexed', integer(score))
     end
   end
-  for i = 1, 4 do
+  for _, key in ipairs({TIMELINE, WRITES, CHUNKS, RUNS}) do
     if deadline then
-      redis.call('PEXPIREAT', KEYS[i], deadline)
+      redis.call('PEXPIREAT', key, deadline)
     else
-      redis.call('PERSIST', KEYS[i])
+      redis.call('PERSIST', key)
     end
   end
   keep_control()

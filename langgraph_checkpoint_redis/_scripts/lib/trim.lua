@@ -4,8 +4,9 @@
 -- ends that cut_off.lua notes, a put need not walk through them. What to do is planned before the checkpoint is
 -- stored, so that nothing is stored if something that the plan reads cannot be read.
 --
--- Needs: cut_off, retain, rows, sweep, trimmed, walk, whole
--- Gives: trim, plan_trim
+-- Needs: cut_off, keys, retain, rows, sweep, trimmed, walk, whole
+-- Sets: steps
+-- Gives: plan_trim, trim
 
 -- Removing must not make a put slow: it takes at most this many checkpoints of a namespace, the newest first. Where
 -- there are many, each sweep takes long, so a put takes one of so many, to need fewer sweeps. It frees chunks only in
@@ -29,7 +30,7 @@ end
 -- one that is about to be stored there, if it is this namespace.
 local function window_of(ns, count, own)
   local window, is_in = {}, not own
-  for _, row in ipairs(newest_rows(ns, count)) do
+  for _, row in ipairs(find_newest_rows(ns, count)) do
     local row_id = id_of(row)
     if not is_in and not is_before(own.id, row_id) then
       window[#window + 1], is_in = own, true
@@ -120,11 +121,11 @@ local function each_of_some_namespaces(id, visit)
     return
   end
   local first = rows > LOOKED and tonumber(string.sub(redis.sha1hex(id), 1, 8), 16) % rows or 0
-  local start = place_of(redis.call('ZRANGE', TIMELINE, first, first)[1])
+  local start = split_row(redis.call('ZRANGE', TIMELINE, first, first)[1])
   local looked, from, has_turned = 0, '[' .. start .. '\0', false
   while looked < LOOKED do
     local row = redis.call('ZRANGEBYLEX', TIMELINE, from, '+', 'LIMIT', 0, 1)[1]
-    local ns = row and place_of(row)
+    local ns = row and split_row(row)
     if row and not (has_turned and not is_before(ns, start)) then
       visit(ns, row)
       looked, from = looked + 1, '[' .. ns .. '\1'
@@ -140,7 +141,7 @@ end
 -- that one; with those of the root go the namespaces of the calls that they made. Changes nothing.
 local function plan_trim(ns, id, head, count, old_row)
   local own = {id = id, head = head, old_row = old_row}
-  local oldest_root = oldest_root_of(count)
+  local oldest_root = find_oldest_root(count)
   if ns == '' then
     local window = window_of(ns, count, own)
     oldest_root = window[#window].id
@@ -179,7 +180,7 @@ local function trim(plan)
   note_removal(function()
     for _, row in ipairs(plan.removed) do
       remove_checkpoint(row)
-      trimmed = trimmed .. trimmed_name(place_of(row))
+      trimmed = trimmed .. trimmed_name(split_row(row))
     end
   end)
   if trimmed == '' then

@@ -1,7 +1,7 @@
--- The last checkpoints that were trimmed, as the field `trimmed` of CHUNKS: hashes of their places, each behind a
--- blank. So writes that come late to one of them are told from writes that come before their checkpoint.
+-- The last checkpoints that were trimmed, as the field `trimmed` of CHUNKS: hashes of their prefixes (see rows.lua),
+-- each behind a blank. So writes that come late to one of them are told from writes that come before their checkpoint.
 --
--- Needs: rows
+-- Needs: keys, rows
 -- Gives: trimmed_name, note_trimmed, was_trimmed
 
 local TRIMMED = 32 * 13 -- bytes that are kept

@@ -1,11 +1,10 @@
 -- Watching a thread over several calls: a token in CONTROL, which every script that changes the thread takes away.
--- `control.lua` comes before.
 --
 -- So a thread that has the token still is as it was. One without it may have changed: the token was taken away, or
 -- CONTROL has expired or was evicted. The time is a part of the token. A request that arrives once more, after the
 -- thread has changed, thus makes another token than the caller has.
 --
--- Needs: control
+-- Needs: clock, control, keys
 -- Gives: watch, is_watched_by, end_watch
 
 local WATCHED = 60000 -- milliseconds that the control waits for the next call, if the caller does not say

@@ -13,19 +13,19 @@
 -- only together with the chunks they speak of. Then nothing says whether the timeline and the writes had rows,
 -- but that rows of today's format are never without these fields.
 --
--- Needs: refuse, rows
--- Gives: exists, has_marked_rows, OWN, lost_keys, FIELDS, fields_of, check_whole, is_unknown, fields_to_write_by,
+-- Needs: keys, refuse, rows
+-- Gives: exists, has_marked_rows, OWN_KEYS, lost_keys, FIELDS, fields_of, check_whole, is_unknown, fields_to_write_by,
 --   expire_with_rows, note, note_unknown, note_rows, note_removal, accept_loss
 
 local function exists(key)
   return redis.call('EXISTS', key) == 1
 end
 
--- Whether a key has rows that are never without fields: those at both of its ends tell. `read` is head_of or
+-- Returns whether a key has rows that are never without fields: those at both of its ends tell. `read` is head_of or
 -- groups_of.
 local function has_marked_rows(key, read)
-  for _, place in ipairs({0, -1}) do
-    local row = redis.call('ZRANGE', key, place, place)[1]
+  for _, rank in ipairs({0, -1}) do
+    local row = redis.call('ZRANGE', key, rank, rank)[1]
     if row and read(row)[1] ~= UNMARKED then
       return true
     end
@@ -33,9 +33,9 @@ local function has_marked_rows(key, read)
   return false
 end
 
-local OWN = {timeline = TIMELINE, writes = WRITES, chunks = CHUNKS}
+local OWN_KEYS = {timeline = TIMELINE, writes = WRITES, chunks = CHUNKS}
 
--- The names of keys of a thread that are gone though it has rows there, or may have had. `fields` begins with what
+-- Returns the names of a thread's keys that are gone, though they have rows, or may have had. `fields` begins with what
 -- the chunks say of the timeline and of the writes. Where both are there, the chunks alone may be gone: then rows
 -- that need them say so themselves.
 local function lost_keys(fields, keys)
@@ -59,9 +59,9 @@ local function lost_keys(fields, keys)
 end
 
 local function refuse_lost(fields)
-  local name = lost_keys(fields, OWN)[1]
+  local name = lost_keys(fields, OWN_KEYS)[1]
   if name then
-    refuse('LOST', OWN[name])
+    refuse('LOST', OWN_KEYS[name])
   end
 end
 
@@ -76,14 +76,14 @@ local function check_whole()
   refuse_lost(fields_of(CHUNKS))
 end
 
--- Whether there are rows without any of the fields: the chunks are lost, or the thread is of an older version,
+-- Returns whether there are rows without any of the fields: the chunks are lost, or the thread is of an older version,
 -- which may have stopped in the middle of a sweep.
 local function is_unknown(fields)
   local is_noted = fields[1] or fields[2] or fields[3] or fields[4]
   return not is_noted and redis.call('EXISTS', TIMELINE, WRITES) > 0
 end
 
--- The fields, for a writer. Raises an error if a key with rows is gone.
+-- Returns the fields, for a writer. Raises an error if a key with rows is gone.
 local function fields_to_write_by()
   local fields = fields_of(CHUNKS)
   refuse_lost(fields)
@@ -117,7 +117,7 @@ end
 
 local function note_rows_there()
   for _, name in ipairs({'timeline', 'writes'}) do
-    if exists(OWN[name]) then
+    if exists(OWN_KEYS[name]) then
       note(name)
     end
   end
