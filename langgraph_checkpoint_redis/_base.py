@@ -1,7 +1,7 @@
 """What both savers have: the options, the constructor, and copies in this and other processes.
 
-The options are listed twice, for people and for type checkers: as arguments of the constructor,
-with what they mean, and as `SaverOptions`. A test compares the two.
+The constructor says what each option means. `SaverOptions` in `_core/options.py` has them once
+more, for type checkers; a test compares the two.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Takes mendings out again, one at a time, and looks for the seed that finds it.
+"""Takes fixes out again, one at a time, and looks for the seed that finds each.
 
 A simulator that finds nothing may look at nothing. `make simulate-mutations` copies the package,
-takes a mending out of the copy, and simulates it until a seed fails. It tells what no seed finds.
+takes a fix out of the copy, and simulates it until a seed fails. It tells what no seed finds.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ MUTATIONS = (
 
 
 def mutated(mutation: Mutation, source: str) -> str:
-    """The source of a file with the mending taken out; what is not there, or twice, is an error."""
+    """The source of a file with the fix taken out; what is not there, or twice, is an error."""
     if source.count(mutation.old) != 1:
         raise ValueError(f"{mutation.path} no longer has once what {mutation.name!r} takes out")
     return source.replace(mutation.old, mutation.new)
