@@ -69,12 +69,11 @@ test-newest: ## run the tests with the newest PACKAGE, and all else as it passed
 	@$(MAKE) VENV=.venv-newest .venv-newest/.test
 	.venv-newest/bin/python -m tools.newest $(PACKAGE) $(PRE) -- -n $(WORKERS) $(ARGS)
 
-test-clients: $(CLIENTS:%=$(VENV)/clients/%) $(VENV)/clients/without/hiredis.py ## run the tests of clients with each of CLIENTS, with and without hiredis
-	@set -e; for client in $(CLIENTS); do for hiredis in with without; do \
-	  echo "== redis-py $$client, $$hiredis hiredis"; \
-	  PYTHONPATH=$(abspath $(VENV)/clients)/$$client:$(abspath $(VENV)/clients)/$$hiredis \
-	    $(BIN)/pytest -n $(WORKERS) $(ARGS) $(CLIENT_TESTS); \
-	done; done
+test-clients: $(CLIENTS:%=$(VENV)/clients/%) ## run the tests of clients with each of CLIENTS
+	@set -e; for client in $(CLIENTS); do \
+	  echo "== redis-py $$client"; \
+	  PYTHONPATH=$(abspath $(VENV)/clients)/$$client $(BIN)/pytest -n $(WORKERS) $(ARGS) $(CLIENT_TESTS); \
+	done
 
 test-moving: ## run the tests that move threads between all savers, on their servers
 	@$(MAKE) VENV=.venv-bench .venv-bench/.bench .venv-bench/.test
@@ -153,13 +152,9 @@ ifeq ($(shell uname -sm),Linux x86_64)
 endif
 	@touch $@
 
-# Versions of redis-py, each in a directory of its own, and a module that hides hiredis.
+# Versions of redis-py, each in a directory of its own.
 $(VENV)/clients/%: | $(VENV)/.test
 	$(BIN)/pip install --quiet --disable-pip-version-check --target $@ "redis==$*.*"
-
-$(VENV)/clients/without/hiredis.py: | $(VENV)/.test
-	mkdir -p $(@D)
-	echo 'raise ImportError("hidden, to test without it")' > $@
 
 $(VENV)/.bench: pyproject.toml benchmarks/requirements.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable . -r benchmarks/requirements.txt

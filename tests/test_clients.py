@@ -21,7 +21,6 @@ import pytest
 import redis
 
 from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
-from langgraph_checkpoint_redis._protocol import resp
 from tests.local_server import running_server
 
 from .driving import AwaitedSaver, Saver
@@ -105,15 +104,6 @@ def test_any_client_will_do(make: Make, server: str, options: dict[str, Any]) ->
 @pytest.mark.parametrize("end", ["", "/", "/5", "?db=5", "?protocol=3", "?protocol=2"])
 def test_any_url_will_do(make: Make, server: str, end: str) -> None:
     """A server could not be reached in the way that its documentation says."""
-    use(make(server + end))
-
-
-@pytest.mark.parametrize("end", ["", "?protocol=3"])
-def test_urls_need_no_hiredis(
-    make: Make, server: str, end: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who installs this package without extras could not use it."""
-    monkeypatch.setattr(resp, "hiredis", None)
     use(make(server + end))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
+import hiredis
 import pytest
 import redis
 from hypothesis import given, settings
@@ -28,7 +30,7 @@ from langgraph_checkpoint_redis import (
     ThreadLeasedError,
 )
 from langgraph_checkpoint_redis._protocol import resp
-from langgraph_checkpoint_redis._protocol.resp import encode_command, pack_commands
+from langgraph_checkpoint_redis._protocol.resp import Replies, encode_command, pack_commands
 from langgraph_checkpoint_redis._transport.retry import RetryPolicy, must_leave
 from langgraph_checkpoint_redis._transport.shared_lines import SECONDS_TO_FINISH
 from langgraph_checkpoint_redis._transport.sync_own_links import _Wire
@@ -65,8 +67,8 @@ def encoded(reply: Any) -> bytes:
 @settings(deadline=None)
 @given(replies=st.lists(REPLIES, max_size=5), cuts=st.lists(st.integers(1, 60), min_size=1))
 def test_replies_are_read_whatever_pieces_they_come_in(replies: list[Any], cuts: list[int]) -> None:
-    """Values would be mixed up, or waited for in vain, by those who have no hiredis."""
-    data, reader = b"".join(map(encoded, replies)), resp.Replies()
+    """Values would be mixed up, or waited for in vain."""
+    data, reader = b"".join(map(encoded, replies)), Replies()
     found: list[Any] = []
     while data:
         piece, data = data[: cuts[0]], data[cuts[0] :]
@@ -75,32 +77,30 @@ def test_replies_are_read_whatever_pieces_they_come_in(replies: list[Any], cuts:
     assert found == replies
 
 
-@pytest.mark.parametrize("reader", [resp.Replies, resp._HiredisReplies])
-def test_errors_are_those_of_redis_py(reader: Callable[[], Any]) -> None:
+def test_errors_are_those_of_redis_py() -> None:
     """Programs catch errors by the classes that they know."""
     data = b"-NOSCRIPT no\r\n*2\r\n-READONLY no\r\n:1\r\n+OK\r\n-ERR \xff\r\n"
-    unknown, (read_only, one), ok, other = reader().feed(data)
+    unknown, (read_only, one), ok, other = Replies().feed(data)
     assert (type(unknown), type(read_only), one, ok) == (NoScriptError, ReadOnlyError, 1, b"OK")
     assert isinstance(other, ResponseError)
 
 
-@pytest.mark.parametrize("reader", [resp.Replies, resp._HiredisReplies])
-def test_what_is_no_reply_is_an_error(reader: Callable[[], Any]) -> None:
+def test_what_is_no_reply_is_an_error() -> None:
     """A port of another program would be waited for without an end."""
     with pytest.raises((InvalidResponse, ValueError)):
-        list(reader().feed(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+        list(Replies().feed(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
 
 
 @settings(deadline=None)
 @given(
     command=st.lists(st.text(max_size=20) | STRINGS | st.integers(-(2**63), 2**63 - 1), min_size=1)
 )
-def test_requests_are_alike_with_and_without_hiredis(command: list[Any]) -> None:
-    """What works for one user would fail for another."""
-    with_hiredis = pack_commands([tuple(command)])
+def test_requests_are_alike_however_large_they_are(command: list[Any]) -> None:
+    """What works for short values would fail for long ones."""
+    packed = pack_commands([tuple(command)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resp, "_pack", None)
-        assert pack_commands([tuple(command)]) == with_hiredis
+        patch.setattr(resp, "LARGE", 0)
+        assert pack_commands([tuple(command)]) == packed
 
 
 def test_a_library_in_c_is_given_nothing_but_bytes(
@@ -108,14 +108,14 @@ def test_a_library_in_c_is_given_nothing_but_bytes(
 ) -> None:
     """Of other things it makes objects, and crashes if a signal handler raises meanwhile."""
     packed: list[tuple[Any, ...]] = []
-    pack = resp._pack
-    assert pack
+    pack: Callable[..., bytes] = hiredis.pack_command
 
     def watched(command: tuple[Any, ...]) -> bytes:
         packed.append(command)
         return pack(command)
 
-    monkeypatch.setattr(resp, "_pack", watched)
+    ours = SimpleNamespace(pack_command=watched, Reader=hiredis.Reader)  # redis-py packs by itself
+    monkeypatch.setattr(resp, "hiredis", ours)
     use(saver)
     assert packed
     assert {type(part) for command in packed for part in command} == {bytes}

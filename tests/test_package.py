@@ -21,7 +21,7 @@ from .servers import any_binary
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "langgraph_checkpoint_redis"
-RUNTIME = {"langgraph-checkpoint", "msgpack", "redis"}
+RUNTIME = {"hiredis", "langgraph-checkpoint", "msgpack", "redis"}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
     assert any(name.endswith(".lua") for name in expected)
 
 
-def test_a_wheel_needs_three_packages(metadata: Message) -> None:
+def test_a_wheel_needs_four_packages(metadata: Message) -> None:
     """Programs would carry along libraries that they have no use for."""
     required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert {re.split(r"[^\w-]", line)[0] for line in required} == RUNTIME

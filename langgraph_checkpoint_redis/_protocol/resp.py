@@ -1,22 +1,17 @@
 """Requests and replies as they go over the wire, in the protocol of Redis, RESP2.
 
-hiredis parses replies where it is installed, and this module where it is not. Errors become the
-exceptions of redis-py.
+hiredis parses replies and packs commands. Errors become the exceptions of redis-py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import hiredis
 from redis import cluster
 from redis.connection import DefaultParser
 from redis.exceptions import InvalidResponse, RedisError
-
-try:
-    import hiredis
-except ImportError:  # it is an extra
-    hiredis = None  # type: ignore[assignment]
 
 LARGE = 100_000  # bytes in a command: for more, hiredis takes longer and longer
 
@@ -37,20 +32,22 @@ def _error(text: str) -> RedisError:
 def pack_commands(commands: Sequence[Command]) -> bytes:
     """Commands as they are sent."""
     if len(commands) == 1:
-        return _pack_with_hiredis(commands[0])
-    return b"".join([_pack_with_hiredis(command) for command in commands])
+        return _pack(commands[0])
+    return b"".join([_pack(command) for command in commands])
 
 
-def _pack_with_hiredis(command: Command) -> bytes:
+def _pack(command: Command) -> bytes:
     # Only bytes: of numbers and text hiredis makes objects, and while it does, a signal handler
     # that raises makes it crash.
     parts = [part if type(part) is bytes else _bytes(part) for part in command]
-    if _pack and sum(map(len, parts)) < LARGE:
-        return _pack(tuple(parts))
-    return _pack_here(parts)
+    if sum(map(len, parts)) < LARGE:
+        untyped: Any = hiredis  # which says that it packs tuples of one
+        packed: bytes = untyped.pack_command(tuple(parts))
+        return packed
+    return _pack_large(parts)
 
 
-def _pack_here(parts: Sequence[bytes]) -> bytes:
+def _pack_large(parts: Sequence[bytes]) -> bytes:
     packed = [b"*%d\r\n" % len(parts)]
     for part in parts:
         packed += b"$%d\r\n" % len(part), part, b"\r\n"
@@ -68,94 +65,20 @@ def encode_command(command: Command) -> Command:
     return command[0], *[part if type(part) is bytes else _bytes(part) for part in command[1:]]
 
 
-_pack: Callable[..., bytes] | None = getattr(hiredis, "pack_command", None)  # from 2.1 on
-
-
 class Replies:
     """Makes replies of what is received, piece by piece; the server's errors are replies, too."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-        self._start = 0
-        self._open: list[tuple[list[Any], int]] = []  # arrays that are not complete, and their size
-
-    def feed(self, data: bytes) -> list[Any]:
-        """The replies that are complete now; raises `InvalidResponse` for what is not one."""
-        self._data += data
-        found = [*iter(self._next, _INCOMPLETE)]
-        del self._data[: self._start]
-        self._start = 0
-        return found
-
-    def _next(self) -> Any:
-        """The next complete reply."""
-        while (value := self._value()) is not _INCOMPLETE:
-            while self._open and value is not _OPENED:
-                items, size = self._open[-1]
-                items.append(value)
-                value = self._open.pop()[0] if len(items) == size else _OPENED
-            if value is not _OPENED:
-                return value
-        return _INCOMPLETE
-
-    def _value(self) -> Any:
-        """What stands at the beginning of the data: a value, or the opening of an array."""
-        end = self._data.find(b"\r\n", self._start)
-        if end < 0:
-            return _INCOMPLETE
-        kind, text = self._data[self._start], bytes(self._data[self._start + 1 : end])
-        if kind == _BULK:
-            return self._bulk(end + 2, int(text))
-        self._start = end + 2
-        if kind == _ARRAY:
-            return self._array(int(text))
-        if kind not in _SIMPLE:
-            raise InvalidResponse(f"a reply begins with {bytes([kind])!r}")
-        return _SIMPLE[kind](text)
-
-    def _bulk(self, start: int, size: int) -> Any:
-        if size < 0:
-            self._start = start
-            return None
-        if len(self._data) < start + size + 2:
-            return _INCOMPLETE
-        self._start = start + size + 2
-        return bytes(self._data[start : start + size])
-
-    def _array(self, size: int) -> Any:
-        if size <= 0:
-            return None if size < 0 else []
-        self._open.append(([], size))
-        return _OPENED
-
-
-_INCOMPLETE, _OPENED = object(), object()
-_BULK, _ARRAY = b"$*"
-_SIMPLE: dict[int, Callable[[bytes], Any]] = {
-    b":"[0]: int,
-    b"+"[0]: bytes,
-    b"-"[0]: lambda text: _error(text.decode(errors="replace")),
-}
-
-
-class _HiredisReplies:
-    """The same by hiredis."""
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=_error)
 
     def feed(self, data: bytes) -> list[Any]:
+        """Return the replies that are complete now; raise `InvalidResponse` for what is not one."""
         self._reader.feed(data)
         found, reply = [], self._reader.gets()
         while reply is not False:
             found.append(reply)
             reply = self._reader.gets()
         return found
-
-
-def make_parser() -> Replies | _HiredisReplies:
-    """For a connection that begins."""
-    return _HiredisReplies() if hiredis else Replies()
 
 
 def force_resp2(settings: dict[str, Any]) -> dict[str, Any]:

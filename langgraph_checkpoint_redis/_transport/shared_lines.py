@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from langgraph_checkpoint_redis._protocol.resp import force_resp2, make_parser, pack_commands
+from langgraph_checkpoint_redis._protocol.resp import Replies, force_resp2, pack_commands
 from langgraph_checkpoint_redis._runtime.log import report_lost, report_reconnect
 
 from .clients import is_last_word, left_in_transaction, was_queued
@@ -93,7 +93,7 @@ class Line(asyncio.Protocol):
         self._connection = connection
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
-        self._replies = make_parser()
+        self._replies = Replies()
         self._answers: deque[Answer] = deque()
         self._unsent: list[bytes] = []
         self._heard, self._unheard_bytes = self._loop.time(), 0

@@ -28,10 +28,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from langgraph_checkpoint_redis._protocol.resp import (
     Command,
+    Replies,
     force_resp2,
     pack_commands,
 )
-from langgraph_checkpoint_redis._protocol.resp import make_parser as new_replies
 from langgraph_checkpoint_redis._runtime.forks import reset_in_children
 from langgraph_checkpoint_redis._runtime.log import report_lost, report_reconnect
 from langgraph_checkpoint_redis._scripts.transactions import Transactions
@@ -224,7 +224,7 @@ class _Wire:
         self._connection = pool.connection_class(**force_resp2(pool.connection_kwargs))
         with hurried(self._connection) if is_first else nullcontext():
             self._connection.connect()
-        self._replies = new_replies()
+        self._replies = Replies()
         reset_in_children(self)
 
     def after_fork(self) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from enum import Enum
 from functools import partial
-from importlib.util import find_spec
 from secrets import token_hex
 from typing import Annotated, Any, NamedTuple
 
@@ -513,11 +512,7 @@ def _connection(patient: Patient) -> Findings:
 def _client(patient: Patient) -> Findings:
     timeout = patient.url.options.get("socket_timeout", 5.0)
     found = f"redis-py {redis_py.__version__}, waits {timeout:g} s for an answer"
-    if find_spec("hiredis"):
-        yield Finding("client", Level.ok, f"{found}, with hiredis")
-    else:
-        advice = 'pip install "langgraph-checkpoint-redis-core[hiredis]": answers are read faster'
-        yield Finding("client", Level.ok, f"{found}, without hiredis", advice)
+    yield Finding("client", Level.ok, found)
 
 
 def _latency(patient: Patient) -> Findings:
