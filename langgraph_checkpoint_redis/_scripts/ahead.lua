@@ -7,7 +7,7 @@
 -- The note is the field `ahead` of CHUNKS. The script removes it when it has stored its row; otherwise settle.lua
 -- does, with the fields that it names.
 
--- Needs: keys, whole
+-- Needs: whole, keys
 
 local new, before = {}, fields_of(CHUNKS)
 

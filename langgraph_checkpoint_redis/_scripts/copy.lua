@@ -12,7 +12,7 @@
 --          already; LEASED or LEASELOST if its lease refuses the caller; LOST and a key, with a blank between them,
 --          if this key of the source or of the target is gone
 
--- Needs: control, source, target
+-- Needs: target, control, source
 
 -- What takes some milliseconds; 100 MB would take up to a second. Where the server does not say how many bytes
 -- there are, fewer members are small enough.

@@ -5,7 +5,7 @@
 -- ARGV[2]  for how many milliseconds late writers are refused
 -- Returns  the runs that the thread had checkpoints of, with the tokens of their entries
 
--- Needs: clock, control, delete_all, lease, namespaces, rows
+-- Needs: delete_all, first_write, lease, clock, rows, control, namespaces
 
 local function newest_checkpoint()
   local newest = control.newest or ''

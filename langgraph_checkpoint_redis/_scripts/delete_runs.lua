@@ -9,7 +9,7 @@
 -- Returns  {stage, position, gone}: an empty stage at the end; gone are the runs that have no
 --          checkpoint left in the thread, with the tokens of their entries
 
--- Needs: control, keys, lease, refuse, removals, remove, rows, sweep
+-- Needs: control, first_write, lease, refuse, remove, keys, rows, removals, sweep
 
 read_control()
 write_even_if_full()

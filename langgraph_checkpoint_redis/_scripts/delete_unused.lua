@@ -5,7 +5,7 @@
 -- Returns  {deleted, runs}: deleted is 1 also when there was no thread any more; runs are those
 --          that the thread had checkpoints of, with the tokens of their entries
 
--- Needs: control, delete_all, keys, lease, watch
+-- Needs: delete_all, control, keys, first_write, watch, lease
 
 read_control()
 write_even_if_full()

@@ -9,7 +9,7 @@
 --          lost key: 3, its name as in whole.lua, and empty
 -- Returns  for each of them 1 if it is so, or 0; if it was to be mended, 1 also if it is so no more
 
--- Needs: arrived, closure, control, keys, lease, rows, sweep, whole
+-- Needs: lease, sweep, closure, arrived, keys, control, whole, rows
 
 local MISSING = string.rep('-', 40)
 

@@ -9,7 +9,7 @@
 --          the number of members of each key, and how long the thread lives, as control.lua says; empty is what
 --          there is not
 
--- Needs: control, keys, source, watch
+-- Needs: control, watch, source, keys
 
 -- Roughly the bytes of a part, and the members that are read at a time. More than one part is of one moment only
 -- while the thread is watched, and each key can be lost between two of them.

@@ -4,7 +4,7 @@
 -- ARGV[1...] runs with tokens
 -- Returns  1
 
--- Needs: keys, runs
+-- Needs: tokens, run_counts, runs, keys
 
 for _, text in ipairs(ARGV) do
   local run, gone = split_run(text)

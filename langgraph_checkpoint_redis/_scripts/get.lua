@@ -9,7 +9,7 @@
 --          is 1 if chunks are left out that the caller may not know; groups are all other chunks that the
 --          rows are made of, digests a string for each
 
--- Needs: closure, find, reply
+-- Needs: reply, find, closure
 -- Sets: allow_truncation
 
 leave_out(ARGV[1])

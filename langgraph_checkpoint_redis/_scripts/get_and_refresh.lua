@@ -8,7 +8,7 @@
 -- Returns  {done, rows, truncated, digests, groups, runs, lifetime}: as get.lua; then the runs whose index has
 --          to be renewed, and for how many milliseconds
 
--- Needs: closure, control, find, life, reply
+-- Needs: control, life, find, reply, closure
 -- Sets: allow_truncation
 
 read_control()

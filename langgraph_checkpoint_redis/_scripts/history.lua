@@ -15,7 +15,7 @@
 --          parent, are the delta channels that the checkpoint needs ancestors for; begun are the channels that
 --          were written first by one of these ancestors
 
--- Needs: closure, reply, rows, whole
+-- Needs: whole, reply, closure, rows
 
 leave_out(ARGV[5])
 local ns, id, known_before = ARGV[1], ARGV[2], ARGV[6]

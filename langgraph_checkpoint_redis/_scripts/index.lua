@@ -5,7 +5,7 @@
 -- ARGV[2...] entries: the thread id, NUL, a token
 -- Returns  the score that they have at least
 
--- Needs: clock, entries
+-- Needs: entries, clock
 
 local INDEX, time = KEYS[1], now()
 purge_entries(INDEX, time)

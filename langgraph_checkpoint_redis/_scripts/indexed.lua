@@ -9,7 +9,7 @@
 --          not any more; the runs whose entries have to be renewed once more, and for how many
 --          milliseconds
 
--- Needs: clock, control, keys, life, runs
+-- Needs: run_counts, clock, control, tokens, runs, life, keys
 
 read_control()
 local score, token, span = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])

@@ -11,7 +11,7 @@
 --          and the milliseconds until the thread expires and its lease ends; what is not known, or
 --          not there, is -1
 
--- Needs: clock, control, keys, lease, pages, rows, whole
+-- Needs: pages, clock, keys, control, lease, whole, rows
 -- Sets: position, steps
 
 -- How many members of a key the server weighs, the others being estimated: it takes it a millisecond.

@@ -6,7 +6,7 @@
 -- ARGV[3]  1 to take it, 0 to renew only what is held
 -- Returns  1, or 0 when another has the lease, or when there is none to renew
 
--- Needs: clock, control, keys, lease
+-- Needs: keys, first_write, control, clock, lease
 
 read_control()
 local is_mine = has_lease() and control.lease == ARGV[1]

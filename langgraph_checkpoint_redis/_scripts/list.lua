@@ -11,7 +11,7 @@
 --          there are too many namespaces to find them here; a row is {row, has_parent, writes}, or
 --          {row, 0, {}}; heads has the namespaces that go on, each followed by the id of its next row
 
--- Needs: keys, rows, whole
+-- Needs: whole, rows, keys
 
 -- Namespaces that are looked for here, and bytes of rows that end a page.
 local FEW, BYTES = 50, 1024 * 1024

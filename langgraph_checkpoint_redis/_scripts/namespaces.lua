@@ -10,7 +10,7 @@
 --          newest id}; token is what delete_unused.lua asks for, or empty
 
 -- Needs: keys
--- Within start_watching: control, watch
+-- Within start_watching: control, first_write, watch
 -- Within count_checkpoints: rows, whole
 
 -- Returns whether a thread whose newest checkpoint this is should be watched.

@@ -9,7 +9,7 @@
 -- Returns  {stage, position, gone}: an empty stage at the end; gone are the runs that have no
 --          checkpoint left in the thread, with the tokens of their entries
 
--- Needs: ancestors, control, cut_off, lease, removals, remove, retain, rows
+-- Needs: lease, first_write, retain, cut_off, rows, ancestors, removals, control, remove
 
 read_control()
 write_even_if_full()

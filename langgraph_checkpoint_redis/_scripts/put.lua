@@ -23,7 +23,7 @@
 --          missing, and the unchanged channels whose value is; nor with {2, {}, time, lifetime}: the run has
 --          no checkpoint here and needs a new entry, for so many milliseconds from the server's time
 
--- Needs: chunks, clock, guards, keys, parents, refuse, rows, runs, unchanged, whole
+-- Needs: run_counts, chunks, keys, guards, refuse, runs, parents, rows, whole, clock, unchanged
 -- Only in put_last: trim
 -- Within check_ancestors: ancestors
 -- Within replace_old_row: replaced

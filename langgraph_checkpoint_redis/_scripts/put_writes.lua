@@ -12,7 +12,7 @@
 -- Returns  {1, runs, lifetime}: the runs whose index has to be renewed, and for how many milliseconds. Or {0,
 --          digests} when nothing was written: the digests, in one string, of chunks that are missing
 
--- Needs: chunks, guards, keys, rows, trimmed, whole
+-- Needs: chunks, guards, whole, keys, rows, trimmed
 -- Within merge_with: merge
 
 local FIRST_CHUNK = 8

@@ -6,7 +6,7 @@
 -- ARGV[3...] of each run: its id; its number as stored then, or empty; and its number as counted
 -- Returns  1 if all are corrected, or 0
 
--- Needs: clock, control, keys, lease, runs, state
+-- Needs: run_counts, control, clock, keys, lease, state, runs
 
 read_control()
 check_lease(ARGV[1])

@@ -16,7 +16,7 @@
 --          thread that changed; EXISTS if the target has something already; LEASED or LEASELOST if its
 --          lease refuses the caller; LOST and a key, with a blank between them, if this key of the target is gone
 
--- Needs: control, slices, target
+-- Needs: target, control, slices
 
 local function store_rows(key, first, last)
   each_slice(last - first + 1, function(from, to)

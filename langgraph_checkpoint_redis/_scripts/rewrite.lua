@@ -10,7 +10,7 @@
 -- Returns  1; -1 when the row is gone, and not by this call; 0 when something that the other one
 --          refers to is not in the thread
 
--- Needs: chunks, closure, control, keys, lease, live, rows, whole
+-- Needs: control, chunks, lease, keys, whole, live, rows, closure
 
 local FIRST_CHUNK = 6
 

@@ -4,7 +4,7 @@
 -- Returns  {here, gone, span, time}: the runs with their tokens; those that have no checkpoint left; the
 --          milliseconds that the thread lives on when it is used, 0 for ever; and the server's time
 
--- Needs: clock, control, life, runs
+-- Needs: run_counts, runs, clock, control, writing_life
 
 read_control()
 return {find_runs_here(true), find_runs_gone(), span_of('0', ''), now()}

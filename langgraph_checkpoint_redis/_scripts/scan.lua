@@ -9,7 +9,7 @@
 --          state.lua, each run followed by its number of checkpoints, and the time; at the end, lost
 --          has the names of keys that are gone though the thread has rows there, as whole.lua has it
 
--- Needs: clock, keys, pages, runs, state, whole
+-- Needs: state, whole, runs, keys, pages, clock
 -- Sets: bytes, position, steps
 
 local ROWS, NAMES, BATCH = 200, 500, 1000

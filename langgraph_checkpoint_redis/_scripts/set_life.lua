@@ -9,7 +9,7 @@
 --          the entries of these runs may end before the thread; else the runs whose entries have
 --          to be renewed, and for how many milliseconds
 
--- Needs: control, keys, lease, life, runs
+-- Needs: keys, life, control, lease, runs
 
 local function all_stay()
   local stay = {}

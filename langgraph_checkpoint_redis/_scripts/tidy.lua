@@ -4,7 +4,7 @@
 -- ARGV     none
 -- Returns  1
 
--- Needs: clock, entries
+-- Needs: entries, clock
 
 local INDEX = KEYS[1]
 purge_entries(INDEX, now())

@@ -7,7 +7,7 @@
 -- Returns  before the look, a token, or empty if there is no such mark; behind it, 1 if the mark was taken back, or 0
 --          if the thread may have changed
 
--- Needs: control, keys, lease, watch
+-- Needs: keys, control, watch, lease
 
 local LOOK = 600000 -- milliseconds that a look may take
 

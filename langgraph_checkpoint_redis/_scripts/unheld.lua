@@ -4,7 +4,7 @@
 -- ARGV[1...] runs with tokens
 -- Returns  the runs, each with those of the tokens; without the runs that have none
 
--- Needs: runs
+-- Needs: tokens, runs
 
 local unheld = {}
 for _, text in ipairs(ARGV) do

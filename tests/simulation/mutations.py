@@ -148,7 +148,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a run needs no new entry",
-        "_scripts/lib/runs.lua",
+        "_scripts/lib/run_counts.lua",
         "  return nil, count <= 0\n",
         "  return nil, false\n",
         "race_runs,lost_request,abandon,delay",

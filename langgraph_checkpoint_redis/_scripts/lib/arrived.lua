@@ -3,7 +3,7 @@
 -- follow leave those ancestors, or refuse. The newest checkpoint of a branch stands for the others, as it needs what
 -- they need.
 --
--- Needs: keys, rows
+-- Needs: rows, keys
 -- Gives: read_arrivals, begin_removals_again, forget_arrival, note_arrival
 
 local BRANCHES = 64 -- with more of them, all removals begin again with the newest row

@@ -5,7 +5,7 @@
 -- name nodes, whose content is again a string of digests, of one level less. Every chunk begins with
 -- a byte that says how it is stored; nodes are stored as they are.
 --
--- Needs: keys, slices
+-- Needs: slices, keys
 -- Gives: DIGEST, wanted, seen, leave_out, want_entry, expand
 
 local DIGEST = 16

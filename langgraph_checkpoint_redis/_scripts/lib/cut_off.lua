@@ -5,7 +5,7 @@
 -- each followed by the least id of the ancestors that the channel needs. So no later put walks through these. A channel
 -- that is not in the list is walked for.
 --
--- Needs: keys, rows
+-- Needs: rows, keys
 -- Gives: ends_of, row_with_ends, replace_row, cut_off
 
 local function ends_in(head)

@@ -1,6 +1,6 @@
 -- Deleting a thread.
 --
--- Needs: control, keys, runs, watch
+-- Needs: run_counts, control, runs, watch, keys
 -- Gives: delete_all
 
 -- Deletes all but the ids of the thread's runs, which stay until the index of runs is cleared. Returns

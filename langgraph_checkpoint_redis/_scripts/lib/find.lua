@@ -1,6 +1,6 @@
 -- Finding checkpoints by id, or the latest of a namespace.
 --
--- Needs: reply, rows, whole
+-- Needs: whole, reply, rows
 -- Gives: find
 
 -- Looks for the checkpoints that `args` name from `first` on, by namespace and checkpoint id. Returns how many it

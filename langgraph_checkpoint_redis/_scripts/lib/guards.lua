@@ -4,7 +4,7 @@
 -- threads that need them.
 --
 -- Needs: keys
--- Within load_guards: closure, control, late, lease, life, live
+-- Within load_guards: closure, control, late, lease, live, writing_life
 -- Gives: load_guards_for
 
 local function load_guards()

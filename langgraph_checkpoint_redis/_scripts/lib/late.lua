@@ -1,7 +1,7 @@
 -- Late writers: runs that began before their thread was deleted, and do not know it. For a while after
 -- the deletion they are refused, so that nothing of the thread comes back.
 --
--- Needs: clock, control, keys, refuse, rows, whole
+-- Needs: control, whole, refuse, keys, clock, rows
 -- Gives: check_writes, check_checkpoint
 
 local function was_deleted()

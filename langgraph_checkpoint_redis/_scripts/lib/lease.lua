@@ -1,6 +1,6 @@
 -- Leases: while a thread has one, only who shows its token may change the thread.
 --
--- Needs: clock, control, keys, refuse
+-- Needs: clock, refuse, control, keys
 -- Gives: has_lease, find_refusal, check_lease
 
 local function has_lease()

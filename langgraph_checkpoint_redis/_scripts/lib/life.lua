@@ -6,8 +6,8 @@
 -- its entries: if it should, they are renewed first, and the thread lives on when that is done
 -- (indexed.lua).
 --
--- Needs: clock, control, keys, runs
--- Gives: expire_at, span_of, note_entry, runs_to_renew, extend_expiry, extend_expiry_by
+-- Needs: runs, keys, control, clock
+-- Gives: expire_at, runs_to_renew, extend_expiry
 
 -- It begins with what takes no memory, so that a full server still lets readers do it.
 local function expire_at(deadline)
@@ -18,34 +18,6 @@ local function expire_at(deadline)
     set_control('deadline', deadline)
   end
   keep_control()
-end
-
--- For how many milliseconds a thread lives on that is written now, 0 for ever; arguments as of `extend_expiry_by`.
-local function span_of(ttl, own)
-  local span = tonumber(own ~= '' and control.ttl ~= '0' and own or control.ttl or ttl)
-  if span == 0 and control.ttl ~= '0' and control.deadline then
-    return math.max(time_of('deadline') - now(), 1)
-  end
-  return span
-end
-
--- Notes that there is a new entry, with its score; `is_only` if the thread has no other.
-local function note_entry(score, is_only)
-  local indexed = control.indexed and tonumber(control.indexed)
-  if is_only and indexed then
-    redis.call('HDEL', CONTROL, 'indexed')
-    control.indexed, indexed = nil, nil
-  end
-  if score >= FAR then
-    if indexed and indexed > 0 then
-      set_control('indexed', integer(-indexed))
-    end
-  elseif not indexed then
-    set_control('indexed', integer(is_only and score or -score))
-  else
-    local least = math.min(math.abs(indexed), score)
-    set_control('indexed', integer(indexed < 0 and -least or least))
-  end
 end
 
 -- What has to be done so that the entries stay for longer than a thread that lives `span` milliseconds from
@@ -86,16 +58,4 @@ local function extend_expiry(ttl)
     return {}, 0
   end
   return runs_to_renew(ttl == 0 and math.max(deadline - now(), 1) or ttl, ttl ~= 0)
-end
-
--- Does the same for a writer that may give the thread a time to live of its own: `own`, or empty.
-local function extend_expiry_by(ttl, own)
-  if own ~= '' and control.ttl ~= '0' then
-    control.ttl = own
-  end
-  local noted = control.ttl and {redis.call('HGET', CONTROL, 'ttl'), redis.call('HGET', CHUNKS, 'ttl')}
-  if noted and not (noted[1] == control.ttl and noted[2] == control.ttl) then
-    set_own_ttl(control.ttl)
-  end
-  return extend_expiry(ttl)
 end

@@ -1,6 +1,6 @@
 -- What a put checks about the checkpoint that its own one goes on from.
 --
--- Needs: keys, refuse, rows
+-- Needs: refuse, keys, rows
 -- Gives: check_moved_on, may_lack_ancestors
 
 -- Returns whether `id` is a checkpoint that goes on from `ancestor`, as far as the next parents tell: each takes some

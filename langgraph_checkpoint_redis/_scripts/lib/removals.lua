@@ -5,7 +5,7 @@
 -- one, it has lost calls: rows that they removed may be there again. Then the removal begins again with the
 -- newest row. Each removal has a number of its own, so that two at a time do not disturb each other.
 --
--- Needs: ancestors, arrived, keys, rows, whole
+-- Needs: keys, ancestors, rows, arrived, whole
 -- Gives: has_done, note_calls, each_arrived
 
 local ABANDONED = 60 * 60 -- seconds after its last call when a removal is forgotten

@@ -1,7 +1,7 @@
 -- The calls of a removal, from its first stage to its last: see sweep.lua for the stages, removals.lua for what the
 -- server knows of it, and arrived.lua for what comes in between.
 --
--- Needs: keys, removals, runs, sweep, walk, whole
+-- Needs: run_counts, removals, whole, keys, sweep, walk
 -- Sets: position, steps
 -- Gives: remove
 

@@ -1,6 +1,6 @@
 -- Checkpoints and chunks as readers get them.
 --
--- Needs: closure, keys, rows, whole
+-- Needs: whole, closure, rows, keys
 -- Sets: wanted
 -- Gives: BUDGET, digests, groups, bytes, allow_truncation, truncated, fetch, writes_at, read_row, get_fetched
 

@@ -1,6 +1,6 @@
 -- Which checkpoints of a namespace to keep: the newest ones, and what reading them needs.
 --
--- Needs: keys, rows
+-- Needs: rows, keys
 -- Gives: find_newest_rows, is_of_past_call, find_oldest_root, has_delta
 
 -- Returns the newest `count` rows of a namespace; with `top`, of those up to this id.

@@ -5,7 +5,7 @@
 -- their bytes. `head` and `groups` are msgpack; the tail is opaque here. The checksum is that of all
 -- bytes before it, so that a damaged row is neither used nor passed on.
 --
--- Needs: keys, refuse
+-- Needs: refuse, keys
 -- Gives: FORMAT, UNMARKED, PARENT, RUN, ROOT, DELTA, CHANNELS, ENDS, CHECKSUM, with_checksum, refuse_row, is_before,
 --   prefix, row_at, row_exists, latest_row, split_row, id_of, check_format, unpack_row, head_of, is_cut_off,
 --   groups_of, each_value, stored_channels, rebuilt_channels, each_write

@@ -1,6 +1,6 @@
 -- The source of a copy. `whole.lua` comes before.
 --
--- Needs: rows, whole
+-- Needs: whole, rows
 -- Gives: find_lost_key
 
 -- Return the key that a thread has lost, or nil: a copy would have less than there was. A thread with rows has

@@ -1,7 +1,7 @@
 -- What shows, as a hint, whether a thread was used since somebody looked at it: whoever goes on with a thread adds
 -- a checkpoint to its first namespace, the root's, or a write. watch.lua is for what must be known for sure.
 --
--- Needs: keys, rows
+-- Needs: rows, keys
 -- Gives: state_of_thread
 
 local function state_of_thread()

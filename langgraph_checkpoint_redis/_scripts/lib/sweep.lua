@@ -9,7 +9,7 @@
 -- From the first chunk that a pass of several calls frees to the end of one whole pass, the field `swept` stands
 -- in CHUNKS. So wherever a removal stops, no writer takes a node's being there for that of what it refers to.
 --
--- Needs: arrived, closure, keys, live, rows, runs, slices, walk
+-- Needs: run_counts, arrived, closure, live, keys, walk, rows, slices
 -- Sets: position, steps
 -- Gives: remove_writes, remove_checkpoint, step, pass_name, sweep, check_formats
 

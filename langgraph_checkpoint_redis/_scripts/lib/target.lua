@@ -1,6 +1,6 @@
 -- The target of a copy. Its mark has the token of the copy that filled it.
 --
--- Needs: clock, control, keys, lease, runs, whole
+-- Needs: run_counts, control, keys, clock, lease, whole
 -- Gives: is_copied, mark_target, find_copy_refusal, have_entries, hold_entries, begin_life
 
 -- Returns whether this very copy was made, and its reply was lost. The target stays the same then: another run may have

@@ -4,7 +4,7 @@
 -- ends that cut_off.lua notes, a put need not walk through them. What to do is planned before the checkpoint is
 -- stored, so that nothing is stored if something that the plan reads cannot be read.
 --
--- Needs: cut_off, keys, retain, rows, sweep, trimmed, walk, whole
+-- Needs: retain, cut_off, sweep, trimmed, keys, whole, rows, walk
 -- Sets: steps
 -- Gives: plan_trim, trim
 

@@ -1,7 +1,7 @@
 -- Channels that a checkpoint leaves as they are. In the head that a writer sends, their entry is a number: the value
 -- is the one that the parent has of the same version, if there is one.
 --
--- Needs: chunks, keys, rows
+-- Needs: rows, chunks, keys
 -- Gives: fill_in_unchanged, find_lost_channels
 
 -- Returns the entries in two rows by version and channel. Those in the first row take precedence; either may be nil.

@@ -4,7 +4,7 @@
 -- CONTROL has expired or was evicted. The time is a part of the token. A request that arrives once more, after the
 -- thread has changed, thus makes another token than the caller has.
 --
--- Needs: clock, control, keys
+-- Needs: clock, keys, control
 -- Gives: watch, is_watched_by, end_watch
 
 local WATCHED = 60000 -- milliseconds that the control waits for the next call, if the caller does not say

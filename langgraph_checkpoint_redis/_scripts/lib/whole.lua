@@ -13,7 +13,7 @@
 -- only together with the chunks they speak of. Then nothing says whether the timeline and the writes had rows,
 -- but that rows of today's format are never without these fields.
 --
--- Needs: keys, refuse, rows
+-- Needs: rows, refuse, keys
 -- Gives: exists, has_marked_rows, OWN_KEYS, lost_keys, FIELDS, fields_of, check_whole, is_unknown, fields_to_write_by,
 --   expire_with_rows, note, note_unknown, note_rows, note_removal, accept_loss
 
