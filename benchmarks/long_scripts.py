@@ -27,7 +27,8 @@ from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from langgraph_checkpoint_redis import RedisSaver
-from langgraph_checkpoint_redis._protocol import requests
+from langgraph_checkpoint_redis._protocol.requests import Script
+from langgraph_checkpoint_redis._scripts import load
 from tests.local_server import available_servers, running_server
 
 LIMIT = 50.0  # milliseconds
@@ -38,22 +39,18 @@ RUN = 100  # checkpoints of a run
 WINDOW = 20  # messages in each checkpoint of a thread of many
 MESSAGE = 600  # characters
 KEPT, USED = "kept", "used"  # prefixes: of threads as they are made, and of those that are measured
-SCRIPTS = {
-    script.sha: script.name
-    for script in vars(requests).values()
-    if isinstance(script, requests.Script)
-}
+SCRIPTS = {script.sha: script.name for script in vars(load).values() if isinstance(script, Script)}
 
 
 # What cannot be divided yet, by thread and script: the milliseconds that it may take instead.
 KNOWN = {
-    ("bytes", "dump.lua"): 150.0,  # it reads a chunk of 8 MB
-    ("items", "prune.lua"): 1000.0,  # it marks all chunks of one value
-    ("items", "put_last.lua"): 1000.0,  # the same
-    ("items", "delete_runs.lua"): 1000.0,  # the same
-    ("items", "history.lua"): 1500.0,  # it reads all pieces that one ancestor has written
-    ("checkpoints", "put_last.lua"): 1000.0,  # it looks at each of 10,000 checkpoints that stay
-    ("checkpoints", "prune.lua"): 1000.0,  # the same
+    ("bytes", "dump"): 150.0,  # it reads a chunk of 8 MB
+    ("items", "prune"): 1000.0,  # it marks all chunks of one value
+    ("items", "put_last"): 1000.0,  # the same
+    ("items", "delete_runs"): 1000.0,  # the same
+    ("items", "history"): 1500.0,  # it reads all pieces that one ancestor has written
+    ("checkpoints", "put_last"): 1000.0,  # it looks at each of 10,000 checkpoints that stay
+    ("checkpoints", "prune"): 1000.0,  # the same
 }
 
 
@@ -299,8 +296,8 @@ class Meter:
         self.url, self.limit = url, limit
         self.client = redis.Redis.from_url(url)
         self.client.config_set("slowlog-max-len", LOGGED)
-        for script in vars(requests).values():
-            if isinstance(script, requests.Script):
+        for script in vars(load).values():
+            if isinstance(script, Script):
                 self.client.script_load(script.source)
 
     def built(self, make: Callable[[RedisSaver, int], Thread], size: int) -> tuple[Thread, Blocked]:
@@ -360,7 +357,7 @@ class Meter:
 
 def _name_of(logged: dict[str, Any]) -> str:
     name, *rest = logged["command"].split(b" ")
-    return f"{SCRIPTS[rest[0].decode()]}.lua" if name == b"EVALSHA" else name.decode()
+    return SCRIPTS[rest[0].decode()] if name == b"EVALSHA" else name.decode()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -258,11 +258,12 @@ def test_the_garbage_collector_finds_little_in_what_is_remembered(drive: Driver)
     gc.collect()
     shared = drive.saver._shared  # type: ignore[attr-defined]
     assert collected([*shared.caches._threads.values()]) <= 10 * threads
-    messages = [*shared.messages.read.values()]
+    remembered = drive.saver.serde.messages  # type: ignore[attr-defined]
+    messages = [*remembered.read.values()]
     assert len(messages) > threads * turns / 2
     dictionary = sys.version_info >= (3, 14)  # before, none that holds but text and numbers counted
     assert collected(messages) <= (1 + dictionary) * len(messages) + threads
-    assert not collected([*shared.messages.written.values()])
+    assert not collected([*remembered.written.values()])
 
 
 def collected(roots: list[Any]) -> int:

@@ -177,6 +177,13 @@ def test_nothing_is_put_into_a_script_twice(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_script_has_room_for_more_names(name: str, client: redis.Redis) -> None:
+    """Lua takes 200 local variables: the next function would make a script fail for all."""
+    more = ", ".join(f"more_{number}" for number in range(10))
+    assert compiled(client, f"local {more}\n{SCRIPTS[name].source}")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_no_name_of_a_script_hides_another(name: str) -> None:
     """What a library defines would mean one thing above a line and another one below."""
     names = [*defined_in(SCRIPTS[name].source)]

@@ -15,7 +15,9 @@ from zlib import crc32
 
 from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from langgraph_checkpoint_redis import CachingSerializer
 from langgraph_checkpoint_redis.errors import DamagedFileError, UnknownFormatError
 
 from ._passing import check_items
@@ -97,8 +99,12 @@ def serializer_in(found: Record) -> str:
 
 
 def serializer_name(serde: SerializerProtocol) -> str:
-    """Return the name of a serializer in files: its class, and the class that it encrypts for."""
-    name = f"{type(serde).__module__}.{type(serde).__qualname__}"
+    """Return the name of a serializer in files: its class, and the class that it encrypts for.
+
+    `CachingSerializer` has the name of the serializer whose bytes it reads and writes.
+    """
+    kind = JsonPlusSerializer if type(serde) is CachingSerializer else type(serde)
+    name = f"{kind.__module__}.{kind.__qualname__}"
     inner = plain(serde)
     return name if inner is serde else f"{name}({serializer_name(inner)})"
 

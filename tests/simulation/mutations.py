@@ -85,14 +85,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a trim does not keep what delta channels need",
-        "_scripts/lib/trim.lua",
+        "_scripts/lib/trim_plan.lua",
         "        least = least and not is_before(last, least) and least or last\n",
         "",
         "cut_deltas",
     ),
     Mutation(
         "a put that is repeated may trim its own checkpoint",
-        "_scripts/lib/trim.lua",
+        "_scripts/lib/trim_plan.lua",
         "    if #removed < most and not (own and row == own.old_row) then\n",
         "    if #removed < most then\n",
         "clock,lost_reply,repeat",

@@ -31,25 +31,21 @@ local function check_moved_on(ns, head)
   end
 end
 
--- Returns whether a checkpoint was rebuilt from the same ancestors before it is put again: then nothing is lost by that,
--- whatever has become of them.
-local function needed_as_much(head, old_head)
-  local was_rebuilt = rebuilt_channels(old_head) or {}
-  for channel in pairs(rebuilt_channels(head) or {}) do
-    if not was_rebuilt[channel] then
-      return false
-    end
-  end
-  return old_head[PARENT] == head[PARENT]
-end
-
 -- Returns whether a checkpoint has delta channels that may lack an ancestor. Those of the newest checkpoint of a
--- namespace lack none, unless newer ones were deleted: removals keep what it needs.
+-- namespace lack none, unless newer ones were deleted: removals keep what it needs. One that is put again loses nothing
+-- where its old row was rebuilt from the same ancestors, whatever has become of them.
 local function may_lack_ancestors(ns, head, old_row, parent_row, may_lack)
   if not head[DELTA] or head[PARENT] == '' or head[ENDS] then
     return false
-  elseif old_row then
-    return not needed_as_much(head, head_of(old_row))
+  elseif not old_row then
+    return not parent_row or parent_row ~= latest_row(ns) or may_lack or is_cut_off(parent_row)
   end
-  return not parent_row or parent_row ~= latest_row(ns) or may_lack or is_cut_off(parent_row)
+  local old_head = head_of(old_row)
+  local was_rebuilt = rebuilt_channels(old_head) or {}
+  for channel in pairs(rebuilt_channels(head) or {}) do
+    if not was_rebuilt[channel] then
+      return true
+    end
+  end
+  return old_head[PARENT] ~= head[PARENT]
 end
