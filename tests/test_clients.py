@@ -20,7 +20,7 @@ from uuid import uuid4
 import pytest
 import redis
 
-from langgraph_checkpoint_redis import AsyncRedisSaver, RedisSaver
+from langgraph_checkpoint_redis import AsyncRedisSaver, ConfigError, RedisSaver
 from tests.local_server import running_server
 
 from .driving import AwaitedSaver, Saver
@@ -105,6 +105,50 @@ def test_any_client_will_do(make: Make, server: str, options: dict[str, Any]) ->
 def test_any_url_will_do(make: Make, server: str, end: str) -> None:
     """A server could not be reached in the way that its documentation says."""
     use(make(server + end))
+
+
+def test_a_pipeline_is_no_client(kind: str, server: str) -> None:
+    """A call would queue commands for ever, and take all memory."""
+    of: Any = redis if kind == "sync" else redis.asyncio
+    made: Any = RedisSaver if kind == "sync" else AsyncRedisSaver
+    with pytest.raises(ConfigError, match="not a pipeline"):
+        made(of.Redis.from_url(server).pipeline())
+
+
+CALLS: dict[str, Callable[[RedisSaver], object]] = {
+    "put": lambda saver: saver.put(thread("a"), *chat(1)),
+    "put_writes": lambda saver: saver.put_writes(
+        thread("a", checkpoint_id="1"), [("c", 1)], "task"
+    ),
+    "get_tuple": lambda saver: saver.get_tuple(thread("a")),
+    "list": lambda saver: [*saver.list(thread("a"))],
+    "delete_thread": lambda saver: saver.delete_thread("a"),
+    "delete_for_runs": lambda saver: saver.delete_for_runs(["run"]),
+    "prune": lambda saver: saver.prune(["a"]),
+    "copy_thread": lambda saver: saver.copy_thread("a", "b"),
+    "lease": lambda saver: _enter(saver.lease("a")),
+    "pin": lambda saver: saver.pin("a"),
+    "verify": lambda saver: saver.verify("a"),
+}
+
+
+def _enter(block: Any) -> None:
+    with block:
+        pass
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("decodes", [True, False])
+def test_a_client_that_is_left_in_a_transaction_is_an_error(
+    server: str, prefix: str, call: str, *, decodes: bool
+) -> None:
+    """What is only queued would pass for done: two would hold one lease."""
+    with redis.Redis.from_url(server, decode_responses=decodes) as client:
+        client.execute_command("MULTI")
+        saver = RedisSaver(client, prefix=prefix)
+        with pytest.raises(ConfigError, match="left in a transaction"):
+            CALLS[call](saver)
+        client.execute_command("DISCARD")
 
 
 def test_databases_of_a_server_are_apart(make: Make, server: str) -> None:

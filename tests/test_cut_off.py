@@ -57,6 +57,22 @@ class Late(TypedDict):
     late: Annotated[list[str], DeltaChannel(_extended, snapshot_frequency=4)]
 
 
+class Log(TypedDict):
+    """What a subgraph with memory has said, with no snapshot."""
+
+    log: Annotated[list[str], DeltaChannel(_extended, snapshot_frequency=1000)]
+
+
+class Counted(TypedDict):
+    """How much the subgraph knew."""
+
+    count: int
+
+
+def _says_more(_: Log) -> dict[str, list[str]]:
+    return {"log": ["said"]}
+
+
 def _says(state: Any) -> dict[str, list[str]]:
     turn = len(state["notes"])
     late = {"late": [f"late {turn}"]} if "late" in state and turn > 5 else {}
@@ -435,3 +451,31 @@ def test_what_an_ancestor_needs_is_kept_when_it_is_put_again_with_less(
         "a": ["a up to 0", *(f"a {number}" for number in range(9))],
         "b": ["b held", *(f"b {number}" for number in range(4, 9))],
     }
+
+
+@pytest.mark.parametrize("saver_options", [{"keep_last": 3}], ids=str)
+def test_a_root_checkpoint_in_the_history_is_replayed_with_what_its_subgraph_knew(
+    drive: Driver,
+) -> None:
+    """A subgraph with memory would begin anew, without any sign of it."""
+
+    def chat(checkpointer: Any) -> Any:
+        inner: Any = StateGraph(Log)
+        said = inner.add_node("say", _says_more).add_edge(START, "say").compile(checkpointer=True)
+
+        def count(_: Counted) -> dict[str, int]:
+            return {"count": len(said.invoke({"log": ["asked"]})["log"])}
+
+        outer: Any = StateGraph(Counted)
+        outer.add_node("count", count).add_edge(START, "count")
+        return outer.compile(checkpointer=checkpointer)
+
+    results = []
+    for saver in (drive.saver, InMemorySaver()):
+        graph = chat(saver)
+        for _ in range(4):
+            graph.invoke({"count": 0}, thread("a"))
+        history = graph.get_state_history(thread("a"))
+        replayed = next(state for state in history if state.next == ("count",))
+        results.append(graph.invoke(None, replayed.config)["count"])
+    assert results == [8, 8]

@@ -111,8 +111,10 @@ def make_cursor(
         start = only_id + "\1"  # right behind that id
     left = check_limit(limit)
     begin = Cursor(namespace, only_id, check_filter(filter), left, (start or LAST, LAST), left != 0)
-    # By its id, a checkpoint is found for as long as it is there.
-    return begin._replace(takes_all=bool(only_id))
+    # By its id, a checkpoint is found for as long as it is there. So is what a subgraph knew before
+    # a checkpoint of the root graph: LangGraph asks for it in this way when it replays that one.
+    is_replay = bool(namespace and start) and left == 1
+    return begin._replace(takes_all=bool(only_id) or is_replay)
 
 
 class Page(NamedTuple):

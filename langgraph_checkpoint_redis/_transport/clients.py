@@ -39,6 +39,8 @@ def check_client(redis: Any, *, asynchronous: bool) -> Any:
             f"{made}.from_conn_string(url), or a client of redis-py or valkey-py, not "
             + ("None: is the variable set that it comes from?" if redis is None else _named(redis))
         )
+    if hasattr(redis, "command_stack"):
+        raise ConfigError("redis must be a client, not a pipeline, which answers nothing by itself")
     if iscoroutinefunction(send) != asynchronous:
         raise ConfigError(
             "redis must be an asynchronous client (redis.asyncio) for AsyncRedisSaver, and a "
@@ -149,3 +151,11 @@ def was_queued(reply: object) -> bool:
 def left_in_transaction() -> RedisConnectionError:
     """Return the error that makes a call leave a connection whose transaction did not end."""
     return RedisConnectionError("the connection was left in a transaction")
+
+
+def client_in_transaction() -> ConfigError:
+    """Return the error for a client whose connection its program has left in a transaction."""
+    return ConfigError(
+        "redis has a connection that was left in a transaction, after MULTI without EXEC or "
+        "DISCARD; the saver needs a client for itself, or one that nobody does this with"
+    )

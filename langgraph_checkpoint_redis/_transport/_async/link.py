@@ -16,7 +16,12 @@ from langgraph_checkpoint_redis._scripts.transactions import (
     build_transaction,
     read_transaction,
 )
-from langgraph_checkpoint_redis._transport.clients import RAW, is_unknown_script
+from langgraph_checkpoint_redis._transport.clients import (
+    RAW,
+    client_in_transaction,
+    is_unknown_script,
+    was_queued,
+)
 
 Ask = Callable[[Sequence[Command]], Awaitable[Sequence[Any]]]
 
@@ -37,6 +42,8 @@ class AsyncLink(ABC):
             replies = await ask(request.commands())
             if is_unknown_script(replies[0]):
                 replies = await ask(request.eval_commands())
+        if was_queued(replies[0]):
+            raise client_in_transaction()
         return request.result(replies)
 
     async def _ask_ahead(self, call: Call[Any], first: int, ask: Ask) -> Sequence[Any]:

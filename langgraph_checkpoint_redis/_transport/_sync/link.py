@@ -19,7 +19,12 @@ from langgraph_checkpoint_redis._scripts.transactions import (
     build_transaction,
     read_transaction,
 )
-from langgraph_checkpoint_redis._transport.clients import RAW, is_unknown_script
+from langgraph_checkpoint_redis._transport.clients import (
+    RAW,
+    client_in_transaction,
+    is_unknown_script,
+    was_queued,
+)
 
 Ask = Callable[[Sequence[Command]], Sequence[Any]]
 
@@ -40,6 +45,8 @@ class Link(ABC):
             replies = ask(request.commands())
             if is_unknown_script(replies[0]):
                 replies = ask(request.eval_commands())
+        if was_queued(replies[0]):
+            raise client_in_transaction()
         return request.result(replies)
 
     def _ask_ahead(self, call: Call[Any], first: int, ask: Ask) -> Sequence[Any]:
