@@ -59,6 +59,7 @@ class Options(NamedTuple):
 
 
 MOST_KEPT = 10**9  # checkpoints; scripts count in doubles, and ZRANGE in 64 bits
+ENTRY_LIVES = 3  # times as long as its thread an entry of the index of runs; as in life.lua
 IGNORED = ("sweep_interval_minutes", "sweep_limit", "strategy")  # Redis expires keys by itself
 
 
@@ -69,8 +70,8 @@ class Expiry(NamedTuple):
     refresh_on_read: bool
 
     def index_ttl(self, own_ttl: int | None = None) -> int:
-        """Return how long entries of the index of runs stay: 3 times the life of a thread."""
-        return 3 * (self.ttl if own_ttl is None else own_ttl)
+        """Return for how many milliseconds entries of the index of runs stay."""
+        return ENTRY_LIVES * (self.ttl if own_ttl is None else own_ttl)
 
 
 def check_prefix(value: object) -> str:

@@ -33,7 +33,7 @@ index key expires with its last entry.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from secrets import token_urlsafe
 from time import time
@@ -44,6 +44,7 @@ from langgraph_checkpoint_redis._protocol.requests import Call, Commands, Operat
 from langgraph_checkpoint_redis._protocol.resp import Command
 from langgraph_checkpoint_redis._scripts import calls
 
+from .options import ENTRY_LIVES
 from .state import SaverState
 
 FAR = 10**15  # the scores of entries that never expire begin here
@@ -103,11 +104,14 @@ class RunIndex(NamedTuple):
         return registration
 
     def put(
-        self, registration: Registration, call: Call[calls.PutReply]
+        self, registration: Registration, make_call: Callable[..., Call[calls.PutReply]]
     ) -> Operation[calls.Stored | calls.ChunksMissing]:
-        """Call a script that puts a checkpoint, with a registration that it accepts."""
+        """Put a checkpoint with a registration that its script accepts.
+
+        `make_call` is `calls.put`, which has all arguments but that one.
+        """
         while True:
-            reply = yield from ask(calls.with_registration(call, registration.argument))
+            reply = yield from ask(make_call(registration=registration.argument))
             if not isinstance(reply, calls.EntryNeeded):
                 return reply
             # The run was deleted meanwhile, or its entry would not stay for long enough.
@@ -152,7 +156,7 @@ class RunIndex(NamedTuple):
                 score = min(
                     score, (yield from self._renew_entries(thread_id, text, token, lifetime))
                 )
-            keys, span = self.state.keyspace.thread(thread_id), lifetime // 3
+            keys, span = self.state.keyspace.thread(thread_id), lifetime // ENTRY_LIVES
             superseded, runs, lifetime = yield from ask(
                 calls.indexed(keys, score=score, token=token, span=span, runs=texts)
             )
@@ -186,9 +190,10 @@ class RunIndex(NamedTuple):
         names = list_names(runs)
         if not span:
             return token, (yield from self._never_expire({run: [entry] for run in names}, now))
-        score = now + 3 * span
+        lifetime = ENTRY_LIVES * span
+        score = now + lifetime
         for run in names:
-            call = calls.index(self._key(run), lifetime=3 * span, entries=[entry])
+            call = calls.index(self._key(run), lifetime=lifetime, entries=[entry])
             score = min(score, (yield from ask(call)))
         return token, score
 
@@ -299,7 +304,7 @@ class RunIndex(NamedTuple):
     def _mend(self, thread_id: str, trouble: Trouble, span: int, now: int) -> Operation[None]:
         """Make the entries of a run that the thread holds tokens of."""
         if span:
-            yield from self._renew_entries(thread_id, trouble.renewed, "", 3 * span)
+            yield from self._renew_entries(thread_id, trouble.renewed, "", ENTRY_LIVES * span)
         else:
             run, tokens = _run_and_tokens(trouble.renewed)
             yield from self._never_expire({run: [_entry(thread_id, one) for one in tokens]}, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -84,7 +85,8 @@ def put(
     def store(
         values: Mapping[str, Value], chunks: calls.SentChunks
     ) -> Operation[calls.Stored | calls.ChunksMissing]:
-        call = calls.put(
+        make_call = partial(
+            calls.put,
             context.keys(parent.thread_id),
             namespace=parent.namespace,
             checkpoint_id=checkpoint_id,
@@ -93,11 +95,10 @@ def put(
             keep_last=context.options.keep_last,
             terms=terms,
             refuses_conflict=refuses_conflict,
-            registration=registration.argument,
             chunks=chunks,
             confirm=confirm,
         )
-        return context.runs.put(registration, call)
+        return context.runs.put(registration, make_call)
 
     stored, values, cache = yield from _store(context, parent, terms.token, encode, store)
     trees = {channel: value.cut.tree for channel, value in values.items()}

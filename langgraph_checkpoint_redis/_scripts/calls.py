@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from langgraph_checkpoint_redis._protocol.confirm import Confirm
 from langgraph_checkpoint_redis._protocol.requests import Call, Script, as_it_is
@@ -21,7 +21,6 @@ from langgraph_checkpoint_redis._storage.keys import ThreadKeys
 from . import load
 from .transactions import are_large
 
-R = TypeVar("R")
 Args = tuple[Argument, ...]
 
 # What writes have in common
@@ -41,7 +40,8 @@ class Terms(NamedTuple):
     own_ttl: int | None
 
     @property
-    def _args(self) -> tuple[Argument, ...]:
+    def args(self) -> Args:
+        """Return the terms as scripts take them."""
         return self.token, self.ttl, "" if self.own_ttl is None else self.own_ttl
 
 
@@ -56,16 +56,17 @@ class SentChunks(NamedTuple):
     named: bytes
     pairs: Sequence[Argument]
 
+    @property
+    def args(self) -> Args:
+        """Return the chunks as scripts take them, behind all else."""
+        return self.named, *self.pairs
 
-def _with_chunks(call: Call[R], chunks: SentChunks) -> Call[R]:
-    """Return a call with chunks."""
-    return call._replace(args=(*call.args, chunks.named, *chunks.pairs))
+    def first_behind(self, args: Args) -> int | None:
+        """Return the number of the first chunk behind `args`, if the chunks are large.
 
-
-def _with_any_chunks(call: Call[R], chunks: SentChunks) -> Call[R]:
-    """Return a call with chunks, which go ahead of its script if they are large."""
-    first = len(call.args) + 1 if are_large(chunks.pairs) else None
-    return _with_chunks(call, chunks)._replace(first_chunk=first)
+        Then they go ahead of the script.
+        """
+        return len(args) + 1 if are_large(self.pairs) else None
 
 
 # Checkpoints and writes
@@ -111,11 +112,9 @@ class EntryNeeded(NamedTuple):
     """Nothing was written: the run needs a new entry in the index of runs.
 
     Attributes:
-        time: The time of the server, in milliseconds.
         lifetime: For how many milliseconds the entry has to stay.
     """
 
-    time: int
     lifetime: int
 
 
@@ -142,24 +141,17 @@ def put(
     script = load.PUT_LAST if keep_last else load.PUT
     args = (
         *(namespace, checkpoint_id, head, tail, keep_last or 0),
-        *(*terms._args, int(refuses_conflict), registration),  # noqa: SLF001 - of this module
+        *(*terms.args, int(refuses_conflict), registration),
     )
-    call = Call(script, keys, args, _parse_put, confirm, only_first=_REGISTRATION)
-    return _with_any_chunks(call, chunks)
-
-
-def with_registration(call: Call[PutReply], registration: str) -> Call[PutReply]:
-    """Return the same `put` with another new entry in the index of runs."""
-    args = [*call.args]
-    args[_REGISTRATION] = registration
-    return call._replace(args=tuple(args))
+    first = chunks.first_behind(args)
+    return Call(script, keys, (*args, *chunks.args), _parse_put, confirm, _REGISTRATION, first)
 
 
 def _parse_put(reply: Sequence[Any]) -> PutReply:
     outcome, *rest = reply
     if outcome == 1:
         return Stored(*rest)
-    return ChunksMissing(*rest) if outcome == 0 else EntryNeeded(*rest[1:])
+    return ChunksMissing(*rest) if outcome == 0 else EntryNeeded(*rest)
 
 
 def put_writes(
@@ -176,9 +168,9 @@ def put_writes(
 
     `drops_late` is whether late writes to a checkpoint that was trimmed are dropped.
     """
-    args = (name, row, int(drops_late), *terms._args)  # noqa: SLF001 - of this module
-    call = Call(load.PUT_WRITES, keys, args, _parse_put_writes, confirm)
-    return _with_any_chunks(call, chunks)
+    args = (name, row, int(drops_late), *terms.args)
+    first, parse = chunks.first_behind(args), _parse_put_writes
+    return Call(load.PUT_WRITES, keys, (*args, *chunks.args), parse, confirm, first_chunk=first)
 
 
 def _parse_put_writes(reply: Sequence[Any]) -> WritesStored | ChunksMissing:
@@ -191,7 +183,7 @@ def put_chunks(keys: ThreadKeys, *, token: bytes, ttl: int, chunks: SentChunks) 
 
     They expire after `ttl` milliseconds in a thread without rows.
     """
-    return _with_chunks(Call(load.PUT_CHUNKS, keys, (token, ttl), bool), chunks)
+    return Call(load.PUT_CHUNKS, keys, (token, ttl, *chunks.args), bool)
 
 
 # Reading
@@ -808,8 +800,8 @@ def rewrite(
 
     The reply is 1; -1 when the row is gone; 0 when something is missing that it would refer to.
     """
-    call = Call(load.REWRITE, keys, (token, 1 if is_checkpoint else 2, row, content), int, confirm)
-    return _with_chunks(call, chunks)
+    args = (token, 1 if is_checkpoint else 2, row, content, *chunks.args)
+    return Call(load.REWRITE, keys, args, int, confirm)
 
 
 class ServerFacts(NamedTuple):

@@ -20,10 +20,10 @@
 --          those whose entries have to be renewed, and for how many milliseconds; gone are the runs that
 --          have none left, with the tokens of their entries.
 --          Nothing was written with {0, digests, channels}: the digests, in one string, of chunks that are
---          missing, and the unchanged channels whose value is; nor with {2, {}, time, lifetime}: the run has
---          no checkpoint here and needs a new entry, for so many milliseconds from the server's time
+--          missing, and the unchanged channels whose value is; nor with {2, lifetime}: the run has no
+--          checkpoint here and needs a new entry, for so many milliseconds
 
--- Needs: run_counts, chunks, keys, guards, refuse, runs, parents, rows, whole, clock, unchanged
+-- Needs: run_counts, chunks, keys, guards, refuse, runs, parents, rows, whole, unchanged
 -- Only in put_last: trim
 -- Within check_ancestors: ancestors
 -- Within replace_old_row: replaced
@@ -98,7 +98,7 @@ if run then
   token, needs_entry, score = judge_registration(run, registration, life)
 end
 if needs_entry then
-  return {2, {}, {now()}, 3 * life}
+  return {2, 3 * life}
 end
 local old_run = old_row and head_of(old_row)[RUN]
 local plan = plan_trim and plan_trim(ns, id, head, tonumber(ARGV[5]), old_row)
